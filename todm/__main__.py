@@ -1,0 +1,5 @@
+"""``python -m todm``."""
+
+from todm.cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,320 @@
+"""Every setting of a run, typed and frozen: what the YAML files in ``recipes/`` spell out.
+
+Nothing here imports torch, so that the command line answers at once. A resolved `Config` is written
+into the run folder and into every checkpoint; later commands read it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Mode = Literal["offline", "streaming"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which parts of the corpus are used, and how they become batches.
+
+    Args:
+        train_parts: folders of the corpus to train on, for example ``train-clean-5``.
+        dev_parts: folders for validation, search and the quantisation guard.
+        test_parts: folders that only stage 9 (decode) looks at; may be empty.
+        vocab_size: number of BPE pieces at most, blank, ``<sos/eos>`` and ``<unk>`` included.
+        speed_factors: copies of the training audio at these speeds (1.0 is the original).
+        store_features: keep log-mel features on disk (True) or compute them on the fly (False).
+        max_duration: seconds of audio in one training batch at most, padding not counted.
+        num_buckets: duration buckets of the sampler.
+        min_utterance: seconds; shorter training utterances are dropped and counted.
+        max_utterance: seconds; longer training utterances are dropped and counted.
+        num_workers: processes that load batches; 0 loads in the training process.
+        num_jobs: processes that compute features in ``todm prepare``.
+    """
+
+    train_parts: tuple[str, ...] = ("train-clean-5",)
+    dev_parts: tuple[str, ...] = ("dev-clean-2",)
+    test_parts: tuple[str, ...] = ()
+    vocab_size: int = 500
+    speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
+    store_features: bool = True
+    max_duration: float = 200.0
+    num_buckets: int = 10
+    min_utterance: float = 0.3
+    max_utterance: float = 30.0
+    num_workers: int = 1
+    num_jobs: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Distortions of log-mel features in training, drawn anew for every utterance.
+
+    Args:
+        freq_warp: vocal-tract-length perturbation; the mel axis is stretched by up to this fraction.
+        gain_db: level change, uniform in plus or minus this many decibels.
+        tilt_db: spectral tilt from the lowest to the highest bin, uniform in plus or minus decibels.
+        noise_prob: share of utterances that get stationary coloured noise.
+        noise_snr_db: signal-to-noise ratio of that noise, uniform between the two, decibels.
+        time_masks: number of SpecAugment time masks.
+        time_mask_frames: frames covered by one time mask at most.
+        time_mask_ratio: share of an utterance's frames that time masks cover together at most.
+        freq_masks: number of SpecAugment frequency masks.
+        freq_mask_bins: mel bins covered by one frequency mask at most.
+    """
+
+    freq_warp: float = 0.1
+    gain_db: float = 6.0
+    tilt_db: float = 6.0
+    noise_prob: float = 0.3
+    noise_snr_db: tuple[float, float] = (5.0, 30.0)
+    time_masks: int = 10
+    time_mask_frames: int = 100
+    time_mask_ratio: float = 0.15
+    freq_masks: int = 2
+    freq_mask_bins: int = 27
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The supernet's fixed dimensions (what is elastic stands in `SpaceConfig`).
+
+    Args:
+        num_layers: encoder layers of the whole supernet.
+        d_model: encoder width D.
+        num_heads: SSM heads H, a multiple of 4: half of the head pairs run forward, half backward.
+        head_dim: channels of one head.
+        state_dim: conjugate pairs S of one channel's state.
+        subsampling_factor: 4 (a frame every 40 ms) or 8 (every 80 ms).
+        subsampling_channels: channels of the 2-D convolutions in front of the encoder.
+        predictor_dim: width of the stateless predictor.
+        context_size: labels that the predictor sees.
+        joiner_dim: width J of the joiner.
+    """
+
+    num_layers: int = 6
+    d_model: int = 144
+    num_heads: int = 8
+    head_dim: int = 32
+    state_dim: int = 8
+    subsampling_factor: Literal[4, 8] = 4
+    subsampling_channels: int = 32
+    predictor_dim: int = 128
+    context_size: int = 2
+    joiner_dim: int = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceConfig:
+    """What is elastic: depth, feed-forward width per layer, and direction.
+
+    Args:
+        depths: numbers of encoder layers that a subnet may run, ascending.
+        ffn_dims: feed-forward widths that a layer may run at, ascending; the last is the full width.
+        modes: ``offline`` runs all SSM heads, ``streaming`` the forward ones only.
+    """
+
+    depths: tuple[int, ...] = (3, 4, 5, 6)
+    ffn_dims: tuple[int, ...] = (144, 288, 432, 576)
+    modes: tuple[Mode, ...] = ("offline", "streaming")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SandwichConfig:
+    """Which specs one training step runs besides the max net.
+
+    Args:
+        num_corners: how many of the other corners (smallest and largest spec of each mode) run per
+            step; they take turns.
+        num_random: random specs per step.
+    """
+
+    num_corners: int = 1
+    num_random: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """The transducer loss (pruned RNN-T, Kuang et al., arXiv 2206.13236).
+
+    Args:
+        backend: ``native`` (pruned, PyTorch), ``k2`` (pruned) or ``torchaudio`` (full lattice).
+        prune_range: symbols per frame S that the full joiner runs on.
+        lm_scale: share of the label-only model in the smoothed loss, 0 to 1.
+        am_scale: share of the audio-only model in the smoothed loss, 0 to 1.
+        simple_scale: final weight of the smoothed loss.
+        warmup_steps: batches over which the smoothed loss goes from 1 to ``simple_scale`` and the
+            pruned loss from 0.1 to 1.
+    """
+
+    backend: Literal["native", "k2", "torchaudio"] = "native"
+    prune_range: int = 5
+    lm_scale: float = 0.25
+    am_scale: float = 0.0
+    simple_scale: float = 0.5
+    warmup_steps: int = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """In-place distillation from the max net (AlphaNet, Wang et al., arXiv 2102.07954).
+
+    Args:
+        lattice: what is compared at each lattice node: ``full`` vocabulary, ``collapsed`` (label,
+            blank, rest) or ``none``.
+        objective: students train on the divergence alone, or on the RNN-T loss as well.
+        weight: weight of the divergence, per valid lattice node and scaled to a sum over frames.
+        alpha_min: the negative branch of the adaptive alpha divergence.
+        alpha_max: the positive branch.
+        beta: clip of the importance ratio.
+        warmup_steps: batches over which the weight rises from 0.
+    """
+
+    lattice: Literal["full", "collapsed", "none"] = "full"
+    objective: Literal["distill_only", "distill_plus_rnnt"] = "distill_plus_rnnt"
+    weight: float = 1.0
+    alpha_min: float = -1.0
+    alpha_max: float = 1.0
+    beta: float = 5.0
+    warmup_steps: int = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutConfig:
+    """Adaptive dropout: the policy and the rate of the full-width net.
+
+    Args:
+        policy: a name registered in `todm.dropout`, for example ``subnet_scaled``.
+        rate: drop probability at full width, 0 to below 1.
+    """
+
+    policy: str = "subnet_scaled"
+    rate: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Optimiser and learning-rate schedule.
+
+    Args:
+        name: ``scaled_adam`` (Zipformer, Yao et al., arXiv 2310.11230) or ``adamw``.
+        lr: base learning rate; 0.045 suits ScaledAdam, 1e-3 AdamW.
+        ssm_lr: learning rate of the SSM's own parameters, which always run plain Adam.
+        betas: decay of the first and second moment.
+        weight_decay: AdamW only.
+        clipping_scale: gradients above this multiple of the recent median norm are scaled down.
+        schedule: ``eden`` or ``cosine``.
+        lr_batches: Eden's time constant in batches.
+        lr_epochs: Eden's time constant in epochs.
+        warmup_batches: batches of linear warm-up.
+        final_lr: cosine only: last learning rate as a share of the base.
+    """
+
+    name: Literal["scaled_adam", "adamw"] = "scaled_adam"
+    lr: float = 0.045
+    ssm_lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = 0.01
+    clipping_scale: float = 2.0
+    schedule: Literal["eden", "cosine"] = "eden"
+    lr_batches: float = 7500.0
+    lr_epochs: float = 3.5
+    warmup_batches: int = 500
+    final_lr: float = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The training run.
+
+    Args:
+        num_epochs: passes over the training cuts (speed copies included).
+        max_steps: stop after this many batches; 0 means no limit.
+        seed: of initialisation, drawn specs, dropout, augmentation and the sampler.
+        device: ``cpu``, ``cuda`` or ``auto``.
+        num_threads: CPU threads of one process; 0 leaves torch's choice.
+        log_interval: batches between log lines.
+        valid_interval: batches between validations; 0 validates at epoch ends only.
+        save_interval: batches between checkpoints besides those at epoch ends; 0 for none.
+        keep_checkpoints: checkpoints to keep, newest first; 0 keeps all.
+        average_period: batches between updates of the running average of the weights.
+        average_from: share of the run (0 to 1) at which the running average starts.
+        resume: ``auto`` continues the newest checkpoint in the run folder, ``never`` starts anew,
+            anything else is the path of a checkpoint.
+    """
+
+    num_epochs: int = 30
+    max_steps: int = 0
+    seed: int = 42
+    device: str = "auto"
+    num_threads: int = 0
+    log_interval: int = 50
+    valid_interval: int = 0
+    save_interval: int = 0
+    keep_checkpoints: int = 3
+    average_period: int = 20
+    average_from: float = 0.7
+    resume: str = "auto"
+    sandwich: SandwichConfig = field(default_factory=SandwichConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
+    dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig:
+    """NSGA-II over specs: dev WER against parameters.
+
+    Args:
+        evaluations: specs evaluated at most.
+        population: specs per generation.
+        num_utterances: dev utterances a spec is judged on; 0 takes all.
+        seed: of the sampler and of the choice of utterances.
+    """
+
+    evaluations: int = 60
+    population: int = 12
+    num_utterances: int = 0
+    seed: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """ONNX folders.
+
+    Args:
+        chunk_ms: audio that a streaming encoder takes per call, milliseconds, a multiple of the
+            encoder's frame period.
+        opset: ONNX operator set, 18 to 26.
+        int8: also write dynamically quantised files.
+    """
+
+    chunk_ms: int = 320
+    opset: int = 18
+    int8: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run, from corpus to device."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested plain values (dict, list, str, number), ready for YAML or JSON."""
+        return _plain(asdict(self))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,58 @@
+"""The plain encoder layer: two residual branches, MH-SSM and feed-forward, each behind a norm.
+
+Shapes: N batch, T encoder frames, B frames of a chunk, D encoder width, E channels of a direction, S pairs.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from todm.config import ModelConfig
+from todm.nn.feedforward import FeedForward
+from todm.nn.mhssm import MhSsm, mhssm_chunk
+from todm.nn.ssm import BLOCK_FRAMES, BlockOperators, block_operators
+
+
+class EncoderLayer(nn.Module):
+    """One layer.
+
+    Args:
+        config: dimensions.
+        ffn_dim: hidden width of the feed-forward.
+        bidirectional: False leaves the backward heads out.
+    """
+
+    def __init__(self, config: ModelConfig, ffn_dim: int, *, bidirectional: bool) -> None:
+        super().__init__()
+        self.ssm_norm = make_norm(config.d_model)
+        self.mhssm = MhSsm(
+            config.d_model, config.num_heads, config.head_dim, config.state_dim, bidirectional=bidirectional
+        )
+        self.ffn_norm = make_norm(config.d_model)
+        self.ffn = FeedForward(config.d_model, ffn_dim)
+
+    def operators(self, num_frames: int = BLOCK_FRAMES) -> BlockOperators:
+        """The SSM's block form, for blocks of `num_frames`."""
+        return block_operators(self.mhssm.ssm.coefficients(), num_frames)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(N, T, D) and a mask (N, T, 1), 0 after an utterance's end, to (N, T, D)."""
+        x = x + self.mhssm(self.ssm_norm(x), mask, self.operators())
+        return x + self.ffn(self.ffn_norm(x))
+
+    def forward_chunk(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+        """A streaming layer over one chunk: (N, B, D) and (E, N, 2S) to the same shapes."""
+        operators = self.operators(x.shape[1])
+        branch, state = mhssm_chunk(self.ssm_norm(x), state, self.mhssm.weights(), operators)
+        x = x + branch
+        return x + self.ffn(self.ffn_norm(x)), state
+
+
+def make_norm(dim: int) -> nn.LayerNorm:
+    """Layer norm whose bias starts small but not zero.
+
+    ScaledAdam moves a tensor in proportion to its size: one that starts at zero would stay there.
+    """
+    norm = nn.LayerNorm(dim)
+    nn.init.uniform_(norm.bias, -0.02, 0.02)
+    return norm

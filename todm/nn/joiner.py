@@ -1,0 +1,23 @@
+"""Joiner: two projected vectors to logits over the vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Joiner(nn.Module):
+    """``output(tanh(encoder + predictor))``; the projections to J live in the encoder and the predictor.
+
+    Args:
+        joiner_dim: J.
+        vocab_size: V.
+    """
+
+    def __init__(self, joiner_dim: int, vocab_size: int) -> None:
+        super().__init__()
+        self.output = nn.Linear(joiner_dim, vocab_size)
+
+    def forward(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:
+        """(..., J) and (..., J), broadcast against each other, to logits (..., V)."""
+        return self.output(torch.tanh(encoder_out + predictor_out))

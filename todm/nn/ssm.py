@@ -1,0 +1,267 @@
+"""Diagonal state-space layer (S4D) in real arithmetic: convolution, chunk and step forms that agree.
+
+Shapes: N batch, T frames, C channels, S conjugate pairs of one channel's state, B frames of a block.
+
+One channel keeps S complex states x_n. With A_n = -exp(a_n) + i w_n and the step dt (S4D-Lin, Gu et al.,
+arXiv 2206.11893; zero-order hold):
+
+    x_t = exp(dt A) x_{t-1} + u_t
+    y_t = 2 Re(sum_n Ct_n x_{t,n}) + D u_t,       Ct = C (exp(dt A) - 1) / A
+
+which is a convolution with K[l] = 2 Re sum_n Ct_n exp(dt A_n l). Complex numbers are kept as pairs of real
+tensors throughout, because ONNX has no complex arithmetic: a state is (..., 2S), real parts first.
+
+The convolution is computed in blocks of B frames: inside a block by a B x B Toeplitz matrix, between blocks
+by the state at the block's start. That is linear in T, needs no FFT and B + 1 exponentials per state only,
+and one block with a given state *is* the chunk form that runs on a device.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+BLOCK_FRAMES = 32  # B: measured on a CPU at 80 to 1,500 frames; 16 and 64 are within 15%
+
+
+class SsmCoefficients(NamedTuple):
+    """A discretised layer: what all three forms compute with.
+
+    Args:
+        log_decay: real part of dt A, (C, S) float32, negative.
+        angle: imaginary part of dt A, (C, S) float32, radians per frame.
+        out_re: real part of Ct, (C, S) float32.
+        out_im: imaginary part of Ct, (C, S) float32.
+        skip: D, (C,) float32.
+    """
+
+    log_decay: Tensor
+    angle: Tensor
+    out_re: Tensor
+    out_im: Tensor
+    skip: Tensor
+
+    def slice(self, channels: slice) -> SsmCoefficients:
+        """The coefficients of some channels."""
+        return SsmCoefficients(*(tensor[channels] for tensor in self))
+
+
+class DiagonalSsm(nn.Module):
+    """Parameters of C independent channels with S conjugate pairs each.
+
+    Args:
+        num_channels: C.
+        state_dim: S.
+        time_scales: (low, high) bounds in which each channel's log dt is drawn uniformly, frames^-1, one
+            pair for each head; the channels are split evenly over the heads.
+
+    The names of ``log_neg_real``, ``imag`` and ``log_dt`` mark the parameters that need an optimiser group of
+    their own: ScaledAdam's scale limit would shrink w_n = pi n.
+    """
+
+    def __init__(self, num_channels: int, state_dim: int, time_scales: list[tuple[float, float]]) -> None:
+        super().__init__()
+        assert num_channels % len(time_scales) == 0
+        per_head = num_channels // len(time_scales)
+        log_dt = [torch.empty(per_head).uniform_(math.log(low), math.log(high)) for low, high in time_scales]
+        self.log_dt = nn.Parameter(torch.cat(log_dt))
+        self.log_neg_real = nn.Parameter(torch.full((num_channels, state_dim), math.log(0.5)))
+        self.imag = nn.Parameter(math.pi * torch.arange(state_dim).float().repeat(num_channels, 1))
+        # A complex standard normal has variance 1/2 in each part.
+        self.out_re = nn.Parameter(torch.randn(num_channels, state_dim) * math.sqrt(0.5))
+        self.out_im = nn.Parameter(torch.randn(num_channels, state_dim) * math.sqrt(0.5))
+        self.skip = nn.Parameter(torch.randn(num_channels))
+
+    def coefficients(self, channels: slice = slice(None)) -> SsmCoefficients:
+        """Discretise by zero-order hold, in float32."""
+        dt = self.log_dt[channels].float().exp()[:, None]
+        real = -self.log_neg_real[channels].float().exp()
+        imag = self.imag[channels].float()
+        log_decay, angle = dt * real, dt * imag
+        # (exp(dt A) - 1) / A, written as ((e - 1) conj(A)) / |A|^2.
+        shrink = log_decay.exp()
+        num_re, num_im = shrink * angle.cos() - 1, shrink * angle.sin()
+        norm = real.square() + imag.square()
+        gain_re = (num_re * real + num_im * imag) / norm
+        gain_im = (num_im * real - num_re * imag) / norm
+        out_re, out_im = self.out_re[channels].float(), self.out_im[channels].float()
+        return SsmCoefficients(
+            log_decay=log_decay,
+            angle=angle,
+            out_re=out_re * gain_re - out_im * gain_im,
+            out_im=out_re * gain_im + out_im * gain_re,
+            skip=self.skip[channels].float(),
+        )
+
+
+class BlockOperators(NamedTuple):
+    """The matrices of the block form, computed once and used for every block, batch and spec.
+
+    Args:
+        local: (C, B, B); ``u @ local`` is the causal convolution inside a block, D included.
+        drive: (C, B, 2S); ``u @ drive`` is the state that a block's input leaves behind.
+        readout: (C, 2S, B); ``state @ readout`` is what the state at the block's start adds to the output.
+        decay_re: real part of exp(dt A B), (C, S).
+        decay_im: imaginary part, (C, S).
+    """
+
+    local: Tensor
+    drive: Tensor
+    readout: Tensor
+    decay_re: Tensor
+    decay_im: Tensor
+
+    def slice(self, channels: slice) -> BlockOperators:
+        """The operators of some channels."""
+        return BlockOperators(*(tensor[channels] for tensor in self))
+
+
+def block_operators(coefficients: SsmCoefficients, num_frames: int) -> BlockOperators:
+    """The block form's matrices for blocks of `num_frames` frames."""
+    exponents = torch.arange(num_frames + 1, device=coefficients.skip.device, dtype=torch.float32)
+    size = (coefficients.log_decay[..., None] * exponents).exp()
+    phase = coefficients.angle[..., None] * exponents
+    power_re, power_im = size * phase.cos(), size * phase.sin()  # exp(dt A l), (C, S, B + 1)
+    out_re, out_im = 2 * coefficients.out_re[..., None], 2 * coefficients.out_im[..., None]
+    read_re = out_re * power_re - out_im * power_im  # 2 Re(Ct exp(dt A l)) = what a real state adds at l
+    read_im = out_re * power_im + out_im * power_re
+    taps = read_re[..., :-1].sum(dim=1)  # K, (C, B)
+    taps = torch.cat((taps[:, :1] + coefficients.skip[:, None], taps[:, 1:]), dim=1)
+    reverse_re, reverse_im = power_re[..., :-1].flip(2), power_im[..., :-1].flip(2)
+    return BlockOperators(
+        local=_toeplitz(taps),
+        drive=torch.cat((reverse_re, reverse_im), dim=1).transpose(1, 2),
+        readout=torch.cat((read_re[..., 1:], -read_im[..., 1:]), dim=1),
+        decay_re=power_re[..., -1],
+        decay_im=power_im[..., -1],
+    )
+
+
+def _toeplitz(taps: Tensor) -> Tensor:
+    """M[c, s, t] = taps[c, t - s] where t >= s, else 0: (C, B) to (C, B, B)."""
+    channels, frames = taps.shape
+    # Rows of period 2B read with a stride of 2B - 1 shift by one place each.
+    period = nn.functional.pad(taps, (frames - 1, 1))
+    rows = period[:, None].expand(channels, frames, 2 * frames).reshape(channels, -1)
+    shifted = rows[:, : frames * (2 * frames - 1)].view(channels, frames, 2 * frames - 1)
+    return shifted[:, :, frames - 1 :]
+
+
+def convolve(u: Tensor, operators: BlockOperators, *, num_forward: int) -> Tensor:
+    """Convolution form: causal for the first `num_forward` channels, anticausal for the others.
+
+    Frames after an utterance's end must be zero in `u`; then the anticausal channels see each utterance
+    reversed within its own length, because leading zeros leave the state at zero.
+
+    Args:
+        u: input, (N, T, C) float32.
+        operators: of the C channels, for blocks of any length.
+        num_forward: channels that run forward in time, 0 to C.
+
+    Returns:
+        (N, T, C) float32.
+    """
+    batch, num_frames, channels = u.shape
+    block = operators.local.shape[1]
+    num_blocks = -(-num_frames // block)
+    x = nn.functional.pad(u.permute(2, 0, 1), (0, num_blocks * block - num_frames))
+    if num_forward < channels:
+        # Flipped with its padding: that stands in front then, as zeros.
+        x = torch.cat((x[:num_forward], x[num_forward:].flip(2)))
+    x = x.reshape(channels, batch * num_blocks, block)
+    out = x @ operators.local
+    if num_blocks > 1:
+        drive = (x @ operators.drive).view(channels, batch, num_blocks, -1)
+        starts = _block_starts(drive, operators)
+        out = torch.baddbmm(out, starts.view(channels, batch * num_blocks, -1), operators.readout)
+    out = out.view(channels, batch, num_blocks * block)
+    if num_forward < channels:
+        out = torch.cat((out[:num_forward], out[num_forward:].flip(2)))
+    return out[..., :num_frames].permute(1, 2, 0)
+
+
+def _block_starts(drive: Tensor, operators: BlockOperators) -> Tensor:
+    """States at the starts of consecutive blocks, the first one zero: (C, N, K, 2S) to the same shape."""
+    state = torch.zeros_like(drive[:, :, 0])
+    starts = [state]
+    for index in range(drive.shape[2] - 1):
+        state = _decay(state, operators) + drive[:, :, index]
+        starts.append(state)
+    return torch.stack(starts, dim=2)
+
+
+def _decay(state: Tensor, operators: BlockOperators) -> Tensor:
+    """exp(dt A B) times the state, (C, N, 2S)."""
+    real, imag = state.chunk(2, dim=-1)
+    decay_re, decay_im = operators.decay_re[:, None], operators.decay_im[:, None]
+    return torch.cat((real * decay_re - imag * decay_im, real * decay_im + imag * decay_re), dim=-1)
+
+
+def advance(u: Tensor, state: Tensor, operators: BlockOperators) -> tuple[Tensor, Tensor]:
+    """Chunk form: exactly one block of forward channels from a given state.
+
+    Args:
+        u: input, (N, B, C) float32.
+        state: (C, N, 2S) float32, zeros at the start of an utterance.
+        operators: for blocks of B frames.
+
+    Returns:
+        output (N, B, C) and the state after the block, (C, N, 2S).
+    """
+    x = u.permute(2, 0, 1)
+    out = torch.baddbmm(x @ operators.local, state, operators.readout)
+    return out.permute(1, 2, 0), _decay(state, operators) + x @ operators.drive
+
+
+def step(u: Tensor, state: Tensor, coefficients: SsmCoefficients) -> tuple[Tensor, Tensor]:
+    """Step form: one frame, straight from the recurrence.
+
+    Args:
+        u: input, (N, C) float32.
+        state: (C, N, 2S) float32.
+        coefficients: of the C channels.
+
+    Returns:
+        output (N, C) and the new state (C, N, 2S).
+    """
+    shrink = coefficients.log_decay.exp()[:, None]
+    cos, sin = coefficients.angle.cos()[:, None], coefficients.angle.sin()[:, None]
+    real, imag = state.chunk(2, dim=-1)
+    next_re = shrink * (real * cos - imag * sin) + u.t()[..., None]
+    next_im = shrink * (real * sin + imag * cos)
+    out = 2 * (next_re * coefficients.out_re[:, None] - next_im * coefficients.out_im[:, None]).sum(-1)
+    return out.t() + u * coefficients.skip, torch.cat((next_re, next_im), dim=-1)
+
+
+def kernel(coefficients: SsmCoefficients, length: int) -> Tensor:
+    """K[l] for l < `length`, D added at l = 0: (C, length) float32. A plain reference."""
+    exponents = torch.arange(length, device=coefficients.skip.device, dtype=torch.float32)
+    size = (coefficients.log_decay[..., None] * exponents).exp()
+    phase = coefficients.angle[..., None] * exponents
+    real = coefficients.out_re[..., None] * phase.cos() - coefficients.out_im[..., None] * phase.sin()
+    taps = 2 * (size * real).sum(dim=1)
+    taps[:, 0] += coefficients.skip
+    return taps
+
+
+def convolve_fft(u: Tensor, coefficients: SsmCoefficients, *, num_forward: int) -> Tensor:
+    """The same as `convolve` by FFT over the whole length: the reference it is tested against.
+
+    Args:
+        u: input, (N, T, C) float32, zero after each utterance's end.
+        coefficients: of the C channels.
+        num_forward: channels that run forward in time.
+
+    Returns:
+        (N, T, C) float32.
+    """
+    num_frames = u.shape[1]
+    signal = torch.fft.rfft(u.permute(0, 2, 1), 2 * num_frames)
+    response = torch.fft.rfft(kernel(coefficients, num_frames), 2 * num_frames)
+    # Correlation instead of convolution is the same operator run backward in time.
+    response = torch.cat((response[:num_forward], response[num_forward:].conj()))
+    out = torch.fft.irfft(signal * response, 2 * num_frames)[..., :num_frames]
+    return out.permute(0, 2, 1)

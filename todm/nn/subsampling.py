@@ -1,0 +1,56 @@
+"""Convolutional subsampling, 4x or 8x in time, with a look-ahead of 2^n - 1 frames.
+
+Shapes: N batch, T feature frames (10 ms), T' encoder frames, F mel bins, C channels, D encoder width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Subsampling(nn.Module):
+    """n stride-2 convolutions over time and frequency (n = 2 for 4x, 3 for 8x), then a projection to D.
+
+    No padding: encoder frame t sees exactly the feature frames 2^n t to 2^n t + 2^(n+1) - 2. A streaming
+    caller therefore overlaps its chunks by `overlap` frames and gets the full pass bit for bit, without any
+    convolution state.
+
+    Args:
+        num_mel_bins: F.
+        channels: C of every convolution.
+        d_model: D.
+        factor: 4 or 8.
+    """
+
+    def __init__(self, num_mel_bins: int, channels: int, d_model: int, factor: int) -> None:
+        super().__init__()
+        assert factor in (4, 8)
+        num_convs = factor.bit_length() - 1
+        self.factor = factor
+        self.register_buffer("mean", torch.zeros(num_mel_bins))
+        self.register_buffer("inv_std", torch.ones(num_mel_bins))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(1 if i == 0 else channels, channels, kernel_size=3, stride=2) for i in range(num_convs)
+        )
+        bins = int(out_lens(torch.tensor(num_mel_bins), factor))
+        self.proj = nn.Linear(channels * bins, d_model)
+
+    @property
+    def overlap(self) -> int:
+        """Feature frames that consecutive chunks share: 3 for 4x, 7 for 8x."""
+        return self.factor - 1
+
+    def forward(self, feats: Tensor) -> Tensor:
+        """(N, T, F) float32 log-mel to (N, T', D); T must be at least 2^(n+1) - 1."""
+        x = ((feats - self.mean) * self.inv_std)[:, None]
+        for conv in self.convs:
+            x = nn.functional.silu(conv(x))
+        return self.proj(x.permute(0, 2, 1, 3).flatten(2))
+
+
+def out_lens(lens: Tensor, factor: int) -> Tensor:
+    """Encoder frames of `lens` feature frames (int64, any shape): (T - 1) // 2 once per convolution."""
+    for _ in range(factor.bit_length() - 1):
+        lens = torch.div(lens - 1, 2, rounding_mode="floor").clamp(min=0)
+    return lens

@@ -1,0 +1,180 @@
+"""The supernet: one set of weights that runs at any spec, ``model(batch, spec)``.
+
+Shapes: N batch, T feature frames, T' encoder frames, U labels, J joiner width, V vocabulary.
+
+Features, subsampling, predictor and the SSM's block form are the same for all specs. They are computed once
+per step as a `SharedPass`; `encode` then runs the layers of one spec on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from todm.config import ModelConfig
+from todm.nn.dropout import drop
+from todm.nn.elastic import slice_feed_forward, slice_mhssm
+from todm.nn.encoder import EncoderLayer
+from todm.nn.feedforward import feed_forward
+from todm.nn.mhssm import mhssm
+from todm.nn.ssm import BlockOperators
+from todm.nn.subsampling import out_lens
+from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
+from todm.space.dropout_plan import DropoutPlan
+from todm.space.space import SearchSpace
+from todm.space.spec import SubnetSpec
+
+
+class SpeechBatch(Protocol):
+    """What the supernet reads of a batch: features (N, T, 80), their lengths, labels (N, U)."""
+
+    @property
+    def feats(self) -> Tensor: ...
+    @property
+    def feat_lens(self) -> Tensor: ...
+    @property
+    def labels(self) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPass:
+    """What every spec of a step starts from.
+
+    Args:
+        x: subsampled features, (N, T', D).
+        lens: encoder frames, (N,) int64.
+        mask: 1 inside an utterance, (N, T', 1).
+        predictor_out: (N, U + 1, J).
+        operators: the SSM's block form of each layer of the supernet, all channels.
+    """
+
+    x: Tensor
+    lens: Tensor
+    mask: Tensor
+    predictor_out: Tensor
+    operators: tuple[BlockOperators, ...]
+
+    def detached(self) -> tuple[SharedPass, list[tuple[Tensor, Tensor]]]:
+        """Copies cut off from the graph, and the pairs (original, copy) whose gradients are still to flow.
+
+        The gradients of several passes add up in the copies; one `torch.autograd.backward` from the
+        originals then takes the shared part once, exactly as if every pass had run its own.
+        """
+        pairs: list[tuple[Tensor, Tensor]] = []
+
+        def cut(tensor: Tensor) -> Tensor:
+            leaf = tensor.detach().requires_grad_(tensor.requires_grad)
+            if tensor.requires_grad:
+                pairs.append((tensor, leaf))
+            return leaf
+
+        shared = SharedPass(
+            x=cut(self.x),
+            lens=self.lens,
+            mask=self.mask,
+            predictor_out=cut(self.predictor_out),
+            operators=tuple(BlockOperators(*map(cut, layer)) for layer in self.operators),
+        )
+        return shared, pairs
+
+
+class Supernet(nn.Module):
+    """A transducer at full size whose pass takes a spec.
+
+    Args:
+        config: dimensions.
+        space: specs it can run.
+        vocab_size: V, blank (0) included.
+    """
+
+    def __init__(self, config: ModelConfig, space: SearchSpace, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.space = space
+        self.vocab_size = vocab_size
+        # A streaming-only space has no backward heads to train.
+        mode = "offline" if "offline" in space.modes else "streaming"
+        self.full = Transducer(config, space.max(mode), vocab_size)
+        # Additive joiner of the smoothed loss that finds the pruning band; training only.
+        self.simple_am = nn.Linear(config.joiner_dim, vocab_size)
+        self.simple_lm = nn.Linear(config.joiner_dim, vocab_size)
+
+    def share(self, batch: SpeechBatch) -> SharedPass:
+        """Everything of a pass that no spec changes."""
+        factor = self.config.subsampling_factor
+        x = self.full.subsampling(pad_to_receptive_field(batch.feats, factor))
+        lens = out_lens(batch.feat_lens, factor)
+        return SharedPass(
+            x=x,
+            lens=lens,
+            mask=length_mask(lens, x),
+            predictor_out=self.full.predict(batch.labels),
+            operators=tuple(layer.operators() for layer in self._layers()),
+        )
+
+    def encode(
+        self,
+        shared: SharedPass,
+        spec: SubnetSpec,
+        plan: DropoutPlan | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The encoder at `spec`: (N, T', J).
+
+        Args:
+            shared: of `share`.
+            spec: layers, widths and mode that run.
+            plan: drop rates of this pass; None for none.
+            generator: of the dropout.
+        """
+        assert self.space.contains(spec), spec
+        plan = plan or DropoutPlan.none(spec.depth)
+        layers = self._layers()
+        x = shared.x
+        for i, (index, ffn_dim) in enumerate(zip(spec.layers, spec.ffn_dims, strict=True)):
+            layer = layers[index]
+            width = layer.mhssm.direction_dim
+            channels = layer.mhssm.num_directions * width if spec.mode == "offline" else width
+            branch = mhssm(
+                layer.ssm_norm(x),
+                shared.mask,
+                slice_mhssm(layer.mhssm, channels),
+                shared.operators[index].slice(slice(channels)),
+                width,
+            )
+            x = x + drop(branch, plan.ssm_out[i], generator)
+            branch = feed_forward(
+                layer.ffn_norm(x), slice_feed_forward(layer.ffn, ffn_dim), plan.ffn_hidden[i], generator
+            )
+            x = x + drop(branch, plan.ffn_out[i], generator)
+        return self.full.encoder_proj(self.full.norm(x))
+
+    def join(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:
+        """(..., J) and (..., J) to logits (..., V)."""
+        return self.full.join(encoder_out, predictor_out)
+
+    def forward(
+        self,
+        batch: SpeechBatch,
+        spec: SubnetSpec,
+        plan: DropoutPlan | None = None,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass of one spec.
+
+        Returns:
+            encoder output (N, T', J), its lengths (N,) and predictor output (N, U + 1, J).
+        """
+        shared = self.share(batch)
+        return self.encode(shared, spec, plan, generator), shared.lens, shared.predictor_out
+
+    def _layers(self) -> list[EncoderLayer]:
+        return list(self.full.layers)  # type: ignore[arg-type]
+
+
+def is_ssm_parameter(name: str) -> bool:
+    """Whether a parameter is the SSM's A or dt, which train in a group of their own (see `DiagonalSsm`)."""
+    return name.rsplit(".", 1)[-1] in ("log_dt", "log_neg_real", "imag")

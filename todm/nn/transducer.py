@@ -1,0 +1,148 @@
+"""The plain transducer: one size, one mode, nothing elastic. What `todm.extract` returns.
+
+Shapes: N batch, T feature frames, T' encoder frames, U labels, K context size, D encoder width,
+J joiner width, V vocabulary, L layers, C state channels, S pairs of one channel's state.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from todm.config import ModelConfig
+from todm.nn.encoder import EncoderLayer, make_norm
+from todm.nn.joiner import Joiner
+from todm.nn.predictor import Predictor
+from todm.nn.subsampling import Subsampling, out_lens
+from todm.space.cost import NUM_MEL_BINS
+from todm.space.spec import SubnetSpec
+
+State = tuple[Tensor, Tensor]
+
+
+class Transducer(nn.Module):
+    """RNN-T with an MH-SSM encoder, a stateless predictor and an additive joiner.
+
+    Args:
+        config: dimensions of the supernet that it belongs to.
+        spec: the size and the mode of this net.
+        vocab_size: V, blank (0) included.
+    """
+
+    def __init__(self, config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.spec = spec
+        self.vocab_size = vocab_size
+        self.subsampling = Subsampling(
+            NUM_MEL_BINS, config.subsampling_channels, config.d_model, config.subsampling_factor
+        )
+        self.layers = nn.ModuleList(
+            EncoderLayer(config, dim, bidirectional=spec.mode == "offline") for dim in spec.ffn_dims
+        )
+        self.norm = make_norm(config.d_model)
+        self.encoder_proj = nn.Linear(config.d_model, config.joiner_dim)
+        self.predictor = Predictor(vocab_size, config.predictor_dim, config.context_size, config.joiner_dim)
+        self.joiner = Joiner(config.joiner_dim, vocab_size)
+
+    @property
+    def context_size(self) -> int:
+        """K."""
+        return self.config.context_size
+
+    @property
+    def joiner_dim(self) -> int:
+        """J."""
+        return self.config.joiner_dim
+
+    @property
+    def subsampling_factor(self) -> int:
+        """Feature frames per encoder frame, 4 or 8."""
+        return self.config.subsampling_factor
+
+    def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
+        """The whole utterance at once.
+
+        Args:
+            feats: log-mel, (N, T, 80) float32.
+            feat_lens: frames of each utterance, (N,) int64.
+
+        Returns:
+            encoder output (N, T', J) and its lengths (N,) int64.
+        """
+        feats = pad_to_receptive_field(feats, self.subsampling_factor)
+        x = self.subsampling(feats)
+        lens = out_lens(feat_lens, self.subsampling_factor)
+        mask = length_mask(lens, x)
+        for layer in self.layers:
+            x = layer(x, mask)
+        return self.encoder_proj(self.norm(x)), lens
+
+    def predict(self, labels: Tensor) -> Tensor:
+        """(N, U) int64 to (N, U + 1, J), the empty prefix first."""
+        return self.predictor(labels)
+
+    def predict_step(self, context: Tensor) -> Tensor:
+        """The last K labels (N, K) int64, negative for none, to (N, J)."""
+        return self.predictor.step(context)
+
+    def join(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:
+        """(..., J) and (..., J) to logits (..., V)."""
+        return self.joiner(encoder_out, predictor_out)
+
+    def init_state(self, batch: int) -> State:
+        """Streaming state at the start of audio: real and imaginary part, each (L, N, C S) float32 zeros."""
+        assert self.spec.mode == "streaming"
+        first = self.layers[0].mhssm
+        width = first.direction_dim * self.config.state_dim
+        zeros = self.norm.weight.new_zeros((len(self.layers), batch, width))
+        return zeros, zeros.clone()
+
+    def encode_chunk(self, feats: Tensor, state: State) -> tuple[Tensor, State]:
+        """The next chunk of a stream.
+
+        Args:
+            feats: (N, factor k + factor - 1, 80): k encoder frames' worth, the last factor - 1 frames of
+                which come again at the start of the next chunk.
+            state: of `init_state` or of the previous chunk.
+
+        Returns:
+            encoder output (N, k, J) and the new state.
+        """
+        x = self.subsampling(feats)
+        batch = x.shape[0]
+        reals, imags = [], []
+        for layer, real, imag in zip(self.layers, *state, strict=True):
+            packed = torch.cat(
+                (_unpack(real, batch, self.config.state_dim), _unpack(imag, batch, self.config.state_dim)), -1
+            )
+            x, packed = layer.forward_chunk(x, packed)
+            next_real, next_imag = packed.chunk(2, dim=-1)
+            reals.append(_pack(next_real))
+            imags.append(_pack(next_imag))
+        return self.encoder_proj(self.norm(x)), (torch.stack(reals), torch.stack(imags))
+
+
+def _unpack(part: Tensor, batch: int, state_dim: int) -> Tensor:
+    """(N, C S) to (C, N, S)."""
+    return part.view(batch, -1, state_dim).transpose(0, 1)
+
+
+def _pack(part: Tensor) -> Tensor:
+    """(C, N, S) to (N, C S)."""
+    return part.transpose(0, 1).flatten(1)
+
+
+def length_mask(lens: Tensor, like: Tensor) -> Tensor:
+    """1 inside an utterance and 0 after its end: (N,) and (N, T, ...) to (N, T, 1) of like's dtype."""
+    frames = torch.arange(like.shape[1], device=like.device)
+    return (frames < lens[:, None]).unsqueeze(-1).to(like.dtype)
+
+
+def pad_to_receptive_field(feats: Tensor, factor: int) -> Tensor:
+    """Append zeros up to the first encoder frame's receptive field, 7 frames for 4x and 15 for 8x.
+
+    The length of such an utterance stays what it is, so that it gives no encoder frame of its own.
+    """
+    missing = 2 * factor - 1 - feats.shape[1]
+    return nn.functional.pad(feats, (0, 0, 0, missing)) if missing > 0 else feats

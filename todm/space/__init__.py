@@ -1,0 +1,1 @@
+"""What a subnet is: specs, the space they are drawn from, and what they cost. No torch here."""
