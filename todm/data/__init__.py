@@ -1,0 +1,1 @@
+"""From a corpus folder to batches of log-mel features and labels."""

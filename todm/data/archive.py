@@ -1,0 +1,62 @@
+"""Feature storage for lhotse: the float32 frames of many utterances one after another in one file.
+
+lhotse's own choices without further packages are a file per utterance (slow on network disks) or
+compression with loss (training features would no longer equal the device's).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lhotse.features.io import FeaturesReader, FeaturesWriter, register_reader, register_writer
+
+
+@register_writer
+class ArchiveWriter(FeaturesWriter):
+    """Appends arrays (T, C) to one file; a storage key is ``offset in bytes,T,C``."""
+
+    name = "todm_float32"
+
+    def __init__(self, storage_path: str | Path, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.path = Path(storage_path).with_suffix(".f32")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.file = self.path.open("wb")
+
+    @property
+    def storage_path(self) -> str:
+        return str(self.path)
+
+    def write(self, key: str, value: np.ndarray) -> str:
+        offset = self.file.tell()
+        self.file.write(np.ascontiguousarray(value, dtype="<f4").tobytes())
+        return f"{offset},{value.shape[0]},{value.shape[1]}"
+
+    def close(self) -> None:
+        self.file.close()
+
+    def __enter__(self) -> ArchiveWriter:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+@register_reader
+class ArchiveReader(FeaturesReader):
+    """Reads what `ArchiveWriter` wrote."""
+
+    name = "todm_float32"
+
+    def __init__(self, storage_path: str | Path, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+        self.path = storage_path
+
+    def read(
+        self, key: str, left_offset_frames: int = 0, right_offset_frames: int | None = None
+    ) -> np.ndarray:
+        offset, frames, bins = map(int, key.split(","))
+        array = np.fromfile(self.path, dtype="<f4", count=frames * bins, offset=offset)
+        return array.reshape(frames, bins)[left_offset_frames:right_offset_frames]

@@ -1,0 +1,199 @@
+"""Distortions of log-mel features, for whole batches at once.
+
+Everything is drawn from the generator that is passed in, so a step's seed determines its batch.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from todm.config import AugmentConfig
+from todm.data.batch import Batch
+from todm.runtime.fbank import LOG_FLOOR, FbankSettings
+
+_DB = math.log(10) / 10
+"""Nepers of power in one decibel."""
+
+_SILENT = LOG_FLOOR + 1e-3
+_WARP_BREAK_HZ = 4800.0
+
+
+def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
+    """Distort every utterance on its own; padding keeps `LOG_FLOOR`, digital silence stays silent.
+
+    Order: frequency warp, noise, tilt and gain, then SpecAugment masks.
+
+    Args:
+        batch: is not changed.
+        config: a distortion with strength 0 is left out.
+        generator: on the CPU, or on the device of the batch.
+    """
+    feats, lens = batch.feats, batch.feat_lens
+    valid = torch.arange(feats.shape[1], device=feats.device) < lens[:, None]  # (N, T)
+    if config.freq_warp > 0:
+        feats = warp_frequency(feats, config.freq_warp, generator)
+    if config.noise_prob > 0:
+        feats = add_noise(feats, valid, config.noise_prob, config.noise_snr_db, generator)
+    if config.gain_db > 0 or config.tilt_db > 0:
+        feats = change_level(feats, config.gain_db, config.tilt_db, generator)
+    if min(config.time_masks, config.time_mask_frames) > 0 or min(config.freq_masks, config.freq_mask_bins) > 0:
+        feats = mask(feats, lens, config, generator)
+    if feats is batch.feats:
+        return batch
+    # as a product: filling by a mask of booleans is several times slower on a CPU
+    return replace(batch, feats=(feats - LOG_FLOOR).mul_(valid[:, :, None].to(feats.dtype)).add_(LOG_FLOOR))
+
+
+def warp_frequency(feats: Tensor, limit: float, generator: torch.Generator) -> Tensor:
+    """Vocal-tract-length perturbation (Jaitly & Hinton 2013), a piecewise linear map of hertz.
+
+    Args:
+        feats: (N, T, C).
+        limit: each utterance's factor is uniform in 1 - limit to 1 + limit; 0 to below 1.
+        generator: see `augment`.
+    """
+    factor = 1 + limit * _uniform(feats, len(feats), generator)  # (N,)
+    return torch.matmul(feats, _warp_matrix(factor, feats.shape[2]))
+
+
+def _warp_matrix(factor: Tensor, num_bins: int) -> Tensor:
+    """Linear interpolation between mel bins as a matrix (N, C, C), for factors (N,).
+
+    Bin j of the result is read at the frequency f' that factor a maps bin j's centre f to: f' = a f up
+    to a break, from there on a straight line to the upper edge, which stays in place.
+    """
+    settings = FbankSettings()
+    nyquist = settings.sample_rate / 2
+    high = settings.high_freq if settings.high_freq > 0 else nyquist + settings.high_freq
+    mel_low, mel_high = _to_mel(settings.low_freq), _to_mel(high)
+    mel_step = (mel_high - mel_low) / (num_bins + 1)
+    centres = torch.arange(1, num_bins + 1, device=factor.device) * mel_step + mel_low
+    hertz = 700 * torch.expm1(centres / 1127)  # (C,)
+    factor = factor[:, None]
+    turn = _WARP_BREAK_HZ * factor.clamp(max=1) / factor  # (N, 1): before the map
+    upper = high - (high - factor * turn) / (high - turn) * (high - hertz)
+    warped = torch.where(hertz <= turn, factor * hertz, upper)  # (N, C)
+    position = ((1127 * torch.log1p(warped / 700) - mel_low) / mel_step - 1).clamp(0, num_bins - 1)
+    bins = torch.arange(num_bins, device=factor.device)
+    return (1 - (position[:, None, :] - bins[:, None]).abs()).clamp(min=0)
+
+
+def _to_mel(hertz: float) -> float:
+    return 1127 * math.log1p(hertz / 700)
+
+
+def change_level(feats: Tensor, gain_db: float, tilt_db: float, generator: torch.Generator) -> Tensor:
+    """Gain and spectral tilt: per utterance, a straight line over the mel bins is added.
+
+    Args:
+        feats: (N, T, C).
+        gain_db: level change, uniform in plus or minus this.
+        tilt_db: change of the highest against the lowest bin, uniform in plus or minus this.
+        generator: see `augment`.
+    """
+    gain = gain_db * _DB * _uniform(feats, len(feats), generator)
+    tilt = tilt_db * _DB * _uniform(feats, len(feats), generator)
+    slope = torch.linspace(-0.5, 0.5, feats.shape[2], device=feats.device)
+    offset = gain[:, None] + tilt[:, None] * slope  # (N, C)
+    sounding = (feats > _SILENT).to(feats.dtype)
+    height = (feats + (offset - LOG_FLOOR)[:, None]).clamp_(min=0)  # above the floor
+    return height.mul_(sounding).add_(LOG_FLOOR)
+
+
+def add_noise(
+    feats: Tensor, valid: Tensor, prob: float, snr_db: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """Mix stationary noise of a random colour into some utterances, adding powers.
+
+    The colour is a random tilt with slow ripples over the mel axis; around it, each frame's energies
+    scatter like those of Gaussian noise, the more the narrower the filter.
+
+    Args:
+        feats: (N, T, C).
+        valid: (N, T) bool, false in the padding.
+        prob: share of utterances that get noise.
+        snr_db: range of the ratio of mean powers, summed over bins; drawn uniformly, decibels.
+        generator: see `augment`.
+    """
+    num_utterances, num_frames, num_bins = feats.shape
+    # All of a step's small draws are made for every utterance: none depends on who gets noise.
+    chosen = _uniform(feats, num_utterances, generator) < 2 * prob - 1
+    snr = _uniform(feats, num_utterances, generator) / 2 + 0.5
+    shape = _uniform(feats, (num_utterances, 7), generator)
+    rows = chosen.nonzero().flatten()
+    if len(rows) == 0:
+        return feats
+    axis = torch.linspace(0, 1, num_bins, device=feats.device)
+    waves = [axis - 0.5]
+    for order in (1, 2, 3):
+        waves += [torch.cos(2 * math.pi * order * axis) / order, torch.sin(2 * math.pi * order * axis) / order]
+    scale = torch.tensor([3.0] + [1.0] * 6, device=feats.device)  # tilt up to 13 dB end to end, and ripples
+    colour = (shape[rows] * scale) @ torch.stack(waves)  # (R, C) nepers
+    # A mel filter of width b holds about b * 25 ms independent Gaussian pairs; its log scatters by 1/sqrt of it.
+    width = 55.0 * torch.exp(3.3 * axis)  # Hz, 55 to 1500 or so
+    spread = (width * 0.025).clamp(min=1.0).rsqrt()
+    scatter = torch.empty(len(rows), num_frames, num_bins, device=generator.device).normal_(generator=generator)
+    clean = feats[rows]
+    weight = valid[rows].to(feats.dtype)
+    speech_power = (clean.exp().sum(2) * weight).sum(1) / weight.sum(1)
+    ratio = (snr_db[0] + (snr_db[1] - snr_db[0]) * snr[rows]) * _DB
+    level = speech_power.log() - colour.logsumexp(1) - ratio  # (R,)
+    noise = scatter.to(feats.device).mul_(spread).add_((colour + level[:, None])[:, None])
+    return feats.index_copy(0, rows, torch.logaddexp(clean, noise))
+
+
+def mask(feats: Tensor, lens: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """SpecAugment (Park et al., arXiv 1904.08779) without time warping; masks hold each bin's mean.
+
+    An utterance gets as many time masks as ``time_mask_ratio`` of its frames can hold at full length,
+    at least one and at most ``time_masks``; each is as long as that share allows, uniformly drawn.
+
+    Args:
+        feats: (N, T, C), padded with `LOG_FLOOR`.
+        lens: (N,) frames.
+        config: the mask settings.
+        generator: see `augment`.
+    """
+    num_utterances, num_frames, num_bins = feats.shape
+    time_draws = _uniform(feats, (2, num_utterances, max(config.time_masks, 0)), generator) / 2 + 0.5
+    freq_draws = _uniform(feats, (2, num_utterances, max(config.freq_masks, 0)), generator) / 2 + 0.5
+    mean = (feats.sum(1) - LOG_FLOOR * (num_frames - lens[:, None])) / lens[:, None]  # padding is LOG_FLOOR
+    kept = feats - mean[:, None]
+    if config.time_masks > 0 and config.time_mask_frames > 0 and config.time_mask_ratio > 0:
+        budget = config.time_mask_ratio * lens  # (N,)
+        count = (budget / config.time_mask_frames).ceil().clamp(1, config.time_masks)
+        longest = (budget / count).clamp(max=config.time_mask_frames).floor()
+        used = torch.arange(config.time_masks, device=feats.device) < count[:, None]
+        hit = _spans(time_draws, longest[:, None] * used, lens[:, None], num_frames)
+        kept.mul_((~hit)[:, :, None].to(feats.dtype))
+    if config.freq_masks > 0 and config.freq_mask_bins > 0:
+        longest = torch.full((num_utterances, config.freq_masks), float(config.freq_mask_bins), device=feats.device)
+        hit = _spans(freq_draws, longest, torch.tensor(num_bins, device=feats.device), num_bins)
+        kept.mul_((~hit)[:, None].to(feats.dtype))
+    return kept.add_(mean[:, None])
+
+
+def _spans(draws: Tensor, longest: Tensor, size: Tensor, total: int) -> Tensor:
+    """Union (N, total) of K random spans per row: widths 0 to ``longest`` (N, K), within ``size``.
+
+    Args:
+        draws: (2, N, K) uniform in 0 to 1.
+        longest: (N, K) whole numbers.
+        size: broadcast to (N, K), at most ``total``.
+        total: length of the axis.
+    """
+    width = (draws[0] * (longest + 1)).floor().minimum(longest).minimum(size)
+    start = (draws[1] * (size - width + 1)).floor().minimum(size - width)
+    axis = torch.arange(total, device=draws.device)
+    inside = (axis >= start[..., None]) & (axis < (start + width)[..., None])  # (N, K, total)
+    return inside.any(1)
+
+
+def _uniform(like: Tensor, shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Uniform in -1 to 1, float32, drawn where the generator lives and moved to ``like``'s device."""
+    size = (shape,) if isinstance(shape, int) else shape
+    return torch.empty(size, device=generator.device).uniform_(-1, 1, generator=generator).to(like.device)

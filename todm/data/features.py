@@ -1,0 +1,150 @@
+"""Log-mel features through lhotse, with the settings of `todm.runtime.fbank`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lhotse import CutSet, Fbank, FbankConfig
+from lhotse.cut import Cut
+from lhotse.features.base import StatsAccumulator
+
+from todm.data.archive import ArchiveWriter
+from todm.errors import UserError
+from todm.runtime.audio import read_audio
+from todm.runtime.errors import BundleError
+from todm.runtime.fbank import LOG_FLOOR, FbankSettings
+
+__all__ = [
+    "LOG_FLOOR",
+    "FbankSettings",
+    "feature_stats",
+    "load_audio",
+    "load_features",
+    "make_extractor",
+    "perturb_speed",
+    "relative_features",
+    "store_features",
+]
+
+
+def make_extractor(settings: FbankSettings | None = None) -> Fbank:
+    """lhotse's Kaldi filter bank with our settings: samples (S,) in [-1, 1] to frames (T, 80) float32."""
+    settings = settings or FbankSettings()
+    return Fbank(
+        FbankConfig(
+            sampling_rate=settings.sample_rate,
+            num_filters=settings.num_mel_bins,
+            frame_length=settings.frame_length_ms / 1000,
+            frame_shift=settings.frame_shift_ms / 1000,
+            low_freq=settings.low_freq,
+            high_freq=settings.high_freq,
+            snip_edges=settings.snip_edges,
+            dither=settings.dither,
+            preemph_coeff=settings.preemph,
+            window_type=settings.window,
+            remove_dc_offset=settings.remove_dc_offset,
+        )
+    )
+
+
+def load_audio(path: Path | str) -> np.ndarray:
+    """Read an audio file of any sample rate as mono float32 at 16 kHz, (S,), in [-1, 1].
+
+    The device's own reader, so that both see the same samples.
+
+    Raises:
+        UserError: if the file is missing, unreadable or empty.
+    """
+    try:
+        samples = read_audio(path, FbankSettings().sample_rate).samples
+    except BundleError as error:
+        raise UserError(str(error)) from error
+    if len(samples) == 0:
+        raise UserError(f"{path}: holds no samples; record it again")
+    return samples
+
+
+def load_features(cut: Cut, extractor: Fbank) -> np.ndarray:
+    """Features (T, 80) of one cut: from disk if stored, else computed from its audio."""
+    feats: np.ndarray = cut.load_features() if cut.has_features else cut.compute_features(extractor)
+    return feats
+
+
+def perturb_speed(cuts: CutSet, factors: Sequence[float]) -> CutSet:
+    """Copies of all cuts at each speed; ids of copies end in ``_sp0.9`` and the like."""
+    copies = [cuts if factor == 1.0 else cuts.perturb_speed(factor) for factor in factors]
+    return CutSet.from_cuts(chain.from_iterable(copies))
+
+
+def store_features(cuts: CutSet, folder: Path, *, num_jobs: int = 1) -> CutSet:
+    """Compute the features of ``cuts`` into archives in ``folder``, whose old content is removed.
+
+    Args:
+        cuts: with audio.
+        folder: where ``feats-*.f32`` is written: float32, 32 kB for one second.
+        num_jobs: processes.
+
+    Returns:
+        The cuts with features, sorted by id; a cut whose audio could not be loaded is missing.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    extractor = make_extractor()
+    # starting a process takes as long as some hundred utterances
+    num_jobs = max(1, min(num_jobs, len(cuts) // 250))
+    if num_jobs == 1:
+        done = cuts.compute_and_store_features(
+            extractor, folder / "feats-0", storage_type=ArchiveWriter, progress_bar=False
+        )
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(
+            num_jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+        ) as pool:
+            done = cuts.compute_and_store_features(
+                extractor, folder, num_jobs, storage_type=ArchiveWriter, executor=pool, progress_bar=False
+            )
+    return CutSet.from_cuts(sorted(done, key=lambda cut: cut.id))
+
+
+def relative_features(cuts: Iterable[Cut], base: Path) -> Iterator[Cut]:
+    """Make stored feature paths relative to ``base``, so that a run folder can be moved."""
+    for cut in cuts:
+        if cut.has_features:
+            cut.features.storage_path = os.path.relpath(cut.features.storage_path, base)
+        yield cut
+
+
+def feature_stats(cuts: CutSet, *, max_cuts: int = 10_000) -> dict[str, Any]:
+    """Mean and standard deviation of each mel bin.
+
+    Args:
+        cuts: training cuts, with features or audio.
+        max_cuts: at most this many are looked at, spread evenly.
+
+    Returns:
+        ``mean`` and ``std``, lists of 80 floats, and ``frames``, how many were counted.
+    """
+    extractor = make_extractor()
+    total = len(cuts)
+    step = max(1, -(-total // max_cuts))
+    accumulator = StatsAccumulator(feature_dim=FbankSettings().num_mel_bins)
+    frames = 0
+    for index, cut in enumerate(cuts):
+        if index % step == 0:
+            feats = load_features(cut, extractor).astype(np.float64)
+            accumulator.update(feats)
+            frames += len(feats)
+    stats = accumulator.get()
+    # a bin that never changes would otherwise divide by zero
+    std = np.maximum(stats["norm_stds"], 1e-3)
+    return {"mean": stats["norm_means"].tolist(), "std": std.tolist(), "frames": frames}

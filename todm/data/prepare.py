@@ -1,0 +1,234 @@
+"""``todm prepare``: from a corpus folder to what training reads, in three stages that can be run again.
+
+    EXP/data/manifests/recordings_<part>.jsonl.gz, supervisions_<part>.jsonl.gz     stage manifests
+    EXP/data/manifests/train_<part>.jsonl.gz (speed copies), cuts_<part>.jsonl.gz   stage features
+    EXP/data/feats/train_<part>/, feats/<part>/, stats.json                         stage features
+    EXP/data/lang/{bpe.model,bpe.vocab,tokens.txt}, manifests/train.jsonl.gz        stage bpe
+    EXP/data/skipped.json                                                           every stage
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lhotse import CutSet, RecordingSet, SupervisionSet
+
+from todm.config import Config
+from todm.data.corpus import Skipped, read_part
+from todm.data.features import feature_stats, perturb_speed, relative_features, store_features
+from todm.data.files import atomic_path, write_json
+from todm.data.loader import MANIFESTS, TRAIN_MANIFEST
+from todm.data.tokenizer import Tokenizer
+from todm.errors import UserError
+from todm.runtime.fbank import FbankSettings, num_frames
+
+STAGES = ("manifests", "features", "bpe")
+
+
+def prepare(
+    config: Config, corpus_dir: Path, exp_dir: Path, stages: Sequence[str] = STAGES
+) -> dict[str, dict[str, float]]:
+    """Run some stages, in the order given by `STAGES`.
+
+    Args:
+        config: `data` and the model's `subsampling_factor` are used.
+        corpus_dir: the folder of the parts, or its parent; only the stage ``manifests`` reads it.
+        exp_dir: run folder; everything goes to its ``data`` folder.
+        stages: some of `STAGES`.
+
+    Returns:
+        Figures of each stage that ran, for printing.
+
+    Raises:
+        UserError: for a missing folder or part, a stage whose predecessor has not run, a full disk.
+    """
+    for stage in stages:
+        if stage not in STAGES:
+            raise UserError(f"--stage {stage}: no such stage; use one of: {', '.join(STAGES)}")
+    data_dir = exp_dir.resolve() / "data"
+    figures: dict[str, dict[str, float]] = {}
+    if "manifests" in stages:
+        figures["manifests"] = _write_manifests(config, corpus_dir, data_dir)
+    if "features" in stages:
+        figures["features"] = _write_features(config, data_dir)
+    if "bpe" in stages:
+        figures["bpe"] = _write_bpe(config, data_dir)
+    return figures
+
+
+def subsampled_frames(frames: int, factor: int) -> int:
+    """Encoder frames of ``frames`` feature frames: each halving by a valid convolution gives (T-1)//2."""
+    while factor > 1:
+        frames, factor = (frames - 1) // 2, factor // 2
+    return max(frames, 0)
+
+
+def _write_manifests(config: Config, corpus_dir: Path, data_dir: Path) -> dict[str, float]:
+    data = config.data
+    folder = data_dir / MANIFESTS
+    figures: dict[str, float] = {}
+    skipped: list[Skipped] = []
+    for name in dict.fromkeys((*data.train_parts, *data.dev_parts, *data.test_parts)):
+        part = read_part(corpus_dir, name, num_jobs=data.num_jobs)
+        skipped += part.skipped
+        for kind, manifest in (("recordings", part.recordings), ("supervisions", part.supervisions)):
+            with atomic_path(folder / f"{kind}_{name}.jsonl.gz") as temporary:
+                manifest.to_file(temporary)
+        figures[f"{name} utterances"] = len(part.recordings)
+        figures[f"{name} hours"] = sum(recording.duration for recording in part.recordings) / 3600
+    figures["skipped"] = _record_skipped(data_dir, "manifests", skipped)
+    return figures
+
+
+def _write_features(config: Config, data_dir: Path) -> dict[str, float]:
+    data = config.data
+    skipped: list[Skipped] = []
+    train: list[CutSet] = []
+    figures: dict[str, float] = {}
+    for part in data.train_parts:
+        cuts = _drop_by_duration(_part_cuts(data_dir, part), config, part, skipped)
+        cuts = perturb_speed(cuts, data.speed_factors)
+        train.append(_finish_cuts(cuts, config, data_dir, f"train_{part}", part, skipped))
+        figures[f"{part} training cuts"] = len(train[-1])
+    for part in dict.fromkeys((*data.dev_parts, *data.test_parts)):
+        cuts = _finish_cuts(_part_cuts(data_dir, part), config, data_dir, f"cuts_{part}", part, skipped)
+        figures[f"{part} cuts"] = len(cuts)
+    everything = CutSet.from_cuts(cut for cuts in train for cut in cuts)
+    write_json(data_dir / "stats.json", feature_stats(everything.with_features_path_prefix(data_dir)))
+    figures["skipped"] = _record_skipped(data_dir, "features", skipped)
+    return figures
+
+
+def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
+    data = config.data
+    texts = []
+    for part in data.train_parts:
+        supervisions = _read(data_dir, f"supervisions_{part}.jsonl.gz", SupervisionSet, "manifests")
+        texts += sorted(str(supervision.text) for supervision in supervisions)
+    tokenizer = Tokenizer.train(texts, data.vocab_size)
+    tokenizer.save(data_dir / "lang")
+
+    skipped: list[Skipped] = []
+    lines: list[tuple[str, str]] = []  # id and JSON; cut objects would take several times the memory
+    for part in data.train_parts:
+        path = data_dir / MANIFESTS / f"train_{part}.jsonl.gz"
+        if not path.is_file():
+            raise UserError(f"{path}: no such manifest; run 'todm prepare --stage features' first")
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                cut = json.loads(line)
+                problem = _too_long_for_frames(cut, tokenizer, config.model.subsampling_factor)
+                if problem:
+                    reason = "text longer than its frames allow"
+                    skipped.append(
+                        Skipped(stage="bpe", part=part, id=cut["id"], reason=reason, detail=problem)
+                    )
+                else:
+                    lines.append((cut["id"], line))
+    # The sampler shuffles within a window of some thousand cuts only, so mix the parts here. Sorting
+    # first makes the order independent of how many processes computed the features.
+    lines.sort()
+    random.Random(0).shuffle(lines)
+    with (
+        atomic_path(data_dir / MANIFESTS / TRAIN_MANIFEST) as temporary,
+        gzip.open(temporary, "wt", encoding="utf-8", compresslevel=3) as file,
+    ):
+        file.writelines(line for _, line in lines)
+    return {
+        "vocab size": tokenizer.vocab_size,
+        "training cuts": len(lines),
+        "skipped": _record_skipped(data_dir, "bpe", skipped),
+    }
+
+
+def _part_cuts(data_dir: Path, part: str) -> CutSet:
+    return CutSet.from_manifests(
+        recordings=_read(data_dir, f"recordings_{part}.jsonl.gz", RecordingSet, "manifests"),
+        supervisions=_read(data_dir, f"supervisions_{part}.jsonl.gz", SupervisionSet, "manifests"),
+    )
+
+
+def _read(data_dir: Path, name: str, kind: Any, stage: str) -> Any:
+    path = data_dir / MANIFESTS / name
+    if not path.is_file():
+        raise UserError(f"{path}: no such manifest; run 'todm prepare --stage {stage}' first")
+    return kind.from_file(path)
+
+
+def _drop_by_duration(cuts: CutSet, config: Config, part: str, skipped: list[Skipped]) -> CutSet:
+    data = config.data
+    kept = []
+    for cut in cuts:
+        if data.min_utterance <= cut.duration <= data.max_utterance:
+            kept.append(cut)
+            continue
+        short = cut.duration < data.min_utterance
+        skipped.append(
+            Skipped(
+                stage="features",
+                part=part,
+                id=cut.id,
+                reason="shorter than data.min_utterance" if short else "longer than data.max_utterance",
+                detail=f"{cut.duration:.2f} s",
+            )
+        )
+    if not kept:
+        raise UserError(
+            f"data.min_utterance, data.max_utterance: none of the {len(cuts)} utterances of '{part}' lasts "
+            f"{data.min_utterance} to {data.max_utterance} s; widen the range"
+        )
+    return CutSet.from_cuts(kept)
+
+
+def _finish_cuts(
+    cuts: CutSet, config: Config, data_dir: Path, name: str, part: str, skipped: list[Skipped]
+) -> CutSet:
+    """Store features if wanted and write the manifest last: where it is, the features are complete."""
+    manifest = data_dir / MANIFESTS / f"{name}.jsonl.gz"
+    manifest.unlink(missing_ok=True)
+    if config.data.store_features:
+        folder = data_dir / "feats" / name.removeprefix("cuts_")
+        try:
+            done = store_features(cuts, folder, num_jobs=config.data.num_jobs)
+        except OSError as error:
+            raise UserError(f"{folder}: features cannot be written ({error}); free some space") from error
+        missing = {cut.id for cut in cuts} - {cut.id for cut in done}
+        skipped += (
+            Skipped(stage="features", part=part, id=cut_id, reason="unreadable audio")
+            for cut_id in sorted(missing)
+        )
+        cuts = CutSet.from_cuts(relative_features(done, data_dir))
+    with atomic_path(manifest) as temporary:
+        cuts.to_file(temporary)
+    return cuts
+
+
+def _too_long_for_frames(cut: dict[str, Any], tokenizer: Tokenizer, factor: int) -> str:
+    """Why an utterance (a cut as JSON) cannot be aligned with one label per encoder frame, or ''."""
+    num_labels = len(tokenizer.encode([cut["supervisions"][0]["text"]])[0])
+    frames = num_frames(round(cut["duration"] * FbankSettings().sample_rate))
+    encoder_frames = subsampled_frames(frames, factor)
+    return f"{num_labels} labels, {encoder_frames} encoder frames" if num_labels > encoder_frames else ""
+
+
+def _record_skipped(data_dir: Path, stage: str, skipped: Iterable[Skipped]) -> int:
+    """Replace a stage's entries in ``skipped.json``; returns how many it has now."""
+    path = data_dir / "skipped.json"
+    entries = json.loads(path.read_text(encoding="utf-8"))["utterances"] if path.is_file() else []
+    mine = [asdict(item) for item in skipped]
+    # an earlier stage that runs again makes the later stages' findings stale
+    later = STAGES[STAGES.index(stage) :]
+    entries = [entry for entry in entries if entry["stage"] not in later] + mine
+    reasons = Counter(entry["reason"] for entry in entries)
+    write_json(path, {"total": len(entries), "reasons": dict(sorted(reasons.items())), "utterances": entries})
+    for entry in mine[:10]:
+        logging.getLogger(__name__).warning("%s: skipped, %s %s", entry["id"], entry["reason"], entry["detail"])
+    return len(mine)

@@ -1,0 +1,131 @@
+"""BPE pieces by sentencepiece, with icefall's first ids: ``<blk>`` 0, ``<sos/eos>`` 1, ``<unk>`` 2."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import sentencepiece
+
+from todm.data.files import atomic_path
+from todm.errors import UserError
+
+BLANK_ID = 0
+SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")
+MODEL_FILE, VOCAB_FILE, TOKENS_FILE = "bpe.model", "bpe.vocab", "tokens.txt"
+
+
+class Tokenizer:
+    """Text to label ids and back.
+
+    Args:
+        model: a serialised sentencepiece model.
+    """
+
+    def __init__(self, model: bytes) -> None:
+        self.model = model
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+
+    def __reduce__(self) -> tuple[type[Tokenizer], tuple[bytes]]:
+        return Tokenizer, (self.model,)
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+        """Train on transcripts; the same texts in the same order give the same model.
+
+        The unigram method is used because it ends at the whole words of a small closed vocabulary,
+        where merges would leave dozens of steps in between that no text ever uses.
+
+        Args:
+            texts: transcripts.
+            vocab_size: pieces at most, the three special ones included; fewer come out where the
+                text holds no more.
+
+        Raises:
+            UserError: if there is no text or ``vocab_size`` cannot hold its characters.
+        """
+        lines = [text for text in texts if text.strip()]
+        if not lines:
+            raise UserError("data.train_parts: no transcripts to train the tokenizer on; add a part with text")
+        num_chars = len(set("".join("".join(line.split()) for line in lines))) + 1  # and the space mark
+        if vocab_size < num_chars + len(SPECIAL_PIECES):
+            raise UserError(
+                f"data.vocab_size: {vocab_size} is too small for the {num_chars} characters of the "
+                f"transcripts; give at least {num_chars + len(SPECIAL_PIECES)}"
+            )
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(lines),
+                model_writer=model,
+                model_type="unigram",
+                vocab_size=vocab_size,
+                hard_vocab_limit=False,
+                character_coverage=1.0,
+                control_symbols=list(SPECIAL_PIECES[:2]),
+                unk_id=2,
+                bos_id=-1,
+                eos_id=-1,
+                pad_id=-1,
+                num_threads=1,  # more would make the sums, and with them the pieces, depend on timing
+                shuffle_input_sentence=False,
+                max_sentence_length=1 << 20,
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            raise UserError(
+                f"data.vocab_size: no tokenizer of {vocab_size} pieces for these transcripts ({error}); "
+                "try another size"
+            ) from error
+        return cls(model.getvalue())
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read ``bpe.model`` from a language, model or run folder.
+
+        Raises:
+            UserError: if the file is missing or damaged.
+        """
+        path = folder / MODEL_FILE
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; run 'todm prepare --stage bpe' first")
+        try:
+            return cls(path.read_bytes())
+        except RuntimeError as error:
+            raise UserError(f"{path}: not a sentencepiece model; run 'todm prepare --stage bpe' again") from error
+
+    def save(self, folder: Path) -> None:
+        """Write ``bpe.model``, ``bpe.vocab`` (piece, tab, score) and ``tokens.txt`` (symbol, space, id)."""
+        pieces = self.pieces
+        scores = [self._processor.get_score(index) for index in range(len(pieces))]
+        vocab = "".join(f"{piece}\t{score:.6g}\n" for piece, score in zip(pieces, scores, strict=True))
+        tokens = "".join(f"{piece} {index}\n" for index, piece in enumerate(pieces))
+        contents = {MODEL_FILE: self.model, VOCAB_FILE: vocab.encode(), TOKENS_FILE: tokens.encode()}
+        for name, content in contents.items():
+            with atomic_path(folder / name) as temporary:
+                temporary.write_bytes(content)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, blank included."""
+        return int(self._processor.get_piece_size())
+
+    @property
+    def pieces(self) -> list[str]:
+        """The symbol of each id; ``▁`` opens a word."""
+        return [str(self._processor.id_to_piece(index)) for index in range(self.vocab_size)]
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Label ids of each text; never 0 or 1; a character unseen in training gives 2."""
+        encoded: list[list[int]] = self._processor.encode(list(texts), out_type=int)
+        return encoded
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of label ids, without blanks and unknowns.
+
+        Args:
+            ids: each 0 to vocab_size - 1.
+        """
+        text: str = self._processor.decode([int(index) for index in ids if index > 2])
+        return text

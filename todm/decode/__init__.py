@@ -1,0 +1,3 @@
+"""Scores of transcripts."""
+
+from __future__ import annotations

@@ -1,0 +1,52 @@
+"""Transcripts and word error rate of a plain net over batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from todm.decode.greedy import greedy_search
+from todm.decode.wer import Utterance, make_utterances
+from todm.nn.transducer import Transducer
+
+
+class TextBatch(Protocol):
+    """What decoding reads of a batch: features (N, T, 80), lengths (N,), transcripts and ids."""
+
+    @property
+    def feats(self) -> Tensor: ...
+    @property
+    def feat_lens(self) -> Tensor: ...
+    @property
+    def texts(self) -> tuple[str, ...]: ...
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+
+class Detokenizer(Protocol):
+    """Label ids to text."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+@torch.inference_mode()
+def transcribe_batches(
+    net: Transducer, batches: Iterable[TextBatch], tokenizer: Detokenizer
+) -> list[Utterance]:
+    """Greedy transcripts of every utterance in `batches`, beside what was said.
+
+    Args:
+        net: in eval mode; the batches are moved to its device.
+        batches: features with transcripts.
+        tokenizer: turns labels into text.
+    """
+    device = net.norm.weight.device
+    scored: list[Utterance] = []
+    for batch in batches:
+        encoder_out, lens = net.encode(batch.feats.to(device), batch.feat_lens.to(device))
+        hypotheses = [tokenizer.decode(labels) for labels in greedy_search(net, encoder_out, lens)]
+        scored += make_utterances(batch.ids, batch.texts, hypotheses)
+    return scored

@@ -1,0 +1,180 @@
+"""Word error rate with its kinds of errors, a bootstrap interval and readable alignments."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_GAP = "*"  # stands for no word in an alignment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One scored utterance.
+
+    Args:
+        id: of the utterance.
+        ref: words of the transcript.
+        hyp: recognised words.
+    """
+
+    id: str
+    ref: tuple[str, ...]
+    hyp: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WerResult:
+    """Errors of a set of utterances.
+
+    Args:
+        errors: insertions, deletions and substitutions together.
+        words: words of the transcripts.
+        ins, dels, subs: the three kinds.
+        wer: percent, 100 * errors / words; with no words at all, 100 per inserted word.
+        ci95: bounds of the 95% bootstrap interval of ``wer``, percent, at least 0.
+    """
+
+    errors: int
+    words: int
+    ins: int
+    dels: int
+    subs: int
+    wer: float
+    ci95: tuple[float, float]
+
+    def to_dict(self, *, part: str, model: str) -> dict[str, Any]:
+        """Content of ``<part>.json``."""
+        return {
+            "wer": self.wer,
+            "errors": self.errors,
+            "words": self.words,
+            "ins": self.ins,
+            "del": self.dels,
+            "sub": self.subs,
+            "ci95": list(self.ci95),
+            "part": part,
+            "model": model,
+        }
+
+
+def make_utterances(ids: Sequence[str], refs: Sequence[str], hyps: Sequence[str]) -> list[Utterance]:
+    """Pair transcripts with recognised texts; words are what stands between blanks."""
+    return [
+        Utterance(id=name, ref=tuple(ref.split()), hyp=tuple(hyp.split()))
+        for name, ref, hyp in zip(ids, refs, hyps, strict=True)
+    ]
+
+
+def compute_wer(
+    utterances: Sequence[Utterance], *, replications: int = 1000, seed: int = 0
+) -> WerResult:
+    """Count the errors of the cheapest alignments (insertion, deletion, substitution cost 1 each).
+
+    Args:
+        utterances: transcripts may be empty; every recognised word is then an insertion.
+        replications: resamplings of the utterances for the interval (Bisani and Ney, ICASSP 2004).
+        seed: of the resampling; equal seeds give equal intervals.
+
+    Returns:
+        The sums over all utterances. The interval has no width for fewer than two utterances.
+    """
+    from kaldialign import bootstrap_wer_ci, edit_distance
+
+    ins = dels = subs = words = 0
+    for utterance in utterances:
+        counts = edit_distance(utterance.ref, utterance.hyp)
+        ins += int(counts["ins"])
+        dels += int(counts["del"])
+        subs += int(counts["sub"])
+        words += len(utterance.ref)
+    errors = ins + dels + subs
+    wer = 100 * errors / max(words, 1)
+    ci95 = (wer, wer)
+    if words and len(utterances) > 1:
+        interval = bootstrap_wer_ci(
+            [utterance.ref for utterance in utterances],
+            [utterance.hyp for utterance in utterances],
+            replications=replications,
+            seed=seed,
+        )
+        low, high = 100 * float(interval["ci95min"]), 100 * float(interval["ci95max"])
+        # A draw of nothing but empty transcripts has no rate: then there is no interval to give.
+        if math.isfinite(low) and math.isfinite(high):
+            ci95 = (max(0.0, low), high)
+    return WerResult(errors=errors, words=words, ins=ins, dels=dels, subs=subs, wer=wer, ci95=ci95)
+
+
+def format_alignment(utterance: Utterance) -> str:
+    """The words in a row, errors in brackets: ``(ref->hyp)``, ``(ref->*)``, ``(*->hyp)``.
+
+    Example:
+        >>> format_alignment(Utterance(id="a", ref=("turn", "it", "on"), hyp=("turn", "on", "now")))
+        'turn (it->*) on (*->now)'
+    """
+    return " ".join(
+        ref if ref == hyp else f"({ref or _GAP}->{hyp or _GAP})" for ref, hyp in _align(utterance)
+    )
+
+
+def format_errors(utterances: Sequence[Utterance], result: WerResult) -> str:
+    """Readable report: totals, utterances with errors (worst first), most frequent errors, correct ones.
+
+    Args:
+        utterances: as given to `compute_wer`.
+        result: what it returned.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    rows: list[tuple[int, Utterance]] = []
+    for utterance in utterances:
+        pairs = [pair for pair in _align(utterance) if pair[0] != pair[1]]
+        for pair in pairs:
+            counts[pair] = counts.get(pair, 0) + 1
+        rows.append((len(pairs), utterance))
+    wrong = [row for row in rows if row[0]]
+    # Worst first; ties in the order of the ids, so that two reports can be compared line by line.
+    wrong.sort(key=lambda row: (-row[0], -row[0] / max(1, len(row[1].ref)), row[1].id))
+    frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    lines = [
+        f"WER {result.wer:.2f}% [{result.ci95[0]:.2f}, {result.ci95[1]:.2f}]: {result.errors} errors in "
+        f"{result.words} words ({result.ins} insertions, {result.dels} deletions, "
+        f"{result.subs} substitutions)",
+        f"{len(wrong)} of {len(rows)} utterances have errors",
+        "",
+        "UTTERANCES WITH ERRORS, worst first: (transcript->recognised), * is no word",
+        *(f"{u.id}\t{n} of {len(u.ref)}\t{format_alignment(u)}" for n, u in wrong),
+        "",
+        "ERRORS BY FREQUENCY: count, transcript->recognised",
+        *(f"{count}\t{ref or _GAP}->{hyp or _GAP}" for (ref, hyp), count in frequent),
+        "",
+        "UTTERANCES WITHOUT ERRORS",
+        *(f"{u.id}\t{' '.join(u.ref)}" for n, u in rows if not n),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def write_wer(
+    folder: Path, utterances: Sequence[Utterance], result: WerResult, *, part: str, model: str
+) -> Path:
+    """Write ``<part>.json`` and ``<part>.errors.txt`` into a folder, made when missing.
+
+    Returns:
+        The JSON file.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{part}.errors.txt").write_text(format_errors(utterances, result), encoding="utf-8")
+    path = folder / f"{part}.json"
+    path.write_text(json.dumps(result.to_dict(part=part, model=model), indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def _align(utterance: Utterance) -> list[tuple[str, str]]:
+    """Pairs of words; the empty string, which is never a word, stands for none."""
+    from kaldialign import align
+
+    pairs: list[tuple[str, str]] = align(utterance.ref, utterance.hyp, "")
+    return pairs

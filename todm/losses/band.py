@@ -1,0 +1,107 @@
+"""The band: which nodes of the transducer lattice the full joiner runs on.
+
+Letters: N batch, T frames, U labels, S symbols of one frame's window, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Band:
+    """A window of label positions for every frame: ``begin[n, t] .. begin[n, t] + size - 1``.
+
+    Within an utterance the windows start at 0, never move back, move at most ``size - 1`` positions
+    per frame and hold position U of the utterance in its last frame. Positions beyond an utterance's
+    own U may lie in a window; they carry no probability.
+
+    Args:
+        begin: (N, T) int64, first position of each frame's window, 0 to the batch's U + 1 - size.
+        size: positions in a window, 1 to the batch's U + 1.
+    """
+
+    begin: Tensor
+    size: int
+
+    def indices(self) -> Tensor:
+        """The positions u of all windows, (N, T, S) int64."""
+        return self.begin.unsqueeze(-1) + torch.arange(self.size, device=self.begin.device)
+
+    def valid_nodes(self, encoder_lens: Tensor, label_lens: Tensor) -> Tensor:
+        """Which nodes lie within their utterance's own frames and labels, (N, T, S) bool."""
+        frames = torch.arange(self.begin.shape[1], device=self.begin.device)
+        in_frames = frames < encoder_lens.unsqueeze(-1)
+        return in_frames.unsqueeze(-1) & (self.indices() <= label_lens[:, None, None])
+
+
+def full_band(num_utterances: int, num_frames: int, num_labels: int, device: torch.device) -> Band:
+    """The band that holds the whole lattice: every window is 0 .. ``num_labels``."""
+    begin = torch.zeros(num_utterances, num_frames, dtype=torch.int64, device=device)
+    return Band(begin=begin, size=num_labels + 1)
+
+
+def feasible_size(prune_range: int, encoder_lens: Tensor, label_lens: Tensor, num_labels: int) -> int:
+    """Window size for a batch: ``prune_range``, changed only where it has to be.
+
+    It is at most U + 1 of the batch, and at least what the utterance with most labels per frame needs
+    to reach its end: T frames pass at most T (S - 1) labels.
+
+    Args:
+        prune_range: the size asked for, at least 2.
+        encoder_lens: (N,) int64 frames.
+        label_lens: (N,) int64 labels.
+        num_labels: U of the batch's padded label matrix.
+    """
+    assert prune_range >= 2, prune_range
+    frames = encoder_lens.clamp(min=1)
+    needed = int(((label_lens + frames - 1) // frames).max()) + 1
+    return min(max(prune_range, needed), num_labels + 1)
+
+
+def choose_band(
+    blank_occupation: Tensor, label_occupation: Tensor, encoder_lens: Tensor, label_lens: Tensor, size: int
+) -> Band:
+    """Pick each frame's window of ``size`` positions by occupation (pruned RNN-T, section 3.2).
+
+    A window that begins at p keeps the paths that leave the frame (by blank) from inside it, less
+    those that only came in from below, by the label from p - 1 to p. The best windows are then bent
+    into a band: monotonic, at most ``size - 1`` positions per frame, from 0 to the utterance's end.
+
+    Args:
+        blank_occupation: (N, T, U + 1) posterior of leaving frame t at position u.
+        label_occupation: (N, T, U + 1) posterior of the label move u to u + 1 in frame t.
+        encoder_lens: (N,) int64 frames.
+        label_lens: (N,) int64 labels.
+        size: positions in a window; see `feasible_size`.
+
+    Source: Kuang et al., arXiv 2206.13236, section 3.2.
+    """
+    num_frames, num_positions = blank_occupation.shape[1:]
+    num_begins = num_positions - size + 1
+    assert num_begins >= 1, (num_positions, size)
+    device = blank_occupation.device
+    total = torch.nn.functional.pad(blank_occupation.cumsum(-1), (1, 0))
+    kept = total[..., size:] - total[..., :num_begins]
+    kept[..., 1:] -= label_occupation[..., : num_begins - 1]
+
+    last = (label_lens + 1 - size).clamp(min=0).unsqueeze(-1)
+    beyond = torch.arange(num_begins, device=device) > last.unsqueeze(-1)
+    begin = kept.masked_fill(beyond, -torch.inf).argmax(-1)
+
+    frames = torch.arange(num_frames, device=device)
+    begin = torch.where(frames < encoder_lens.unsqueeze(-1) - 1, begin, last)
+    begin = _reverse_cumulative_min(begin)
+    # In coordinates that fall by size - 1 per frame, "at most size - 1 up per frame" reads "never up":
+    # raise what is too low to reach a later window, then start at 0.
+    fall = (size - 1) * frames
+    begin = -_reverse_cumulative_min(fall - begin) + fall
+    return Band(begin=torch.minimum(begin, fall), size=size)
+
+
+def _reverse_cumulative_min(x: Tensor) -> Tensor:
+    """``y[t] = min(x[t:])`` along the last dimension."""
+    return x.flip(-1).cummin(-1).values.flip(-1)

@@ -1,0 +1,135 @@
+"""The alpha divergence between two categorical distributions, with AlphaNet's clip and adaptive alpha.
+
+p is the teacher, q the student, r = p / q, both given as log-probabilities over V classes.
+
+    D_a(p || q) = (sum q r^a - 1) / (a (a - 1)),   D_1 = KL(p || q),   D_0 = KL(q || p)
+
+The gradient of the formula with respect to log q is -q rho with rho = r^a / a (a = 0: log r - 1);
+AlphaNet clips r^a at beta in it, which keeps single classes from blowing the gradient up. Its
+constant 1 / (a (a - 1)) is left out, because sum q d(log q) = d(sum q) = 0 takes any constant away.
+
+Source: Wang et al., AlphaNet, ICML 2021, arXiv 2102.07954, section 3.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Elements of one block of utterances: temporaries of this size stay in the cache.
+_BLOCK_NUMEL = 1 << 19
+_SAME_ALPHA = 1e-3
+
+
+def alpha_divergence(
+    student_log_probs: Tensor,
+    teacher_log_probs: Tensor,
+    weights: Tensor,
+    *,
+    alpha_min: float = -1.0,
+    alpha_max: float = 1.0,
+    beta: float = 5.0,
+) -> Tensor:
+    """Weighted sum of an utterance's divergences, of the branch that is larger for that utterance.
+
+    The value is the divergence (clipped like its gradient), at least 0 up to rounding; the gradient
+    to ``student_log_probs`` is AlphaNet's surrogate -q rho, equal to that of the formula where
+    nothing is clipped. The alpha of 1 is never clipped.
+
+    Args:
+        student_log_probs: (N, ..., V) float, finite, normalised over V.
+        teacher_log_probs: the same shape; treated as constant.
+        weights: (N, ...) float, 0 or more, without gradient. Nodes of weight 0 may hold anything.
+        alpha_min: one branch.
+        alpha_max: the other branch; equal to ``alpha_min`` for a fixed alpha.
+        beta: clip of r^a, 1 or more; ``inf`` switches it off.
+
+    Returns:
+        (N,) in the student's dtype.
+    """
+    assert student_log_probs.shape == teacher_log_probs.shape, teacher_log_probs.shape
+    assert weights.shape == student_log_probs.shape[:-1], weights.shape
+    assert beta >= 1.0, beta
+    divergence: Tensor = _AlphaDivergence.apply(
+        student_log_probs, teacher_log_probs.detach(), weights.detach(), alpha_min, alpha_max, beta
+    )
+    return divergence
+
+
+class _AlphaDivergence(torch.autograd.Function):
+    """Recomputes q rho in the backward pass rather than keeping a tensor of V classes per node."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        student: Tensor,
+        teacher: Tensor,
+        weights: Tensor,
+        alpha_min: float,
+        alpha_max: float,
+        beta: float,
+    ) -> Tensor:
+        alphas = (alpha_min,) if alpha_min == alpha_max else (alpha_min, alpha_max)
+        values = student.new_zeros(len(alphas), student.shape[0])
+        for block in _blocks(student):
+            weight = weights[block]
+            for i, alpha in enumerate(alphas):
+                nodes = _node_values(student[block], teacher[block], alpha, beta)
+                nodes = (nodes * weight).masked_fill(weight == 0.0, 0.0)
+                values[i, block] = nodes.flatten(1).sum(1)
+        value, chosen = values.max(0)
+        ctx.save_for_backward(student, teacher, weights, chosen)
+        ctx.alphas, ctx.beta = alphas, beta
+        return value
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        student, teacher, weights, chosen = ctx.saved_tensors
+        out = torch.empty_like(student)
+        for block in _blocks(student):
+            weight = weights[block] * grad[block].reshape(-1, *[1] * (weights.ndim - 1))
+            rows = None
+            for i, alpha in enumerate(ctx.alphas):
+                slope = _node_slopes(student[block], teacher[block], alpha, ctx.beta)
+                picked = chosen[block].reshape(-1, *[1] * (student.ndim - 1)) == i
+                rows = slope if rows is None else torch.where(picked, slope, rows)
+            assert rows is not None
+            rows *= weight.unsqueeze(-1)
+            out[block] = rows.masked_fill_((weight == 0.0).unsqueeze(-1), 0.0)
+        return out, None, None, None, None, None
+
+
+def _blocks(x: Tensor) -> Iterator[slice]:
+    """Slices of utterances whose elements fit the block size; on a GPU the whole batch."""
+    step = x.shape[0] if x.is_cuda else max(1, _BLOCK_NUMEL // max(1, x[0].numel()))
+    for start in range(0, x.shape[0], max(1, step)):
+        yield slice(start, start + step)
+
+
+def _node_values(student: Tensor, teacher: Tensor, alpha: float, beta: float) -> Tensor:
+    """Clipped D_alpha of every node, (n, ...)."""
+    gap = student - teacher  # -log r
+    if abs(alpha - 1.0) < _SAME_ALPHA:
+        return -(teacher.exp().mul_(gap)).sum(-1)
+    q = student.exp()
+    if abs(alpha) < _SAME_ALPHA:
+        return q.mul_(gap.clamp_(min=-math.log(beta))).sum(-1)
+    total = q.mul_(gap.mul_(-alpha).exp_().clamp_(max=beta)).sum(-1)
+    return (total - 1.0) / (alpha * (alpha - 1.0))
+
+
+def _node_slopes(student: Tensor, teacher: Tensor, alpha: float, beta: float) -> Tensor:
+    """-q rho of every class of every node, (n, ..., V): the gradient with respect to log q."""
+    if abs(alpha - 1.0) < _SAME_ALPHA:
+        return teacher.exp().neg_()
+    gap = student - teacher
+    q = student.exp()
+    if abs(alpha) < _SAME_ALPHA:
+        return gap.clamp_(min=-math.log(beta)).add_(1.0).mul_(q)
+    return gap.mul_(-alpha).exp_().clamp_(max=beta).mul_(q).div_(-alpha)

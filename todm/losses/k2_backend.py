@@ -1,0 +1,89 @@
+"""The pruned transducer loss by k2, wherever k2 is installed.
+
+k2 has no wheel for current Python and PyTorch in the public package index; it is found at run time
+and never required. https://k2-fsa.github.io/k2/installation/ lists its own wheels.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from todm.errors import UserError
+from todm.losses.band import Band, feasible_size, full_band
+from todm.losses.native import join_on_band
+from todm.losses.types import LossInputs, TransducerLoss, at_least_float32
+
+
+def compute(inputs: LossInputs) -> TransducerLoss:
+    """The loss by k2's mutual-information recursion.
+
+    With ``am_scale`` above 0 the smoothed loss differs from the native one: k2 averages its unigram
+    over the batch, padding included.
+
+    Raises:
+        UserError: k2 is missing or broken.
+    """
+    k2 = _import_k2()
+    num_utterances, num_frames, _ = inputs.encoder_out.shape
+    num_labels = inputs.labels.shape[1]
+    zero = torch.zeros_like(inputs.label_lens)
+    boundary = torch.stack((zero, zero, inputs.label_lens, inputs.encoder_lens), dim=1)
+    simple = at_least_float32(inputs.encoder_out.new_zeros(num_utterances))
+    band = inputs.band or full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
+    if inputs.am is not None and inputs.lm is not None:
+        simple, band = _smoothed(k2, inputs, inputs.am, inputs.lm, boundary, band)
+    logits = join_on_band(inputs, band)
+    with torch.autocast(logits.device.type, enabled=False):
+        logits = at_least_float32(logits)
+        pruned = k2.rnnt_loss_pruned(
+            logits=logits,
+            symbols=inputs.labels,
+            ranges=band.indices(),
+            termination_symbol=0,
+            boundary=boundary,
+            reduction="none",
+        )
+        log_probs = logits.log_softmax(-1)
+    return TransducerLoss(simple=simple, pruned=pruned, band=band, log_probs=log_probs)
+
+
+def _smoothed(
+    k2: Any, inputs: LossInputs, am: Tensor, lm: Tensor, boundary: Tensor, everything: Band
+) -> tuple[Tensor, Band]:
+    """The smoothed loss (N,) and the band from its occupations."""
+    with torch.autocast(am.device.type, enabled=False):
+        simple, (label_occupation, blank_occupation) = k2.rnnt_loss_smoothed(
+            lm=at_least_float32(lm),
+            am=at_least_float32(am),
+            symbols=inputs.labels,
+            termination_symbol=0,
+            lm_only_scale=inputs.lm_scale,
+            am_only_scale=inputs.am_scale,
+            boundary=boundary,
+            reduction="none",
+            return_grad=True,
+        )
+    num_labels = inputs.labels.shape[1]
+    size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
+    # A window as large as the lattice makes k2 print a warning per batch and return the same.
+    if size == num_labels + 1:
+        return simple, everything
+    ranges = k2.get_rnnt_prune_ranges(
+        px_grad=label_occupation, py_grad=blank_occupation, boundary=boundary, s_range=size
+    )
+    return simple, Band(begin=ranges[..., 0].long(), size=ranges.shape[-1])
+
+
+def _import_k2() -> ModuleType:
+    try:
+        import k2
+    except (ImportError, OSError) as error:
+        raise UserError(
+            "train.loss.backend: k2 cannot be imported; install a wheel that matches your torch from "
+            "https://k2-fsa.github.io/k2/installation/, or use native"
+        ) from error
+    return k2  # type: ignore[no-any-return]

@@ -1,0 +1,128 @@
+"""The pruned transducer loss in plain PyTorch: the default backend.
+
+Letters: N batch, T frames, U labels, S symbols of one frame's window, V vocabulary, J joiner dim.
+Memory: N T S V numbers for the joiner, N T (U + 1) for the lattices, never N T U V.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from todm.losses.band import Band, choose_band, feasible_size, full_band
+from todm.losses.recursion import lattice_score
+from todm.losses.smoothed import smoothed_log_probs
+from todm.losses.types import LossInputs, TransducerLoss, at_least_float32
+
+
+def compute(inputs: LossInputs) -> TransducerLoss:
+    """The loss by `lattice_score`, on the smoothed lattice first and on the band then."""
+    simple, band = simple_loss(inputs)
+    logits = join_on_band(inputs, band)
+    with torch.autocast(logits.device.type, enabled=False):
+        labels = inputs.padded_labels()[:, None].expand(-1, logits.shape[1], -1)
+        next_labels = labels.gather(2, band.indices())
+        log_probs, blank, label = pick_log_probs(at_least_float32(logits), next_labels)
+        score, _, _ = lattice_score(
+            blank,
+            label,
+            band=band,
+            num_labels=inputs.labels.shape[1],
+            encoder_lens=inputs.encoder_lens,
+            label_lens=inputs.label_lens,
+        )
+    return TransducerLoss(simple=simple, pruned=-score, band=band, log_probs=log_probs)
+
+
+def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
+    """The smoothed loss (N,) and the band that its occupations choose.
+
+    Without ``am`` and ``lm`` it is zero, and the band is the one given or else the full lattice.
+    """
+    num_utterances, num_frames, _ = inputs.encoder_out.shape
+    num_labels = inputs.labels.shape[1]
+    everything = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
+    if inputs.am is None or inputs.lm is None:
+        zeros = at_least_float32(inputs.encoder_out.new_zeros(num_utterances))
+        return zeros, inputs.band or everything
+    with torch.autocast(inputs.am.device.type, enabled=False):
+        blank, label = smoothed_log_probs(
+            at_least_float32(inputs.am),
+            at_least_float32(inputs.lm),
+            inputs.padded_labels(),
+            inputs.label_lens,
+            lm_scale=inputs.lm_scale,
+            am_scale=inputs.am_scale,
+        )
+        score, blank_occupation, label_occupation = lattice_score(
+            blank,
+            label,
+            band=everything,
+            num_labels=num_labels,
+            encoder_lens=inputs.encoder_lens,
+            label_lens=inputs.label_lens,
+        )
+    size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
+    band = choose_band(blank_occupation, label_occupation, inputs.encoder_lens, inputs.label_lens, size)
+    return -score, band
+
+
+def join_on_band(inputs: LossInputs, band: Band) -> Tensor:
+    """Logits of the joiner at the band's nodes, (N, T, S, V)."""
+    num_utterances, num_positions, joiner_dim = inputs.predictor_out.shape
+    offset = num_positions * torch.arange(num_utterances, device=band.begin.device)
+    # An embedding look-up: of all gathers its backward pass is the fastest here.
+    predictor_out = torch.nn.functional.embedding(
+        band.indices() + offset[:, None, None], inputs.predictor_out.reshape(-1, joiner_dim)
+    )
+    return inputs.join(inputs.encoder_out.unsqueeze(2), predictor_out)
+
+
+def pick_log_probs(logits: Tensor, next_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-softmax, and from it the blank and the next label.
+
+    Args:
+        logits: (N, T, S, V) float.
+        next_labels: (N, T, S) int64.
+
+    Returns:
+        log_probs (N, T, S, V), blank (N, T, S), label (N, T, S), all with gradient to ``logits``.
+    """
+    log_probs, blank, label = _PickLogProbs.apply(logits, next_labels)
+    return log_probs, blank, label
+
+
+class _PickLogProbs(torch.autograd.Function):
+    """Picking by plain gathers would build one dense gradient for each pick and add them up."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, next_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        log_probs = logits.log_softmax(-1)
+        index = next_labels.unsqueeze(-1)
+        ctx.save_for_backward(log_probs, index)
+        return log_probs, log_probs[..., 0].clone(), log_probs.gather(-1, index).squeeze(-1)
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(
+        ctx: Any, grad_all: Tensor | None, grad_blank: Tensor | None, grad_label: Tensor | None
+    ) -> tuple[Tensor | None, None]:
+        log_probs, index = ctx.saved_tensors
+        picked = [grad for grad in (grad_blank, grad_label) if grad is not None]
+        if grad_all is None and not picked:
+            return None, None
+        total = sum(picked, start=log_probs.new_zeros(log_probs.shape[:-1]))
+        if grad_all is not None:
+            total = total + grad_all.sum(-1)
+        grad = log_probs.exp().mul_(-total.unsqueeze(-1))
+        if grad_all is not None:
+            grad += grad_all
+        if grad_blank is not None:
+            grad[..., 0] += grad_blank
+        if grad_label is not None:
+            grad.scatter_add_(-1, index, grad_label.unsqueeze(-1))
+        return grad, None

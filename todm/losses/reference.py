@@ -1,0 +1,79 @@
+"""The transducer loss, slow and plain: what the tests hold the other backends against.
+
+One scalar at a time, straight from the recursion's definition, differentiated by autograd. It picks
+no band of its own from the occupations: it gets them as the gradient of its own score.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from todm.losses.band import Band, choose_band, feasible_size, full_band
+from todm.losses.types import LossInputs, TransducerLoss
+
+
+def compute(inputs: LossInputs) -> TransducerLoss:
+    """The loss by scalar loops over utterances, frames and positions."""
+    num_utterances, num_frames, _ = inputs.encoder_out.shape
+    num_labels = inputs.labels.shape[1]
+    everything = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
+    simple = inputs.encoder_out.new_zeros(num_utterances)
+    band = inputs.band or everything
+    if inputs.am is not None and inputs.lm is not None:
+        log_probs = _smoothed(inputs)
+        blank, label = _moves(log_probs, inputs.labels, everything)
+        score = _score(blank, label, everything, inputs)
+        simple = -score
+        occupations = torch.autograd.grad(score.sum(), (blank, label), retain_graph=True)
+        size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
+        band = choose_band(*occupations, inputs.encoder_lens, inputs.label_lens, size)
+    positions = band.indices()
+    batch = torch.arange(num_utterances, device=positions.device)[:, None, None]
+    log_probs = inputs.join(inputs.encoder_out[:, :, None], inputs.predictor_out[batch, positions])
+    log_probs = log_probs.log_softmax(-1)
+    blank, label = _moves(log_probs, inputs.labels, band)
+    return TransducerLoss(
+        simple=simple, pruned=-_score(blank, label, band, inputs), band=band, log_probs=log_probs
+    )
+
+
+def _smoothed(inputs: LossInputs) -> Tensor:
+    """The smoothed model's log-probabilities on the full lattice and vocabulary, (N, T, U + 1, V)."""
+    assert inputs.am is not None and inputs.lm is not None
+    joint = (inputs.am[:, :, None] + inputs.lm[:, None]).log_softmax(-1)
+    label_only = inputs.lm.log_softmax(-1)
+    unigram = torch.stack(
+        [row[: int(n) + 1].mean(0) for row, n in zip(label_only.exp(), inputs.label_lens, strict=True)]
+    )
+    audio_only = (inputs.am + unigram.log()[:, None]).log_softmax(-1)
+    rest = 1.0 - inputs.lm_scale - inputs.am_scale
+    return rest * joint + inputs.lm_scale * label_only[:, None] + inputs.am_scale * audio_only[:, :, None]
+
+
+def _moves(log_probs: Tensor, labels: Tensor, band: Band) -> tuple[Tensor, Tensor]:
+    """Blank and next label, (N, T, S) each."""
+    padded = torch.nn.functional.pad(labels, (0, 1))[:, None].expand(-1, log_probs.shape[1], -1)
+    next_labels = padded.gather(2, band.indices())
+    return log_probs[..., 0], log_probs.gather(3, next_labels.unsqueeze(-1)).squeeze(-1)
+
+
+def _score(blank: Tensor, label: Tensor, band: Band, inputs: LossInputs) -> Tensor:
+    """alpha(t, u) = logaddexp(alpha(t-1, u) + blank(t-1, u), alpha(t, u-1) + label(t, u-1)), to the end."""
+    scores = []
+    for n in range(blank.shape[0]):
+        num_frames, num_labels = int(inputs.encoder_lens[n]), int(inputs.label_lens[n])
+        alpha: dict[tuple[int, int], Tensor] = {}
+        for t in range(num_frames):
+            begin = int(band.begin[n, t])
+            for u in range(begin, min(begin + band.size, num_labels + 1)):
+                ways = [blank.new_zeros(())] if t == u == 0 else []
+                if (t - 1, u) in alpha:
+                    ways.append(alpha[t - 1, u] + blank[n, t - 1, u - int(band.begin[n, t - 1])])
+                if (t, u - 1) in alpha:
+                    ways.append(alpha[t, u - 1] + label[n, t, u - 1 - begin])
+                if ways:
+                    alpha[t, u] = torch.stack(ways).logsumexp(0)
+        last = blank[n, num_frames - 1, num_labels - int(band.begin[n, num_frames - 1])]
+        scores.append(alpha[num_frames - 1, num_labels] + last)
+    return torch.stack(scores)

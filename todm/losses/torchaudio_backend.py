@@ -1,0 +1,49 @@
+"""The exact transducer loss on the full lattice, by torchaudio.
+
+N T (U + 1) V numbers of memory: for small vocabularies and for checking. The band is the lattice.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from todm.errors import UserError
+from todm.losses.band import full_band
+from todm.losses.native import join_on_band, simple_loss
+from todm.losses.types import LossInputs, TransducerLoss, at_least_float32
+
+
+def compute(inputs: LossInputs) -> TransducerLoss:
+    """The loss by ``torchaudio.functional.rnnt_loss``; the smoothed one, if asked for, natively.
+
+    Raises:
+        UserError: torchaudio is missing, or built for another torch.
+    """
+    # torchaudio's wheel fails to load beside a torch of another build, hence not at the top.
+    try:
+        from torchaudio.functional import rnnt_loss
+    except (ImportError, OSError) as error:
+        raise UserError(
+            "train.loss.backend: torchaudio cannot be imported; install the release that matches "
+            "your torch, or use native"
+        ) from error
+    num_utterances, num_frames, _ = inputs.encoder_out.shape
+    num_labels = inputs.labels.shape[1]
+    simple, _ = simple_loss(inputs)
+    band = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
+    assert inputs.band is None or inputs.band.size == band.size, "torchaudio knows no band"
+    logits = join_on_band(inputs, band)
+    with torch.autocast(logits.device.type, enabled=False):
+        log_probs = at_least_float32(logits).log_softmax(-1)
+        # It knows float32 only, and wants tensors exactly as long as the longest utterance.
+        longest, most = int(inputs.encoder_lens.max()), int(inputs.label_lens.max())
+        costs = rnnt_loss(
+            log_probs[:, :longest, : most + 1].float().contiguous(),
+            inputs.labels[:, :most].int().contiguous(),
+            inputs.encoder_lens.int(),
+            inputs.label_lens.int(),
+            blank=0,
+            reduction="none",
+            fused_log_softmax=False,
+        )
+    return TransducerLoss(simple=simple, pruned=costs, band=band, log_probs=log_probs)

@@ -1,0 +1,362 @@
+"""A whole training run, top to bottom.
+
+``train(config, exp_dir)`` reads a prepared run folder (``todm prepare``) and leaves checkpoints, logs and
+metrics in it. One process or many (``torchrun -m todm train ...``): every process draws the same specs, takes
+its own batches, and the gradients are summed once per step.
+
+Everything random in a step is drawn from a generator seeded by (seed, step, rank), and the order of batches by
+(seed, epoch); so a resumed run goes on bit for bit, mid-epoch too, without any generator state to restore.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from todm.config import Config
+from todm.config_io import save_config
+from todm.data.augment import augment
+from todm.data.batch import Batch
+from todm.data.loader import TrainLoader, load_cuts, make_eval_loader, make_train_loader
+from todm.data.tokenizer import Tokenizer
+from todm.decode.evaluate import transcribe_batches
+from todm.decode.wer import compute_wer, Utterance
+from todm.dropout import build_policy
+from todm.envinfo import collect_env
+from todm.errors import UserError
+from todm.extract import extract
+from todm.nn.supernet import Supernet, is_ssm_parameter
+from todm.space.sandwich import draw_specs
+from todm.space.space import SearchSpace
+from todm.train.average import RunningAverage
+from todm.train.checkpoint import (
+    check_same_architecture,
+    checkpoint_path,
+    load_checkpoint,
+    load_latest,
+    prune_checkpoints,
+    save_checkpoint,
+)
+from todm.train.metrics import JsonLines, Mean, Report, TensorBoard
+from todm.train.optim import build_optimizer
+from todm.train.schedule import Schedule
+from todm.train.step import PassLoss, SandwichStep
+from todm.train.sync import World, broadcast_weights, process_group, reduce_gradients, sum_over_processes
+
+log = logging.getLogger(__name__)
+
+FRAME_SECONDS = 0.01
+
+
+def train(config: Config, exp_dir: Path) -> None:
+    """Train the supernet that `config` describes on the data in `exp_dir`.
+
+    Args:
+        config: the resolved config; it is written to ``exp_dir/config.yaml`` and into every checkpoint.
+        exp_dir: run folder with ``data/`` from ``todm prepare``.
+
+    Raises:
+        UserError: missing data, a checkpoint of another architecture, an impossible setting.
+    """
+    world = World.from_env()
+    device = choose_device(config.train.device, world)
+    if config.train.num_threads:
+        torch.set_num_threads(config.train.num_threads)
+    with process_group(world, device=device):
+        run = Run(config, exp_dir, world, device)
+        try:
+            run.resume()
+            for epoch in range(run.epoch, config.train.num_epochs):
+                run.train_epoch(epoch)
+                if run.finished:
+                    break
+        finally:
+            run.close()
+
+
+class Run:
+    """The state of a training run and what happens to it, epoch by epoch.
+
+    Args:
+        config: resolved.
+        exp_dir: run folder.
+        world: this process among its peers.
+        device: where the model lives.
+    """
+
+    def __init__(self, config: Config, exp_dir: Path, world: World, device: torch.device) -> None:
+        self.config, self.exp_dir, self.world, self.device = config, exp_dir, world, device
+        self.space = SearchSpace.from_config(config)
+        self.tokenizer = Tokenizer.load(exp_dir / "data" / "lang")
+        policy = build_policy(config.train.dropout, self.space)
+
+        torch.manual_seed(config.train.seed)  # initialisation only; steps have generators of their own
+        net = Supernet(config.model, self.space, self.tokenizer.vocab_size)
+        set_feature_stats(net, exp_dir / "data" / "stats.json")
+        self.net = net.to(device)
+        broadcast_weights(self.net)
+        self.step_fn = SandwichStep(self.net, config.train, policy)
+        self.optimizer = build_optimizer(config.train.optim, self.net.named_parameters(), is_ssm_parameter)
+
+        self.loader = make_train_loader(
+            config.data,
+            exp_dir / "data",
+            self.tokenizer,
+            seed=config.train.seed,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        self.num_batches = sum(1 for _ in self.loader.batch_ids())
+        self.total_steps = self.num_batches * config.train.num_epochs
+        if config.train.max_steps:
+            self.total_steps = min(self.total_steps, config.train.max_steps)
+        self.schedule = Schedule(self.optimizer, config.train.optim, total_steps=self.total_steps)
+        self.average = RunningAverage(
+            start_step=int(config.train.average_from * self.total_steps), period=config.train.average_period
+        )
+
+        self.step = 0  # batches done in the run
+        self.epoch = 0  # epochs done
+        self.batch = 0  # batches done in the present epoch
+        self.metrics: JsonLines | None = None
+        self.tensorboard: TensorBoard | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether ``max_steps`` is reached."""
+        return bool(self.config.train.max_steps) and self.step >= self.config.train.max_steps
+
+    def resume(self) -> None:
+        """Continue a checkpoint, as ``train.resume`` says, and open the logs at that step."""
+        found = find_checkpoint(self.config.train.resume, self.exp_dir / "checkpoints")
+        if found is not None:
+            path, state = found
+            check_same_architecture(
+                state["config"],
+                self.config,
+                saved_vocab_size=state["vocab_size"],
+                vocab_size=self.tokenizer.vocab_size,
+                source=path,
+            )
+            self.net.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+            self.average.load_state_dict(state["average"])
+            self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
+            log.info("resumed %s: epoch %d, batch %d, step %d", path, self.epoch, self.batch, self.step)
+        if self.world.is_main:
+            save_config(self.config, self.exp_dir / "config.yaml")
+            self.metrics = JsonLines(self.exp_dir / "train" / "metrics.jsonl", step=self.step)
+            self.tensorboard = TensorBoard(self.exp_dir / "tensorboard", step=self.step)
+            params = sum(parameter.numel() for parameter in self.net.parameters())
+            log.info(
+                "%.2f M parameters, vocabulary %d, %d batches per epoch, %d steps, on %s",
+                params / 1e6, self.tokenizer.vocab_size, self.num_batches, self.total_steps, self.device,
+            )  # fmt: skip
+
+    def train_epoch(self, epoch: int) -> None:
+        """One pass over the training cuts, then validation and a checkpoint."""
+        config = self.config.train
+        meter = Meter(self)
+        for batch in self._batches(epoch):
+            losses, grad_norm = self._train_batch(batch, epoch)
+            meter.add(batch, losses, grad_norm)
+            if self.step % config.log_interval == 0:
+                meter.report(epoch)
+            if config.valid_interval and self.step % config.valid_interval == 0:
+                self._validate(epoch)
+            if config.save_interval and self.step % config.save_interval == 0:
+                self._save()
+            if self.finished:
+                break
+        self.batch, self.epoch = 0, epoch + 1
+        meter.report(epoch)
+        self._validate(epoch)
+        self._save()
+
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        self.loader.set_epoch(epoch, self.batch)
+        bar = tqdm(
+            self.loader,
+            desc=f"epoch {epoch + 1}/{self.config.train.num_epochs}",
+            total=self.num_batches,
+            initial=self.batch,
+            unit="batch",
+            disable=None if self.world.is_main else True,
+            leave=False,
+        )
+        yield from bar
+
+    def _train_batch(self, batch: Batch, epoch: int) -> tuple[list[PassLoss], float]:
+        """Draw specs, run them all, add up, update once."""
+        config = self.config
+        self.schedule.set(self.step, epoch + self.batch / self.num_batches)
+        specs = draw_specs(self.space, config.train.sandwich, seed=config.train.seed, step=self.step)
+        generator = seeded_generator(self.device, config.train.seed, self.step, self.world.rank)
+        batch = augment(batch.to(self.device), config.augment, generator)
+        losses = self.step_fn(batch, specs, step=self.step, generator=generator)
+        reduce_gradients(self.net.parameters())
+        self.optimizer.step()
+        grad_norm = self.optimizer.clipper.last_norm
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.batch += 1
+        self.average.update(self.net, self.step)
+        return losses, grad_norm
+
+    def _validate(self, epoch: int) -> None:
+        """WER of the ladder's corners on the dev parts, with the present weights."""
+        if not self.world.is_main:
+            return
+        data_dir = self.exp_dir / "data"
+        results: dict[str, float] = {}
+        self.net.eval()
+        for name, spec in self.space.ladder().items():
+            if not name.startswith(("min", "max")):
+                continue
+            net = extract(self.net, spec)
+            scored: list[Utterance] = []
+            for part in self.config.data.dev_parts:
+                loader = make_eval_loader(load_cuts(data_dir, part), self.tokenizer)
+                scored += transcribe_batches(net, loader, self.tokenizer)
+            results[name] = compute_wer(scored, replications=1).wer
+        self.net.train()
+        log.info(
+            "epoch %d step %d dev WER | %s",
+            epoch + 1, self.step, " ".join(f"{name} {wer:.2f}%" for name, wer in results.items()),
+        )  # fmt: skip
+        assert self.metrics is not None and self.tensorboard is not None
+        self.metrics.write({"kind": "valid", "step": self.step, "epoch": epoch + 1, "wer": results})
+        self.tensorboard.write({f"dev_wer/{name}": wer for name, wer in results.items()}, self.step)
+
+    def _save(self) -> None:
+        if not self.world.is_main:
+            return
+        folder = self.exp_dir / "checkpoints"
+        state = {
+            "model": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "average": self.average.state_dict(),
+            "step": self.step,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "config": self.config.to_dict(),
+            "vocab_size": self.tokenizer.vocab_size,
+            "env": collect_env(),
+            "metrics": {},
+        }
+        save_checkpoint(checkpoint_path(folder, self.step), state)
+        prune_checkpoints(folder, self.config.train.keep_checkpoints)
+
+    def close(self) -> None:
+        """Close the logs."""
+        if self.metrics is not None:
+            self.metrics.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+
+
+class Meter:
+    """Collects an interval's losses and says them in one line."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.epoch_start, self.first_batch = time.monotonic(), run.batch
+        self._clear()
+
+    def _clear(self) -> None:
+        self.losses, self.extras = Mean(), Mean()
+        self.seconds, self.num_steps, self.grad_norm = 0.0, 0, 0.0
+        self.clipped_before = self.run.optimizer.clipper.num_clipped
+        self.interval_start = time.monotonic()
+
+    def add(self, batch: Batch, losses: list[PassLoss], grad_norm: float) -> None:
+        """Add one step."""
+        frames = float(batch.feat_lens.sum())
+        ladder = {spec: name for name, spec in self.run.space.ladder().items()}
+        for loss in losses:
+            name = ladder.get(loss.spec, f"random-{loss.spec.mode}")
+            # Per encoder frame, the unit in which losses of different corpora can be compared.
+            weight = frames / self.run.config.model.subsampling_factor
+            self.losses.add(name, total=loss.rnnt, weight=weight)
+            if loss.simple:
+                self.extras.add("simple", total=loss.simple, weight=weight)
+            if loss.divergence:
+                self.extras.add("distill", total=loss.divergence, weight=weight)
+        self.seconds += frames * FRAME_SECONDS
+        self.num_steps += 1
+        self.grad_norm = grad_norm
+
+    def report(self, epoch: int) -> None:
+        """Write the line, metrics.jsonl and TensorBoard, and begin the next interval."""
+        if self.num_steps == 0:
+            return
+        run = self.run
+        losses = Mean.from_sums(sum_over_processes(self.losses.to_sums())).means()
+        extras = Mean.from_sums(sum_over_processes(self.extras.to_sums())).means()
+        elapsed = time.monotonic() - self.interval_start
+        done = run.batch - self.first_batch if run.batch else run.num_batches
+        pace = (time.monotonic() - self.epoch_start) / max(1, done)
+        report = Report(
+            epoch=epoch + 1,
+            batch=run.batch or run.num_batches,
+            num_batches=run.num_batches,
+            step=run.step,
+            subnets=losses,
+            losses=extras,
+            lr=run.optimizer.param_groups[0]["lr"],
+            grad_norm=self.grad_norm,
+            clipped=(run.optimizer.clipper.num_clipped - self.clipped_before) / self.num_steps,
+            hours_per_hour=self.seconds * run.world.size / max(elapsed, 1e-9),
+            eta=pace * max(0, run.total_steps - run.step),
+        )
+        if run.world.is_main:
+            log.info("%s", report.line())
+            assert run.metrics is not None and run.tensorboard is not None
+            run.metrics.write(report.to_dict())
+            run.tensorboard.write(report.scalars(), run.step)
+        self._clear()
+
+
+def choose_device(name: str, world: World) -> torch.device:
+    """``cpu``, ``cuda`` or ``auto`` to this process's device; `UserError` when it is not there."""
+    if name not in ("cpu", "cuda", "auto"):
+        raise UserError(f"train.device: {name!r} is not one of cpu, cuda, auto")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("train.device: cuda was asked for, but torch finds no GPU; use cpu or auto")
+    return torch.device("cuda", world.local_rank)
+
+
+def seeded_generator(device: torch.device, seed: int, step: int, rank: int) -> torch.Generator:
+    """A generator on `device` that (seed, step, rank) determine."""
+    digest = hashlib.sha256(f"step-{seed}-{step}-{rank}".encode()).digest()
+    return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def find_checkpoint(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """What ``train.resume`` names: the newest readable checkpoint, none, or a path."""
+    if resume == "never":
+        return None
+    if resume == "auto":
+        return load_latest(folder)
+    return Path(resume), load_checkpoint(Path(resume))
+
+
+def set_feature_stats(net: Supernet, path: Path) -> None:
+    """Put the training features' mean and deviation per mel bin into the subsampling."""
+    if not path.is_file():
+        raise UserError(f"{path}: missing; run 'todm prepare' first")
+    stats = json.loads(path.read_text())
+    net.full.subsampling.mean.copy_(torch.tensor(stats["mean"]))
+    net.full.subsampling.inv_std.copy_(1.0 / torch.tensor(stats["std"]))

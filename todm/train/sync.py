@@ -1,0 +1,172 @@
+"""Several training processes as one: weights sent once, gradients summed once per step.
+
+Each process runs its own batch through all specs of the step and adds up its gradients; then one
+all-reduce makes them the gradients of the joined batch. DistributedDataParallel is not used: it expects
+every parameter in every backward pass, and a sandwich step skips layers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from todm.errors import UserError
+
+BUCKET_NUMEL = 2**25  # elements in one all-reduce at most (128 MiB of float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One process among its peers.
+
+    Args:
+        rank: 0 to size - 1; rank 0 writes logs and checkpoints.
+        size: number of processes.
+        local_rank: index on this machine, which picks the GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> World:
+        """What torchrun tells through RANK, WORLD_SIZE and LOCAL_RANK; one process without them.
+
+        Raises:
+            UserError: numbers that contradict each other.
+        """
+        env = os.environ if environ is None else environ
+        try:
+            rank, size, local = (int(env.get(key, default)) for key, default in _VARIABLES)
+        except ValueError as error:
+            raise UserError(
+                f"RANK, WORLD_SIZE, LOCAL_RANK: not numbers ({error}); start with torchrun"
+            ) from error
+        if not 0 <= rank < size or local < 0:
+            raise UserError(
+                f"RANK {rank}, WORLD_SIZE {size}, LOCAL_RANK {local}: impossible; start with torchrun"
+            )
+        return cls(rank=rank, size=size, local_rank=local)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes logs and checkpoints."""
+        return self.rank == 0
+
+
+_VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+
+
+@contextmanager
+def process_group(world: World, *, device: torch.device) -> Iterator[None]:
+    """Join the other processes for the time of the block (NCCL on GPUs, gloo on CPUs); alone: nothing."""
+    if world.size == 1:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(world.local_rank)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.size
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@torch.no_grad()
+def reduce_gradients(
+    params: Iterable[Tensor], *, op: Literal["sum", "mean"] = "sum", bucket_numel: int = BUCKET_NUMEL
+) -> None:
+    """Replace every ``grad`` by the sum (or mean) over all processes, one all-reduce per bucket.
+
+    A gradient that is missing here counts as zeros; one that is missing in every process stays missing.
+    Which is which travels in the same all-reduce, one flag per parameter, so that all processes agree.
+    Parameters may have different dtypes and devices, but the same order in every process.
+
+    Args:
+        params: all parameters that are trained.
+        op: ``sum`` gives the gradient of losses that are summed over the joined batch.
+        bucket_numel: elements that are sent together at most; one larger tensor goes alone.
+    """
+    if not _together():
+        return
+    world_size = dist.get_world_size()
+    for bucket in _buckets(params, bucket_numel):
+        flags = bucket[0].new_tensor([float(param.grad is not None) for param in bucket])
+        parts = [
+            param.grad.reshape(-1) if param.grad is not None else param.new_zeros(param.numel())
+            for param in bucket
+        ]
+        flat = torch.cat([*parts, flags])
+        dist.all_reduce(flat)
+        *sums, flags = torch.split(flat, [*(param.numel() for param in bucket), len(bucket)])
+        for param, total, present in zip(bucket, sums, flags.tolist(), strict=True):
+            if present == 0:
+                continue
+            if param.grad is None:
+                param.grad = torch.empty_like(param)
+            param.grad.copy_(total.view_as(param))
+            if op == "mean":
+                param.grad.div_(world_size)
+
+
+def _buckets(params: Iterable[Tensor], bucket_numel: int) -> Iterator[list[Tensor]]:
+    """Group parameters by dtype and device, in order, up to `bucket_numel` elements each."""
+    open_buckets: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+    for param in params:
+        bucket = open_buckets.setdefault((param.dtype, param.device), [])
+        if bucket and sum(other.numel() for other in bucket) + param.numel() > bucket_numel:
+            yield bucket
+            bucket = open_buckets[(param.dtype, param.device)] = []
+        bucket.append(param)
+    yield from open_buckets.values()
+
+
+@torch.no_grad()
+def broadcast_weights(module: nn.Module, *, source: int = 0) -> None:
+    """Give every process the parameters and buffers of process `source`."""
+    if not _together():
+        return
+    for tensor in [*module.parameters(), *module.buffers()]:
+        # NCCL and gloo want contiguous memory; a copy is sent and written back.
+        sent = tensor.contiguous()
+        dist.broadcast(sent, source)
+        if sent is not tensor:
+            tensor.copy_(sent)
+
+
+def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
+    """Sum named numbers over all processes; a name that is missing somewhere counts as 0 there.
+
+    Returns the same dict, in the same order, in every process. Meant for once per interval.
+    """
+    if not _together():
+        return dict(values)
+    gathered: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, dict(values))
+    totals: dict[str, float] = {}
+    for part in gathered:
+        for name, value in part.items():
+            totals[name] = totals.get(name, 0.0) + value
+    return totals
+
+
+def sum_tensor(tensor: Tensor) -> Tensor:
+    """Sum a small tensor (a frame count, say) over all processes; returns a new tensor."""
+    total = tensor.detach().clone()
+    if _together():
+        dist.all_reduce(total)
+    return total
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
