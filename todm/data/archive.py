@@ -14,7 +14,7 @@ from lhotse.features.io import FeaturesReader, FeaturesWriter, register_reader, 
 
 
 @register_writer
-class ArchiveWriter(FeaturesWriter):
+class ArchiveWriter(FeaturesWriter):  # type: ignore[misc]
     """Appends arrays (T, C) to one file; a storage key is ``offset in bytes,T,C``."""
 
     name = "todm_float32"
@@ -45,7 +45,7 @@ class ArchiveWriter(FeaturesWriter):
 
 
 @register_reader
-class ArchiveReader(FeaturesReader):
+class ArchiveReader(FeaturesReader):  # type: ignore[misc]
     """Reads what `ArchiveWriter` wrote."""
 
     name = "todm_float32"

@@ -40,7 +40,10 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
         feats = add_noise(feats, valid, config.noise_prob, config.noise_snr_db, generator)
     if config.gain_db > 0 or config.tilt_db > 0:
         feats = change_level(feats, config.gain_db, config.tilt_db, generator)
-    if min(config.time_masks, config.time_mask_frames) > 0 or min(config.freq_masks, config.freq_mask_bins) > 0:
+    if (
+        min(config.time_masks, config.time_mask_frames) > 0
+        or min(config.freq_masks, config.freq_mask_bins) > 0
+    ):
         feats = mask(feats, lens, config, generator)
     if feats is batch.feats:
         return batch
@@ -130,13 +133,18 @@ def add_noise(
     axis = torch.linspace(0, 1, num_bins, device=feats.device)
     waves = [axis - 0.5]
     for order in (1, 2, 3):
-        waves += [torch.cos(2 * math.pi * order * axis) / order, torch.sin(2 * math.pi * order * axis) / order]
+        waves += [
+            torch.cos(2 * math.pi * order * axis) / order,
+            torch.sin(2 * math.pi * order * axis) / order,
+        ]
     scale = torch.tensor([3.0] + [1.0] * 6, device=feats.device)  # tilt up to 13 dB end to end, and ripples
     colour = (shape[rows] * scale) @ torch.stack(waves)  # (R, C) nepers
-    # A mel filter of width b holds about b * 25 ms independent Gaussian pairs; its log scatters by 1/sqrt of it.
+    # A mel filter of width b averages about b * 25 ms independent Gaussian pairs: so its log scatters less.
     width = 55.0 * torch.exp(3.3 * axis)  # Hz, 55 to 1500 or so
     spread = (width * 0.025).clamp(min=1.0).rsqrt()
-    scatter = torch.empty(len(rows), num_frames, num_bins, device=generator.device).normal_(generator=generator)
+    scatter = torch.empty(len(rows), num_frames, num_bins, device=generator.device).normal_(
+        generator=generator
+    )
     clean = feats[rows]
     weight = valid[rows].to(feats.dtype)
     speech_power = (clean.exp().sum(2) * weight).sum(1) / weight.sum(1)
@@ -171,7 +179,9 @@ def mask(feats: Tensor, lens: Tensor, config: AugmentConfig, generator: torch.Ge
         hit = _spans(time_draws, longest[:, None] * used, lens[:, None], num_frames)
         kept.mul_((~hit)[:, :, None].to(feats.dtype))
     if config.freq_masks > 0 and config.freq_mask_bins > 0:
-        longest = torch.full((num_utterances, config.freq_masks), float(config.freq_mask_bins), device=feats.device)
+        longest = torch.full(
+            (num_utterances, config.freq_masks), float(config.freq_mask_bins), device=feats.device
+        )
         hit = _spans(freq_draws, longest, torch.tensor(num_bins, device=feats.device), num_bins)
         kept.mul_((~hit)[:, None].to(feats.dtype))
     return kept.add_(mean[:, None])

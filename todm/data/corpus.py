@@ -52,8 +52,14 @@ class Part:
     skipped: tuple[Skipped, ...]
 
     def cuts(self) -> CutSet:
-        """One cut for each utterance."""
-        return CutSet.from_manifests(recordings=self.recordings, supervisions=self.supervisions)
+        """One cut for each utterance, with the utterance's id."""
+        return make_cuts(self.recordings, self.supervisions)
+
+
+def make_cuts(recordings: RecordingSet, supervisions: SupervisionSet) -> CutSet:
+    """Cuts that keep the recordings' ids (lhotse's own would be numbered)."""
+    cuts = CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
+    return CutSet.from_cuts(cut.with_id(cut.recording.id) for cut in cuts)
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,9 @@ def read_part(corpus_dir: Path, part: str, *, num_jobs: int = 1) -> Part:
         )
 
     lines: dict[str, _Line] = {}
+    transcribed: set[Path | None] = set()
     for line in _read_transcripts(root / part):
+        transcribed.add(line.audio)
         if line.id in lines:
             skip(line.id, "id used twice", line.folder)
         elif not line.text:
@@ -123,8 +131,9 @@ def read_part(corpus_dir: Path, part: str, *, num_jobs: int = 1) -> Part:
             skip(line.id, "transcript without audio", line.folder)
         else:
             lines[line.id] = line
-    for audio in _audio_without_transcript(root / part, lines):
-        skip(audio.stem, "audio without transcript", audio)
+    for audio in sorted((root / part).glob("*/*/*")):
+        if audio.suffix in AUDIO_SUFFIXES and audio not in transcribed:
+            skip(audio.stem, "audio without transcript", audio)
 
     recordings: list[Recording] = []
     supervisions: list[SupervisionSegment] = []
@@ -182,12 +191,6 @@ def _read_transcripts(part_dir: Path) -> Iterator[_Line]:
             candidates = (path.parent / f"{utterance_id}{suffix}" for suffix in AUDIO_SUFFIXES)
             audio = next((candidate for candidate in candidates if candidate.is_file()), None)
             yield _Line(utterance_id, " ".join(text.split()), audio, path.parent)
-
-
-def _audio_without_transcript(part_dir: Path, lines: dict[str, _Line]) -> list[Path]:
-    known = {line.audio for line in lines.values()}
-    audio = (path for path in part_dir.glob("*/*/*") if path.suffix in AUDIO_SUFFIXES)
-    return sorted(path for path in audio if path not in known)
 
 
 def _open_recording(line: _Line) -> Recording | str:

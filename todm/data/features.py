@@ -36,8 +36,12 @@ __all__ = [
 ]
 
 
+MIN_CUTS_PER_JOB = 1000
+"""A process takes as long to start as about that many utterances of a few seconds take to compute."""
+
+
 def make_extractor(settings: FbankSettings | None = None) -> Fbank:
-    """lhotse's Kaldi filter bank with our settings: samples (S,) in [-1, 1] to frames (T, 80) float32."""
+    """Lhotse's Kaldi filter bank with our settings: samples (S,) in [-1, 1] to frames (T, 80) float32."""
     settings = settings or FbankSettings()
     return Fbank(
         FbankConfig(
@@ -99,8 +103,7 @@ def store_features(cuts: CutSet, folder: Path, *, num_jobs: int = 1) -> CutSet:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     extractor = make_extractor()
-    # starting a process takes as long as some hundred utterances
-    num_jobs = max(1, min(num_jobs, len(cuts) // 250))
+    num_jobs = max(1, min(num_jobs, len(cuts) // MIN_CUTS_PER_JOB))
     if num_jobs == 1:
         done = cuts.compute_and_store_features(
             extractor, folder / "feats-0", storage_type=ArchiveWriter, progress_bar=False

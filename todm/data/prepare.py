@@ -1,10 +1,10 @@
 """``todm prepare``: from a corpus folder to what training reads, in three stages that can be run again.
 
-    EXP/data/manifests/recordings_<part>.jsonl.gz, supervisions_<part>.jsonl.gz     stage manifests
-    EXP/data/manifests/train_<part>.jsonl.gz (speed copies), cuts_<part>.jsonl.gz   stage features
-    EXP/data/feats/train_<part>/, feats/<part>/, stats.json                         stage features
-    EXP/data/lang/{bpe.model,bpe.vocab,tokens.txt}, manifests/train.jsonl.gz        stage bpe
-    EXP/data/skipped.json                                                           every stage
+EXP/data/manifests/recordings_<part>.jsonl.gz, supervisions_<part>.jsonl.gz     stage manifests
+EXP/data/manifests/train_<part>.jsonl.gz (speed copies), cuts_<part>.jsonl.gz   stage features
+EXP/data/feats/train_<part>/, feats/<part>/, stats.json                         stage features
+EXP/data/lang/{bpe.model,bpe.vocab,tokens.txt}, manifests/train.jsonl.gz        stage bpe
+EXP/data/skipped.json                                                           every stage
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from todm.config import Config
-from todm.data.corpus import Skipped, read_part
+from todm.data.corpus import Skipped, make_cuts, read_part
 from todm.data.features import feature_stats, perturb_speed, relative_features, store_features
 from todm.data.files import atomic_path, write_json
 from todm.data.loader import MANIFESTS, TRAIN_MANIFEST
@@ -150,9 +150,9 @@ def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
 
 
 def _part_cuts(data_dir: Path, part: str) -> CutSet:
-    return CutSet.from_manifests(
-        recordings=_read(data_dir, f"recordings_{part}.jsonl.gz", RecordingSet, "manifests"),
-        supervisions=_read(data_dir, f"supervisions_{part}.jsonl.gz", SupervisionSet, "manifests"),
+    return make_cuts(
+        _read(data_dir, f"recordings_{part}.jsonl.gz", RecordingSet, "manifests"),
+        _read(data_dir, f"supervisions_{part}.jsonl.gz", SupervisionSet, "manifests"),
     )
 
 
@@ -230,5 +230,7 @@ def _record_skipped(data_dir: Path, stage: str, skipped: Iterable[Skipped]) -> i
     reasons = Counter(entry["reason"] for entry in entries)
     write_json(path, {"total": len(entries), "reasons": dict(sorted(reasons.items())), "utterances": entries})
     for entry in mine[:10]:
-        logging.getLogger(__name__).warning("%s: skipped, %s %s", entry["id"], entry["reason"], entry["detail"])
+        logging.getLogger(__name__).warning(
+            "%s: skipped, %s %s", entry["id"], entry["reason"], entry["detail"]
+        )
     return len(mine)

@@ -47,7 +47,9 @@ class Tokenizer:
         """
         lines = [text for text in texts if text.strip()]
         if not lines:
-            raise UserError("data.train_parts: no transcripts to train the tokenizer on; add a part with text")
+            raise UserError(
+                "data.train_parts: no transcripts to train the tokenizer on; add a part with text"
+            )
         num_chars = len(set("".join("".join(line.split()) for line in lines))) + 1  # and the space mark
         if vocab_size < num_chars + len(SPECIAL_PIECES):
             raise UserError(
@@ -93,7 +95,9 @@ class Tokenizer:
         try:
             return cls(path.read_bytes())
         except RuntimeError as error:
-            raise UserError(f"{path}: not a sentencepiece model; run 'todm prepare --stage bpe' again") from error
+            raise UserError(
+                f"{path}: not a sentencepiece model; run 'todm prepare --stage bpe' again"
+            ) from error
 
     def save(self, folder: Path) -> None:
         """Write ``bpe.model``, ``bpe.vocab`` (piece, tab, score) and ``tokens.txt`` (symbol, space, id)."""

@@ -70,9 +70,7 @@ def make_utterances(ids: Sequence[str], refs: Sequence[str], hyps: Sequence[str]
     ]
 
 
-def compute_wer(
-    utterances: Sequence[Utterance], *, replications: int = 1000, seed: int = 0
-) -> WerResult:
+def compute_wer(utterances: Sequence[Utterance], *, replications: int = 1000, seed: int = 0) -> WerResult:
     """Count the errors of the cheapest alignments (insertion, deletion, substitution cost 1 each).
 
     Args:

@@ -37,9 +37,9 @@ def alpha_divergence(
 ) -> Tensor:
     """Weighted sum of an utterance's divergences, of the branch that is larger for that utterance.
 
-    The value is the divergence (clipped like its gradient), at least 0 up to rounding; the gradient
-    to ``student_log_probs`` is AlphaNet's surrogate -q rho, equal to that of the formula where
-    nothing is clipped. The alpha of 1 is never clipped.
+    The value is the divergence, clipped like its gradient (from -1 <= alpha <= 1 and beta >= 2 follows
+    a value of 0 or more); the gradient to ``student_log_probs`` is AlphaNet's surrogate -q rho, equal
+    to that of the formula where nothing is clipped. An alpha of 1 is never clipped.
 
     Args:
         student_log_probs: (N, ..., V) float, finite, normalised over V.
@@ -55,7 +55,7 @@ def alpha_divergence(
     assert student_log_probs.shape == teacher_log_probs.shape, teacher_log_probs.shape
     assert weights.shape == student_log_probs.shape[:-1], weights.shape
     assert beta >= 1.0, beta
-    divergence: Tensor = _AlphaDivergence.apply(
+    divergence: Tensor = _AlphaDivergence.apply(  # type: ignore[no-untyped-call]
         student_log_probs, teacher_log_probs.detach(), weights.detach(), alpha_min, alpha_max, beta
     )
     return divergence
@@ -78,27 +78,31 @@ class _AlphaDivergence(torch.autograd.Function):
         values = student.new_zeros(len(alphas), student.shape[0])
         for block in _blocks(student):
             weight = weights[block]
+            gap = student[block] - teacher[block]
             for i, alpha in enumerate(alphas):
-                nodes = _node_values(student[block], teacher[block], alpha, beta)
+                nodes = _node_values(student[block], teacher[block], gap, alpha, beta)
                 nodes = (nodes * weight).masked_fill(weight == 0.0, 0.0)
-                values[i, block] = nodes.flatten(1).sum(1)
+                values[i, block] = nodes.reshape(nodes.shape[0], -1).sum(1)
         value, chosen = values.max(0)
         ctx.save_for_backward(student, teacher, weights, chosen)
         ctx.alphas, ctx.beta = alphas, beta
         return value
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         student, teacher, weights, chosen = ctx.saved_tensors
         out = torch.empty_like(student)
         for block in _blocks(student):
             weight = weights[block] * grad[block].reshape(-1, *[1] * (weights.ndim - 1))
+            picked = chosen[block].reshape(-1, *[1] * (student.ndim - 1))
+            # Asking a GPU what was chosen would stall it: both branches are cheaper there.
+            alone = None if chosen.is_cuda or picked.amin() != picked.amax() else int(picked.amax())
             rows = None
             for i, alpha in enumerate(ctx.alphas):
-                slope = _node_slopes(student[block], teacher[block], alpha, ctx.beta)
-                picked = chosen[block].reshape(-1, *[1] * (student.ndim - 1)) == i
-                rows = slope if rows is None else torch.where(picked, slope, rows)
+                if alone in (None, i):
+                    slope = _node_slopes(student[block], teacher[block], alpha, ctx.beta)
+                    rows = slope if rows is None else torch.where(picked == i, slope, rows)
             assert rows is not None
             rows *= weight.unsqueeze(-1)
             out[block] = rows.masked_fill_((weight == 0.0).unsqueeze(-1), 0.0)
@@ -112,15 +116,14 @@ def _blocks(x: Tensor) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _node_values(student: Tensor, teacher: Tensor, alpha: float, beta: float) -> Tensor:
-    """Clipped D_alpha of every node, (n, ...)."""
-    gap = student - teacher  # -log r
+def _node_values(student: Tensor, teacher: Tensor, gap: Tensor, alpha: float, beta: float) -> Tensor:
+    """Clipped D_alpha of every node, (n, ...); ``gap`` is student - teacher, that is -log r."""
     if abs(alpha - 1.0) < _SAME_ALPHA:
         return -(teacher.exp().mul_(gap)).sum(-1)
     q = student.exp()
     if abs(alpha) < _SAME_ALPHA:
-        return q.mul_(gap.clamp_(min=-math.log(beta))).sum(-1)
-    total = q.mul_(gap.mul_(-alpha).exp_().clamp_(max=beta)).sum(-1)
+        return q.mul_(gap.clamp(min=-math.log(beta))).sum(-1)
+    total = q.mul_(gap.mul(-alpha).exp_().clamp_(max=beta)).sum(-1)
     return (total - 1.0) / (alpha * (alpha - 1.0))
 
 

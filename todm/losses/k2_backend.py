@@ -14,8 +14,8 @@ from torch import Tensor
 
 from todm.errors import UserError
 from todm.losses.band import Band, feasible_size, full_band
+from todm.losses.interface import LossInputs, TransducerLoss, at_least_float32
 from todm.losses.native import join_on_band
-from todm.losses.types import LossInputs, TransducerLoss, at_least_float32
 
 
 def compute(inputs: LossInputs) -> TransducerLoss:
@@ -86,4 +86,5 @@ def _import_k2() -> ModuleType:
             "train.loss.backend: k2 cannot be imported; install a wheel that matches your torch from "
             "https://k2-fsa.github.io/k2/installation/, or use native"
         ) from error
-    return k2  # type: ignore[no-any-return]
+    module: ModuleType = k2
+    return module

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from todm.losses.band import Band, choose_band, feasible_size, full_band
+from todm.losses.interface import LossInputs, TransducerLoss, at_least_float32
 from todm.losses.recursion import lattice_score
 from todm.losses.smoothed import smoothed_log_probs
-from todm.losses.types import LossInputs, TransducerLoss, at_least_float32
 
 
 def compute(inputs: LossInputs) -> TransducerLoss:
@@ -91,7 +91,7 @@ def pick_log_probs(logits: Tensor, next_labels: Tensor) -> tuple[Tensor, Tensor,
     Returns:
         log_probs (N, T, S, V), blank (N, T, S), label (N, T, S), all with gradient to ``logits``.
     """
-    log_probs, blank, label = _PickLogProbs.apply(logits, next_labels)
+    log_probs, blank, label = _PickLogProbs.apply(logits, next_labels)  # type: ignore[no-untyped-call]
     return log_probs, blank, label
 
 
@@ -107,7 +107,7 @@ class _PickLogProbs(torch.autograd.Function):
         return log_probs, log_probs[..., 0].clone(), log_probs.gather(-1, index).squeeze(-1)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: Any, grad_all: Tensor | None, grad_blank: Tensor | None, grad_label: Tensor | None
     ) -> tuple[Tensor | None, None]:

@@ -48,7 +48,7 @@ def lattice_score(
         moves, (N, T, S) each, without gradient. An utterance without any path has score -inf and
         zero occupations. Dtypes follow ``blank``.
     """
-    score, occupied_blank, occupied_label = _LatticeScore.apply(
+    score, occupied_blank, occupied_label = _LatticeScore.apply(  # type: ignore[no-untyped-call]
         blank, label, band.begin, num_labels, encoder_lens, label_lens
     )
     return score, occupied_blank, occupied_label
@@ -108,7 +108,7 @@ class _LatticeScore(torch.autograd.Function):
         return score.to(blank.dtype), occupied_blank, occupied_label
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         occupied_blank, occupied_label = ctx.saved_tensors
         grad = grad[:, None, None]

@@ -1,7 +1,7 @@
 """The transducer loss, slow and plain: what the tests hold the other backends against.
 
-One scalar at a time, straight from the recursion's definition, differentiated by autograd. It picks
-no band of its own from the occupations: it gets them as the gradient of its own score.
+One scalar at a time, straight from the recursion's definition, differentiated by autograd; the
+occupations that choose the band are autograd's gradient of the smoothed score.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from todm.losses.band import Band, choose_band, feasible_size, full_band
-from todm.losses.types import LossInputs, TransducerLoss
+from todm.losses.interface import LossInputs, TransducerLoss
 
 
 def compute(inputs: LossInputs) -> TransducerLoss:
@@ -25,9 +25,11 @@ def compute(inputs: LossInputs) -> TransducerLoss:
         blank, label = _moves(log_probs, inputs.labels, everything)
         score = _score(blank, label, everything, inputs)
         simple = -score
-        occupations = torch.autograd.grad(score.sum(), (blank, label), retain_graph=True)
+        blank_occupation, label_occupation = torch.autograd.grad(
+            score.sum(), (blank, label), retain_graph=True, materialize_grads=True
+        )
         size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
-        band = choose_band(*occupations, inputs.encoder_lens, inputs.label_lens, size)
+        band = choose_band(blank_occupation, label_occupation, inputs.encoder_lens, inputs.label_lens, size)
     positions = band.indices()
     batch = torch.arange(num_utterances, device=positions.device)[:, None, None]
     log_probs = inputs.join(inputs.encoder_out[:, :, None], inputs.predictor_out[batch, positions])

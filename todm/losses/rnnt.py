@@ -11,7 +11,7 @@ from torch import Tensor
 
 from todm.errors import UserError
 from todm.losses.band import Band
-from todm.losses.types import Join, LossInputs, TransducerLoss
+from todm.losses.interface import Join, LossInputs, TransducerLoss
 
 __all__ = ["Band", "TransducerLoss", "rnnt_loss"]
 
@@ -64,8 +64,7 @@ def rnnt_loss(
     """
     if prune_range < 2:
         raise UserError(f"train.loss.prune_range: {prune_range} leaves no path; use 2 or more")
-    if band is None and (am is None) != (lm is None):
-        raise AssertionError("am and lm go together")
+    assert band is not None or (am is None) == (lm is None), "am and lm go together"
     inputs = LossInputs.clean(
         encoder_out=encoder_out,
         predictor_out=predictor_out,

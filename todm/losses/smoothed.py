@@ -12,6 +12,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Products of disjoint peaks underflow; from here on down the logarithm and its slope stand still,
+# which leaves the slope room below float32's largest number.
+_LOWEST = 1e-30
+
 
 def smoothed_log_probs(
     am: Tensor, lm: Tensor, padded_labels: Tensor, label_lens: Tensor, *, lm_scale: float, am_scale: float
@@ -35,7 +39,6 @@ def smoothed_log_probs(
     """
     num_utterances, num_frames, _ = am.shape
     num_positions = lm.shape[1]
-    tiny = torch.finfo(am.dtype).tiny
     joint_scale = 1.0 - lm_scale - am_scale
 
     am_label = am.gather(2, padded_labels.unsqueeze(1).expand(-1, num_frames, -1))  # (N, T, U + 1)
@@ -47,8 +50,7 @@ def smoothed_log_probs(
     lm_max = lm.detach().amax(-1, keepdim=True)
     am_exp = (am - am_max).exp()
     lm_exp = (lm - lm_max).exp()
-    # Disjoint peaks more than 87 nats apart underflow in float32; tiny keeps the logarithm finite.
-    joint = torch.matmul(am_exp, lm_exp.transpose(1, 2)) + tiny
+    joint = torch.matmul(am_exp, lm_exp.transpose(1, 2)).clamp(min=_LOWEST)
     joint = joint.log() + am_max + lm_max.transpose(1, 2)  # (N, T, U + 1)
 
     blank = joint_scale * (am_blank + lm_blank - joint)
@@ -64,7 +66,7 @@ def smoothed_log_probs(
     if am_scale != 0.0:
         own = torch.arange(num_positions, device=lm.device) <= label_lens[:, None]
         weight = own / (label_lens[:, None] + 1).to(lm.dtype)
-        unigram = (lm_exp / lm_total * weight.unsqueeze(-1)).sum(1) + tiny  # (N, V)
+        unigram = (lm_exp / lm_total * weight.unsqueeze(-1)).sum(1).clamp(min=_LOWEST)  # (N, V)
         am_norm = torch.matmul(am_exp, unigram.unsqueeze(-1)).log() + am_max  # (N, T, 1)
         unigram = unigram.log()
         blank = blank + am_scale * (am_blank + unigram[:, None, :1] - am_norm)

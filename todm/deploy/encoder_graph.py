@@ -1,0 +1,190 @@
+"""A plain net's encoder as an ONNX graph, offline or streaming.
+
+Shapes: N batch, T feature frames, T' encoder frames, F mel bins, D encoder width, E channels of a direction,
+C SSM channels (E or 2E), S pairs of a channel's state, B frames of a chunk, L layers, J joiner width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+from torch import Tensor, nn
+
+from todm.deploy.graph import Graph
+from todm.deploy.ssm_graph import BLOCK_FRAMES, add_chunk, add_convolution, add_operators
+from todm.nn.encoder import EncoderLayer
+from todm.nn.feedforward import FeedForward
+from todm.nn.mhssm import MhSsm
+from todm.nn.transducer import Transducer
+from todm.runtime.fbank import LOG_FLOOR
+
+
+def offline_encoder(net: Transducer) -> Graph:
+    """x (N, T, 80) float32, x_lens (N,) int64 to encoder_out (N, T', J), encoder_out_lens (N,) int64.
+
+    Audio shorter than the first frame's receptive field is padded inside the graph and gives a length of 0.
+    """
+    graph = Graph("encoder")
+    x = graph.input("x", ("N", "T", 80))
+    lens = graph.input("x_lens", ("N",), TensorProto.INT64)
+    one, two = graph.ints(1), graph.ints(2)
+    for _ in net.subsampling.convs:
+        # Division of integers rounds to zero: a length of 0 stays 0.
+        lens = graph.op("Div", graph.op("Sub", lens, one), two)
+    lens = graph.op("Max", lens, graph.ints(0))
+
+    x = _subsample(graph, net, _pad_short(graph, x, 2 * net.subsampling_factor - 1))
+    frames = graph.slice(graph.op("Shape", x), 1, 2, 0)
+    scalar = graph.op("Squeeze", frames)
+    zero, step = graph.constant(np.int64(0)), graph.constant(np.int64(1))
+    positions = graph.op("Unsqueeze", graph.op("Range", zero, scalar, step), graph.ints(0))
+    valid = graph.op("Less", positions, graph.op("Unsqueeze", lens, one))
+    mask = graph.op("Unsqueeze", graph.op("Cast", valid, to=TensorProto.FLOAT), graph.ints(2))
+    for i, layer in enumerate(net.layers):
+        x = _offline_layer(graph, layer, x, mask, frames, f"layer{i}")
+    out = _head(graph, net, x)
+    graph.output(out, "encoder_out", ("N", "T_out", net.joiner_dim))
+    graph.output(lens, "encoder_out_lens", ("N",), TensorProto.INT64)
+    return graph
+
+
+def streaming_encoder(net: Transducer, chunk: int) -> Graph:
+    """One chunk of B = `chunk` encoder frames, with the states of sherpa-onnx's ``lstm`` host.
+
+    x (N, factor B + factor - 1, 80), state0 and state1 (L, N, E S): real and imaginary parts, to
+    encoder_out (N, B, J), new_state0 and new_state1.
+    """
+    graph = Graph("encoder")
+    window = net.subsampling_factor * chunk + net.subsampling.overlap
+    width = net.layers[0].mhssm.direction_dim * net.config.state_dim
+    state_shape = (len(net.layers), "N", width)
+    x = graph.input("x", ("N", window, 80))
+    parts = [graph.input("state0", state_shape), graph.input("state1", state_shape)]
+    per_layer = [_split_layers(graph, part, len(net.layers)) for part in parts]
+    x = _subsample(graph, net, x)
+    new_parts: list[list[str]] = [[], []]
+    for i, layer in enumerate(net.layers):
+        state = (per_layer[0][i], per_layer[1][i])
+        x, state = _streaming_layer(graph, layer, x, state, chunk, net.config.state_dim, f"layer{i}")
+        for part, tensor in zip(new_parts, state, strict=True):
+            part.append(graph.op("Unsqueeze", tensor, graph.ints(0)))
+    graph.output(_head(graph, net, x), "encoder_out", ("N", chunk, net.joiner_dim))
+    for i, part in enumerate(new_parts):
+        graph.output(graph.op("Concat", *part, axis=0), f"new_state{i}", state_shape)
+    return graph
+
+
+def _array(tensor: Tensor | None) -> np.ndarray:
+    assert tensor is not None
+    return np.asarray(tensor.detach().cpu().numpy())
+
+
+def _linear(graph: Graph, x: str, module: nn.Linear, name: str) -> str:
+    return graph.linear(x, _array(module.weight), _array(module.bias), name)
+
+
+def _norm(graph: Graph, x: str, module: nn.LayerNorm, name: str) -> str:
+    scale = graph.constant(_array(module.weight), f"{name}.weight")
+    bias = graph.constant(_array(module.bias), f"{name}.bias")
+    return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=module.eps, name=name)
+
+
+def _pad_short(graph: Graph, x: str, shortest: int) -> str:
+    frames = graph.slice(graph.op("Shape", x), 1, 2, 0)
+    missing = graph.op("Max", graph.op("Sub", graph.ints(shortest), frames), graph.ints(0))
+    pads = graph.op("Concat", graph.ints(0, 0, 0, 0), missing, graph.ints(0), axis=0)
+    return graph.op("Pad", x, pads, graph.constant(np.float32(LOG_FLOOR)))
+
+
+def _subsample(graph: Graph, net: Transducer, x: str) -> str:
+    """(N, T, F) to (N, T', D); the features' normalisation is part of the graph."""
+    front = net.subsampling
+    x = graph.op("Sub", x, graph.constant(_array(front.mean), "feature_mean"))
+    x = graph.op("Mul", x, graph.constant(_array(front.inv_std), "feature_inv_std"))
+    x = graph.op("Unsqueeze", x, graph.ints(1))
+    for i, conv in enumerate(front.convs):
+        weight = graph.constant(_array(conv.weight), f"conv{i}.weight")
+        bias = graph.constant(_array(conv.bias), f"conv{i}.bias")
+        x = graph.op("Conv", x, weight, bias, kernel_shape=[3, 3], strides=[2, 2], name=f"conv{i}")
+        x = graph.silu(x)
+    x = graph.reshape(graph.transpose(x, 0, 2, 1, 3), 0, 0, front.proj.in_features)
+    return _linear(graph, x, front.proj, "subsampling.proj")
+
+
+def _head(graph: Graph, net: Transducer, x: str) -> str:
+    return _linear(graph, _norm(graph, x, net.norm, "norm"), net.encoder_proj, "encoder_proj")
+
+
+def _feed_forward(graph: Graph, ffn: FeedForward, x: str, name: str) -> str:
+    hidden = graph.silu(_linear(graph, x, ffn.in_proj, f"{name}.in_proj"))
+    return _linear(graph, hidden, ffn.out_proj, f"{name}.out_proj")
+
+
+def _gate(graph: Graph, y: str, directions: int, width: int) -> str:
+    """(N, T, directions E) to half of that width: values times activated gates, direction by direction."""
+    parts = graph.split(y, 2 * directions, axis=-1)
+    gated = [
+        graph.op("Mul", value, graph.silu(gate)) for value, gate in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    return gated[0] if directions == 1 else graph.op("Concat", *gated, axis=-1)
+
+
+def _offline_layer(graph: Graph, layer: EncoderLayer, x: str, mask: str, frames: str, name: str) -> str:
+    ssm: MhSsm = layer.mhssm
+    width, directions = ssm.direction_dim, ssm.num_directions
+    channels = directions * width
+    u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
+    u = graph.op("Mul", u, mask)
+    blocks = add_operators(graph, ssm.ssm, BLOCK_FRAMES, f"{name}.ssm")
+    # Up to whole blocks: (C, N, K B); the backward half flipped, its padding in front then.
+    missing = graph.op("Mod", graph.op("Neg", frames), graph.ints(BLOCK_FRAMES))
+    pads = graph.op("Concat", graph.ints(0, 0, 0, 0), missing, graph.ints(0), axis=0)
+    padded = graph.transpose(graph.op("Pad", u, pads), 2, 0, 1)
+    padded = _flip_backward(graph, padded, width, channels)
+    y = add_convolution(graph, padded, blocks, channels, ssm.ssm.imag.shape[1])
+    y = graph.transpose(_flip_backward(graph, y, width, channels), 1, 2, 0)
+    y = graph.op("Slice", y, graph.ints(0), frames, graph.ints(1))
+    branch = _linear(graph, _gate(graph, y, directions, width), ssm.out_proj, f"{name}.out_proj")
+    x = graph.op("Add", x, branch)
+    normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")
+    return graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn"))
+
+
+def _flip_backward(graph: Graph, x: str, width: int, channels: int) -> str:
+    if channels == width:
+        return x
+    forward = graph.slice(x, 0, width, 0)
+    backward = graph.flip(graph.slice(x, width, channels, 0), 2)
+    return graph.op("Concat", forward, backward, axis=0)
+
+
+def _streaming_layer(
+    graph: Graph,
+    layer: EncoderLayer,
+    x: str,
+    state: tuple[str, str],
+    chunk: int,
+    state_dim: int,
+    name: str,
+) -> tuple[str, tuple[str, str]]:
+    ssm: MhSsm = layer.mhssm
+    width = ssm.direction_dim
+    u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
+    blocks = add_operators(graph, ssm.ssm, chunk, f"{name}.ssm")
+    # (N, E S) to (E, N, S) and back.
+    real, imag = (graph.transpose(graph.reshape(part, 0, width, state_dim), 1, 0, 2) for part in state)
+    y, after = add_chunk(graph, graph.transpose(u, 2, 0, 1), (real, imag), blocks)
+    gated = _gate(graph, graph.transpose(y, 1, 2, 0), 1, width)
+    x = graph.op("Add", x, _linear(graph, gated, ssm.out_proj, f"{name}.out_proj"))
+    normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")
+    x = graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn"))
+    packed = tuple(graph.reshape(graph.transpose(part, 1, 0, 2), 0, width * state_dim) for part in after)
+    return x, (packed[0], packed[1])
+
+
+def _split_layers(graph: Graph, state: str, num_layers: int) -> list[str]:
+    """(L, N, X) to L tensors (N, X)."""
+    if num_layers == 1:
+        return [graph.op("Squeeze", state, graph.ints(0))]
+    parts = graph.split(state, num_layers, axis=0)
+    return [graph.op("Squeeze", part, graph.ints(0)) for part in parts]

@@ -1,0 +1,129 @@
+"""A small builder of ONNX graphs: nodes in order, constants by value, names that say where they come from.
+
+The device graphs are written out node by node instead of traced: their shapes, constants and names are then
+exactly what is meant, and no exporter version can change them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+IR_VERSION = 10  # hosts with older runtimes refuse newer ones
+
+Shape = Sequence[int | str]
+
+
+class Graph:
+    """One graph under construction. Tensors are names; every method that adds a node returns its output's.
+
+    Args:
+        name: of the graph; the prefix of no node.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._names: dict[str, int] = {}
+        self._ints: dict[tuple[int, ...], str] = {}
+
+    def input(self, name: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> str:
+        """Declare the next input."""
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, shape))
+        return name
+
+    def output(self, tensor: str, name: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> None:
+        """Declare `tensor` as the next output, called `name`."""
+        self._nodes.append(helper.make_node("Identity", [tensor], [name], name=f"output/{name}"))
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
+
+    def constant(self, value: Any, name: str = "const") -> str:
+        """An initialiser: float32 for floats, the given dtype otherwise."""
+        array = np.asarray(value)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        unique = self._unique(name)
+        self._constants.append(
+            numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), unique)
+        )
+        return unique
+
+    def ints(self, *values: int) -> str:
+        """A 1-D int64 constant, shared by all who ask for the same."""
+        if values not in self._ints:
+            self._ints[values] = self.constant(np.array(values, dtype=np.int64), "ints")
+        return self._ints[values]
+
+    def op(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
+        """Add a node with one output."""
+        return self.ops(kind, *inputs, num_outputs=1, name=name, **attributes)[0]
+
+    def ops(
+        self, kind: str, *inputs: str, num_outputs: int, name: str | None = None, **attributes: Any
+    ) -> list[str]:
+        """Add a node with several outputs."""
+        unique = self._unique(name or kind)
+        outputs = [unique] if num_outputs == 1 else [f"{unique}.{i}" for i in range(num_outputs)]
+        self._nodes.append(helper.make_node(kind, list(inputs), outputs, name=unique, **attributes))
+        return outputs
+
+    def linear(self, x: str, weight: np.ndarray, bias: np.ndarray | None, name: str) -> str:
+        """``x @ weight.T + bias`` over the last axis; `weight` is (out, in) as in torch."""
+        out = self.op("MatMul", x, self.constant(weight.T, f"{name}.weight"), name=f"{name}.matmul")
+        return out if bias is None else self.op("Add", out, self.constant(bias, f"{name}.bias"))
+
+    def silu(self, x: str) -> str:
+        """x sigmoid(x)."""
+        return self.op("Mul", x, self.op("Sigmoid", x))
+
+    def reshape(self, x: str, *shape: int) -> str:
+        """Reshape; 0 copies an axis, -1 infers one."""
+        return self.op("Reshape", x, self.ints(*shape))
+
+    def transpose(self, x: str, *order: int) -> str:
+        """Permute the axes."""
+        return self.op("Transpose", x, perm=list(order))
+
+    def slice(self, x: str, start: int, stop: int, axis: int) -> str:
+        """x[start:stop] along `axis`."""
+        return self.op("Slice", x, self.ints(start), self.ints(stop), self.ints(axis))
+
+    def split(self, x: str, count: int, axis: int) -> list[str]:
+        """`count` equal parts along `axis`."""
+        name = self._unique("Split")
+        outputs = [f"{name}.{i}" for i in range(count)]
+        self._nodes.append(helper.make_node("Split", [x], outputs, name=name, axis=axis, num_outputs=count))
+        return outputs
+
+    def flip(self, x: str, axis: int) -> str:
+        """Reverse `axis`."""
+        lowest = int(np.iinfo(np.int64).min)
+        return self.op("Slice", x, self.ints(-1), self.ints(lowest), self.ints(axis), self.ints(-1))
+
+    def body(self) -> onnx.GraphProto:
+        """The graph itself, as the body of a Scan."""
+        return helper.make_graph(
+            self._nodes, self.name, self._inputs, self._outputs, initializer=self._constants
+        )
+
+    def model(self, metadata: Mapping[str, str | int], *, opset: int) -> onnx.ModelProto:
+        """The checked model with metadata; the values are written as text."""
+        model = helper.make_model(
+            self.body(), opset_imports=[helper.make_opsetid("", opset)], producer_name="todm"
+        )
+        model.ir_version = IR_VERSION
+        helper.set_model_props(model, {key: str(value) for key, value in metadata.items()})
+        onnx.checker.check_model(model)
+        return model
+
+    def _unique(self, name: str) -> str:
+        count = self._names.get(name, 0)
+        self._names[name] = count + 1
+        return f"{name}_{count}" if count else name

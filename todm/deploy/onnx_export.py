@@ -1,0 +1,119 @@
+"""A plain net to an ONNX folder that a stock runtime loads: encoder, decoder, joiner, tokens, spec, config.
+
+The tensors' order, their shapes and the metadata are those that sherpa-onnx asks for: offline through
+``OfflineRecognizer.from_transducer``, streaming through its ``lstm`` host, whose two states carry the real and
+the imaginary parts.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from todm import __version__
+from todm.config import Config
+from todm.config_io import save_config
+from todm.deploy.encoder_graph import offline_encoder, streaming_encoder
+from todm.deploy.graph import Graph
+from todm.errors import UserError
+from todm.model_dir import CONFIG, SPEC
+from todm.nn.transducer import Transducer
+
+FRAME_MS = 10
+
+
+def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path) -> None:
+    """Write the fp32 bundle of `net` into `folder`, made when missing.
+
+    Args:
+        net: what `todm.extract.extract` returns, or a loaded subnet.
+        config: its `export` section gives the chunk and the operator set; it is written beside the net.
+        lang_dir: folder with ``tokens.txt`` and ``bpe.vocab``.
+        folder: gets ``encoder.onnx, decoder.onnx, joiner.onnx, tokens.txt, bpe.vocab, spec.json, config.yaml``.
+
+    Raises:
+        UserError: an impossible chunk length, or missing language files.
+    """
+    opset = config.export.opset
+    if not 18 <= opset <= 26:
+        raise UserError(f"export.opset: {opset} is outside 18 to 26, what device hosts load")
+    common: dict[str, str | int] = {
+        "version": 1,
+        "model_author": f"todm {__version__}",
+        "subsampling_factor": net.subsampling_factor,
+        "todm_spec": net.spec.to_json(),
+    }
+    if net.spec.mode == "offline":
+        encoder = offline_encoder(net).model({"model_type": "zipformer2", **common}, opset=opset)
+    else:
+        chunk = chunk_frames(config.export.chunk_ms, net.subsampling_factor)
+        width = net.layers[0].mhssm.direction_dim * net.config.state_dim
+        metadata: dict[str, str | int] = {
+            "model_type": "lstm",
+            **common,
+            "T": net.subsampling_factor * chunk + net.subsampling.overlap,
+            "decode_chunk_len": net.subsampling_factor * chunk,
+            "num_encoder_layers": len(net.layers),
+            "d_model": width,
+            "rnn_hidden_size": width,
+        }
+        encoder = streaming_encoder(net, chunk).model(metadata, opset=opset)
+    decoder = decoder_graph(net).model(
+        {"vocab_size": net.vocab_size, "context_size": net.context_size}, opset=opset
+    )
+    joiner = joiner_graph(net).model({"joiner_dim": net.joiner_dim}, opset=opset)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("tokens.txt", "bpe.vocab"):
+        if not (lang_dir / name).is_file():
+            raise UserError(f"{lang_dir / name}: missing; it belongs to the model folder")
+        shutil.copyfile(lang_dir / name, folder / name)
+    save_config(config, folder / CONFIG)
+    net.spec.save(folder / SPEC)
+    for name, model in (("encoder", encoder), ("decoder", decoder), ("joiner", joiner)):
+        onnx.save(model, folder / f"{name}.onnx")
+
+
+def chunk_frames(chunk_ms: int, factor: int) -> int:
+    """Encoder frames in `chunk_ms` milliseconds of audio; `UserError` when it is no whole number of them."""
+    period = FRAME_MS * factor
+    if chunk_ms < period or chunk_ms % period:
+        raise UserError(f"export.chunk_ms: {chunk_ms} is not a multiple of {period} ms, one encoder frame")
+    return chunk_ms // period
+
+
+def decoder_graph(net: Transducer) -> Graph:
+    """y (N, K) int64, negative for no label, to decoder_out (N, J)."""
+    predictor = net.predictor
+    graph = Graph("decoder")
+    y = graph.input("y", ("N", net.context_size), TensorProto.INT64)
+    zero = graph.constant(np.int64(0))
+    table = graph.constant(predictor.embedding.weight.detach().numpy(), "embedding")
+    embedded = graph.op("Gather", table, graph.op("Max", y, zero), axis=0)
+    present = graph.op("Cast", graph.op("GreaterOrEqual", y, zero), to=TensorProto.FLOAT)
+    embedded = graph.op("Mul", embedded, graph.op("Unsqueeze", present, graph.ints(2)))
+    # A depthwise convolution over exactly K labels is a weighted sum of them.
+    kernel = graph.constant(predictor.conv.weight.detach().numpy()[:, 0].T, "conv.weight")
+    mixed = graph.op("ReduceSum", graph.op("Mul", embedded, kernel), graph.ints(1), keepdims=0)
+    proj = predictor.proj
+    out = graph.linear(
+        graph.op("Relu", mixed), proj.weight.detach().numpy(), proj.bias.detach().numpy(), "proj"
+    )
+    graph.output(out, "decoder_out", ("N", net.joiner_dim))
+    return graph
+
+
+def joiner_graph(net: Transducer) -> Graph:
+    """encoder_out (N, J), decoder_out (N, J) to logit (N, V)."""
+    graph = Graph("joiner")
+    encoder_out = graph.input("encoder_out", ("N", net.joiner_dim))
+    decoder_out = graph.input("decoder_out", ("N", net.joiner_dim))
+    hidden = graph.op("Tanh", graph.op("Add", encoder_out, decoder_out))
+    output = net.joiner.output
+    logit = graph.linear(hidden, output.weight.detach().numpy(), output.bias.detach().numpy(), "output")
+    graph.output(logit, "logit", ("N", net.vocab_size))
+    return graph

@@ -1,0 +1,148 @@
+"""Modified beam search, equal to sherpa-onnx's ``modified_beam_search``.
+
+Every hypothesis takes exactly one step per encoder frame (blank or one symbol); hypotheses with the
+same labels are merged by adding their probabilities (Kang et al., arXiv 2211.00484).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from .bundle import Bundle
+from .fbank import FloatArray
+from .search import BLANK, Decoded, initial_context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hypothesis:
+    """Labels (with the initial context in front), their encoder frames and the log probability."""
+
+    tokens: tuple[int, ...]
+    log_prob: float
+    frames: tuple[int, ...] = ()
+    num_trailing_blanks: int = 0
+
+
+@dataclass(kw_only=True)
+class BeamState:
+    """One utterance: its hypotheses by labels, and the encoder frames seen."""
+
+    hypotheses: dict[tuple[int, ...], Hypothesis]
+    num_frames: int = 0
+
+
+class BeamSearch:
+    """Keeps the ``max_active_paths`` best continuations per encoder frame.
+
+    Args:
+        bundle: the opened model folder.
+        max_active_paths: hypotheses that are kept, at least 1.
+        blank_penalty: subtracted from the blank's logit, at least 0.
+    """
+
+    def __init__(self, bundle: Bundle, *, max_active_paths: int = 4, blank_penalty: float = 0.0) -> None:
+        assert max_active_paths >= 1
+        self._bundle = bundle
+        self._silent = (BLANK, bundle.tokens.unk_id)
+        self._max_active_paths = max_active_paths
+        self._blank_penalty = np.float32(blank_penalty)
+
+    def start(self) -> BeamState:
+        """State before the first frame."""
+        tokens = initial_context(self._bundle.context_size)
+        return BeamState(hypotheses={tokens: Hypothesis(tokens=tokens, log_prob=0.0)})
+
+    def advance(
+        self,
+        states: Sequence[BeamState],
+        encoder_out: FloatArray,
+        encoder_lens: npt.NDArray[np.int64] | None = None,
+    ) -> None:
+        """Go through encoder_out (N, T', J), of which the first encoder_lens (N,) frames count."""
+        if encoder_lens is None:
+            encoder_lens = np.full(len(states), encoder_out.shape[1], np.int64)
+        for t in range(int(encoder_lens.max(initial=0))):
+            running = np.flatnonzero(encoder_lens > t).tolist()
+            active = [list(states[i].hypotheses.values()) for i in running]
+            counts = [len(hypotheses) for hypotheses in active]
+            scores = self._score(active, np.repeat(encoder_out[running, t], counts, axis=0))
+            for i, hypotheses, own in zip(
+                running, active, np.split(scores, np.cumsum(counts)[:-1]), strict=True
+            ):
+                state = states[i]
+                state.hypotheses = self._extend(hypotheses, own, state.num_frames + t)
+        for state, num_frames in zip(states, encoder_lens.tolist(), strict=True):
+            state.num_frames += num_frames
+
+    def best(self, state: BeamState) -> Decoded:
+        """Best result so far: the highest log probability per label."""
+        hypothesis = self._best(state)
+        return Decoded(
+            ids=hypothesis.tokens[self._bundle.context_size :],
+            frames=hypothesis.frames,
+            num_trailing_blanks=hypothesis.num_trailing_blanks,
+        )
+
+    def restart(self, state: BeamState) -> BeamState:
+        """State for a new segment, which still sees the last labels as its context."""
+        fresh = self.start()
+        if self.has_tokens(state):
+            # The hypothesis without context stays among them with probability 1: so does the host.
+            for hypothesis in state.hypotheses.values():
+                tokens = hypothesis.tokens[-self._bundle.context_size :]
+                _merge(fresh.hypotheses, Hypothesis(tokens=tokens, log_prob=hypothesis.log_prob))
+        return fresh
+
+    def has_tokens(self, state: BeamState) -> bool:
+        """Whether the best result holds any token."""
+        return len(self._best(state).tokens) > self._bundle.context_size
+
+    def _best(self, state: BeamState) -> Hypothesis:
+        # Dividing by the length (initial context included) is what the host does.
+        return max(state.hypotheses.values(), key=lambda h: h.log_prob / len(h.tokens))
+
+    def _score(self, active: Sequence[Sequence[Hypothesis]], encoder_out: FloatArray) -> FloatArray:
+        """Log probability (num_hypotheses, V) of every hypothesis followed by every symbol."""
+        flat = [hypothesis for hypotheses in active for hypothesis in hypotheses]
+        size = self._bundle.context_size
+        contexts = np.array([hypothesis.tokens[-size:] for hypothesis in flat], np.int64)
+        logits = self._bundle.join(encoder_out, self._bundle.predict(contexts))
+        logits[:, BLANK] -= self._blank_penalty
+        logits -= logits.max(axis=1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
+        # In float32 like the host: with doubles, near ties would fall differently.
+        logits += np.array([hypothesis.log_prob for hypothesis in flat], np.float32)[:, None]
+        return logits
+
+    def _extend(
+        self, hypotheses: Sequence[Hypothesis], scores: FloatArray, frame: int
+    ) -> dict[tuple[int, ...], Hypothesis]:
+        flat = scores.ravel()
+        keep = min(self._max_active_paths, flat.size)
+        top = np.argpartition(-flat, keep - 1)[:keep]
+        top = top[np.argsort(-flat[top], kind="stable")]
+        merged: dict[tuple[int, ...], Hypothesis] = {}
+        for index in top.tolist():
+            row, token = divmod(index, scores.shape[1])
+            old, log_prob = hypotheses[row], float(flat[index])
+            if token in self._silent:
+                new = replace(old, log_prob=log_prob, num_trailing_blanks=old.num_trailing_blanks + 1)
+            else:
+                new = Hypothesis(tokens=(*old.tokens, token), log_prob=log_prob, frames=(*old.frames, frame))
+            _merge(merged, new)
+        return merged
+
+
+def _merge(hypotheses: dict[tuple[int, ...], Hypothesis], new: Hypothesis) -> None:
+    """Add a hypothesis; one with the same labels takes over its probability, keeping its own frames."""
+    old = hypotheses.get(new.tokens)
+    if old is None:
+        hypotheses[new.tokens] = new
+    else:
+        high, low = max(old.log_prob, new.log_prob), min(old.log_prob, new.log_prob)
+        hypotheses[new.tokens] = replace(old, log_prob=high + math.log1p(math.exp(low - high)))

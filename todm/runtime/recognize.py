@@ -1,0 +1,37 @@
+"""From a folder to a recogniser, and from files to text: what command lines share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .bundle import Precision, open_bundle
+from .offline import OfflineRecognizer
+from .search import Method, make_search
+from .streaming import StreamingRecognizer
+
+
+def open_recognizer(
+    folder: str | Path,
+    *,
+    precision: Precision = "fp32",
+    method: Method = "greedy",
+    max_active_paths: int = 4,
+    num_threads: int = 1,
+) -> OfflineRecognizer | StreamingRecognizer:
+    """Open a model folder and take the recogniser that suits it; both have ``transcribe(utterances)``.
+
+    Args:
+        folder: holds encoder.onnx, decoder.onnx, joiner.onnx and tokens.txt.
+        precision: ``fp32`` or ``int8``.
+        method: ``greedy`` or ``beam``.
+        max_active_paths: hypotheses of the beam.
+        num_threads: of onnxruntime.
+
+    Raises:
+        BundleError: the folder cannot be used.
+    """
+    bundle = open_bundle(folder, precision=precision, num_threads=num_threads)
+    search = make_search(bundle, method, max_active_paths=max_active_paths)
+    if bundle.mode == "streaming":
+        return StreamingRecognizer(bundle, search)
+    return OfflineRecognizer(bundle, search)

@@ -1,0 +1,110 @@
+"""Transcribe audio files with a model folder; also runs without the rest of the project."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .audio import Audio, read_audio
+from .errors import BundleError
+from .recognize import open_recognizer
+from .streaming import StreamingRecognizer
+
+
+def main(argv: Sequence[str] | None = None, *, folder: str | Path | None = None) -> int:
+    """Print ``file<TAB>text`` for every file.
+
+    Args:
+        argv: arguments; those of the process when None.
+        folder: the model folder when ``--bundle`` is not given; the current folder when None.
+
+    Returns:
+        Exit code: 0, or 2 when the folder or any file could not be used (one sentence on stderr;
+        the other files are still transcribed).
+    """
+    args = _parser(Path.cwd() if folder is None else folder).parse_args(argv)
+    try:
+        recognizer = open_recognizer(
+            args.bundle,
+            precision=args.precision,
+            method="beam" if args.beam else "greedy",
+            max_active_paths=args.beam or 1,
+            num_threads=args.threads,
+        )
+        if args.streaming and not isinstance(recognizer, StreamingRecognizer):
+            raise BundleError(f"{args.bundle}: is an offline model; take a streaming one or drop --streaming")
+    except BundleError as error:
+        print(error, file=sys.stderr)
+        return 2
+    code = 0
+    for name in args.files:
+        try:
+            audio = read_audio(name)
+        except BundleError as error:
+            print(error, file=sys.stderr)
+            code = 2
+            continue
+        for note in audio.notes:
+            print(f"{name}: {note}", file=sys.stderr)
+        if not isinstance(recognizer, StreamingRecognizer):
+            text = recognizer.transcribe([audio.samples])[0].text
+        elif args.streaming:
+            text = _stream(recognizer, audio, args.chunk_ms)
+        else:
+            text = recognizer.transcribe([audio.samples], chunk_ms=args.chunk_ms)[0].text
+        print(f"{name}\t{text}", flush=True)
+    return code
+
+
+def _stream(recognizer: StreamingRecognizer, audio: Audio, chunk_ms: int) -> str:
+    """Transcribe piece by piece; every change of the text goes to stderr."""
+    stream = recognizer.create_stream()
+    size = max(1, audio.sample_rate * chunk_ms // 1000)
+    shown = ""
+    for begin in range(0, len(audio.samples) + size, size):
+        piece = audio.samples[begin : begin + size]
+        if len(piece):
+            stream.accept(piece)
+        else:
+            stream.finish()
+        while recognizer.is_ready(stream):
+            recognizer.decode([stream])
+        text = recognizer.result(stream).text
+        if text != shown:
+            print(f"{(begin + len(piece)) / audio.sample_rate:8.2f} s  {text}", file=sys.stderr)
+            shown = text
+    return recognizer.result(stream).text
+
+
+def _parser(folder: str | Path) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="transcribe.py", description="Transcribe audio files of any sample rate with an ONNX folder."
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="wav, or any format that soundfile reads")
+    parser.add_argument("--bundle", default=folder, metavar="DIR", help="the model folder (%(default)s)")
+    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument(
+        "--beam", type=_positive, nargs="?", const=4, default=0, metavar="PATHS",
+        help="modified beam search with so many paths (4) instead of greedy search",
+    )  # fmt: skip
+    parser.add_argument("--threads", type=_positive, default=1, help="threads of onnxruntime (1)")
+    parser.add_argument(
+        "--streaming", action="store_true", help="show on stderr how the text grows as audio arrives"
+    )
+    parser.add_argument(
+        "--chunk-ms", type=_positive, default=100, help="audio handed to a streaming model at once (100)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())
