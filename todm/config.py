@@ -61,6 +61,8 @@ class AugmentConfig:
         time_mask_ratio: share of an utterance's frames that time masks cover together at most.
         freq_masks: number of SpecAugment frequency masks.
         freq_mask_bins: mel bins covered by one frequency mask at most.
+        tail_frames: frames of digital silence appended to an utterance at most, uniform from 0: what a
+            streaming host appends when the audio ends.
     """
 
     freq_warp: float = 0.1
@@ -73,6 +75,7 @@ class AugmentConfig:
     time_mask_ratio: float = 0.15
     freq_masks: int = 2
     freq_mask_bins: int = 27
+    tail_frames: int = 40
 
 
 @dataclass(frozen=True, kw_only=True)

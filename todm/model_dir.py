@@ -76,11 +76,19 @@ def load_subnet(folder: Path) -> tuple[Transducer, Config]:
 
 
 def _save(folder: Path, weights: dict[str, Tensor], config: Config, lang_dir: Path) -> None:
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{WEIGHTS}.tmp"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+    # clone(): safetensors refuses tensors that share memory.
+    content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()})
+    try:
+        temporary.write_bytes(content)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{folder / WEIGHTS}: cannot be written ({error.strerror}); free some space"
+        ) from error
     save_config(config, folder / CONFIG)
     for name in LANG_FILES:
         if not (lang_dir / name).is_file():

@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--corpus-dir", type=Path, required=True, help="folder in LibriSpeech's layout, or its parent"
     )
-    parser.add_argument("--exp-dir", type=Path, required=True, help="run folder; output goes to its data folder")
+    parser.add_argument(
+        "--exp-dir", type=Path, required=True, help="run folder; output goes to its data folder"
+    )
     parser.add_argument(
         "--stage",
         action="append",

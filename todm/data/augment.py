@@ -25,13 +25,15 @@ _WARP_BREAK_HZ = 4800.0
 def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
     """Distort every utterance on its own; padding keeps `LOG_FLOOR`, digital silence stays silent.
 
-    Order: frequency warp, noise, tilt and gain, then SpecAugment masks.
+    Order: silence behind the end, frequency warp, noise, tilt and gain, then SpecAugment masks.
 
     Args:
         batch: is not changed.
         config: a distortion with strength 0 is left out.
         generator: on the CPU, or on the device of the batch.
     """
+    if config.tail_frames > 0:
+        batch = append_silence(batch, config.tail_frames, generator)
     feats, lens = batch.feats, batch.feat_lens
     valid = torch.arange(feats.shape[1], device=feats.device) < lens[:, None]  # (N, T)
     if config.freq_warp > 0:
@@ -49,6 +51,17 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
         return batch
     # as a product: filling by a mask of booleans is several times slower on a CPU
     return replace(batch, feats=(feats - LOG_FLOOR).mul_(valid[:, :, None].to(feats.dtype)).add_(LOG_FLOOR))
+
+
+def append_silence(batch: Batch, limit: int, generator: torch.Generator) -> Batch:
+    """Lengthen each utterance by 0 to `limit` frames of digital silence, uniformly drawn."""
+    draws = (_uniform(batch.feats, len(batch), generator) + 1) / 2  # 0 to 1
+    lens = batch.feat_lens + (draws * (limit + 1)).long().clamp(max=limit)
+    extra = int(lens.max()) - batch.feats.shape[1]
+    feats = (
+        torch.nn.functional.pad(batch.feats, (0, 0, 0, extra), value=LOG_FLOOR) if extra > 0 else batch.feats
+    )
+    return replace(batch, feats=feats, feat_lens=lens)
 
 
 def warp_frequency(feats: Tensor, limit: float, generator: torch.Generator) -> Tensor:

@@ -113,9 +113,15 @@ def store_features(cuts: CutSet, folder: Path, *, num_jobs: int = 1) -> CutSet:
         with ProcessPoolExecutor(
             num_jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
-            done = cuts.compute_and_store_features(
-                extractor, folder, num_jobs, storage_type=ArchiveWriter, executor=pool, progress_bar=False
-            )
+            # lhotse warns of our own threads, although the processes that it starts have one each
+            num_threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+            try:
+                done = cuts.compute_and_store_features(
+                    extractor, folder, num_jobs, storage_type=ArchiveWriter, executor=pool, progress_bar=False
+                )
+            finally:
+                torch.set_num_threads(num_threads)
     return CutSet.from_cuts(sorted(done, key=lambda cut: cut.id))
 
 

@@ -76,7 +76,7 @@ def vocabulary() -> list[str]:
 
 
 def draw_sentence(rng: np.random.Generator) -> str:
-    """One sentence of 2 to 11 words."""
+    """One sentence of 2 to 9 words."""
     words = []
     for word in TEMPLATES[rng.integers(len(TEMPLATES))].split():
         choices = SLOTS[word.strip("{}")] if word.startswith("{") else [word]

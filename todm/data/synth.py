@@ -211,7 +211,8 @@ def _record(
     noise = _coloured_noise(len(speech), rng)
     noise *= speech_rms * 10 ** (-rng.uniform(*snr_db) / 20)
     mixed = (speech + noise) * (10 ** (rng.uniform(*level_db) / 20) / speech_rms)
-    return np.clip(np.round(mixed * 32768), -32768, 32767).astype(np.int16)
+    pcm: np.ndarray = np.clip(np.round(mixed * 32768), -32768, 32767).astype(np.int16)
+    return pcm
 
 
 def _coloured_noise(length: int, rng: np.random.Generator) -> np.ndarray:

@@ -11,6 +11,10 @@ from torch import Tensor
 from todm.decode.greedy import greedy_search
 from todm.decode.wer import Utterance, make_utterances
 from todm.nn.transducer import Transducer
+from todm.runtime.fbank import LOG_FLOOR
+
+# A stream's host lets silence follow the last sample, or the last words would never leave the encoder.
+STREAM_TAIL_FRAMES = 36
 
 
 class TextBatch(Protocol):
@@ -40,13 +44,16 @@ def transcribe_batches(
 
     Args:
         net: in eval mode; the batches are moved to its device.
-        batches: features with transcripts.
+        batches: features with transcripts, padded with `LOG_FLOOR`; a streaming net also gets the
+            `STREAM_TAIL_FRAMES` of silence that its host appends.
         tokenizer: turns labels into text.
     """
     device = net.norm.weight.device
+    tail = STREAM_TAIL_FRAMES if net.spec.mode == "streaming" else 0
     scored: list[Utterance] = []
     for batch in batches:
-        encoder_out, lens = net.encode(batch.feats.to(device), batch.feat_lens.to(device))
+        feats = torch.nn.functional.pad(batch.feats.to(device), (0, 0, 0, tail), value=LOG_FLOOR)
+        encoder_out, lens = net.encode(feats, batch.feat_lens.to(device) + tail)
         hypotheses = [tokenizer.decode(labels) for labels in greedy_search(net, encoder_out, lens)]
         scored += make_utterances(batch.ids, batch.texts, hypotheses)
     return scored

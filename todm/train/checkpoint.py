@@ -20,6 +20,7 @@ import errno
 import logging
 import os
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -151,6 +152,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; give the path of a step-*.pt file")
     try:
+        _check_crc(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file raises almost anything: zip, pickle, EOF, runtime errors
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
@@ -164,6 +166,14 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: checkpoint format {state['format']} is newer than {FORMAT}; use a newer version of todm"
         )
     return state
+
+
+def _check_crc(path: Path) -> None:
+    """torch.load does not look at the checksums that its own zip file holds."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -177,7 +177,8 @@ class Run:
                 self._save()
             if self.finished:
                 break
-        self.batch, self.epoch = 0, epoch + 1
+        else:
+            self.batch, self.epoch = 0, epoch + 1
         meter.report(epoch)
         self._validate(epoch)
         self._save()
@@ -304,7 +305,7 @@ class Meter:
         losses = Mean.from_sums(sum_over_processes(self.losses.to_sums())).means()
         extras = Mean.from_sums(sum_over_processes(self.extras.to_sums())).means()
         elapsed = time.monotonic() - self.interval_start
-        done = run.batch - self.first_batch if run.batch else run.num_batches
+        done = (run.batch or run.num_batches) - self.first_batch
         pace = (time.monotonic() - self.epoch_start) / max(1, done)
         report = Report(
             epoch=epoch + 1,

@@ -1,0 +1,33 @@
+"""``todm report``: one page about a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+HELP = "gather a run's figures into report/index.html and report/ladder.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``todm report``."""
+    parser.add_argument("exp_dir", metavar="EXP", type=Path, help="run folder")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write ``EXP/report`` and print the ladder."""
+    from todm.envinfo import collect_env
+    from todm.report.gather import gather
+    from todm.report.ladder import format_table, ladder_table, write_ladder
+    from todm.report.page import render_page
+
+    found = gather(args.exp_dir)
+    folder = args.exp_dir / "report"
+    write_ladder(found, folder / "ladder.json")
+    page = folder / "index.html"
+    page.write_text(render_page(found, collect_env()), encoding="utf-8")
+    heads, rows = ladder_table(found)
+    if rows:
+        print(format_table(heads, rows))
+    for text in found.missing:
+        print(f"not in the report: {text}")
+    print(f"report: {page}")

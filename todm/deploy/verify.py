@@ -1,0 +1,194 @@
+"""The parity ladder: the same utterances through every form of a net, from torch to the stock host.
+
+Each rung is compared with the one above the device: torch's full pass. A bundle may then be trusted to do on
+the device what it did in training, features and search included.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from todm.data.part_audio import load_part_audio
+from todm.data.tokenizer import Tokenizer
+from todm.decode.greedy import greedy_search
+from todm.decode.streaming import encode_in_chunks
+from todm.decode.wer import compute_wer, make_utterances
+from todm.deploy.contract import check_bundle
+from todm.deploy.onnx_export import chunk_frames
+from todm.errors import UserError
+from todm.model_dir import load_subnet
+from todm.recognizer import BundleRecognizer, TorchRecognizer
+from todm.runtime.fbank import compute_fbank
+
+Transcribe = Callable[[Sequence[np.ndarray]], list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """What one form of the net recognised.
+
+    Args:
+        name: which form.
+        wer: percent.
+        errors: word errors.
+        differing: transcripts that differ from torch's full pass.
+    """
+
+    name: str
+    wer: float
+    errors: int
+    differing: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """The ladder of one bundle on one part.
+
+    Args:
+        part: of the corpus.
+        utterances: how many.
+        feature_difference: largest difference between training's and the device's features.
+        rungs: torch's full pass first.
+        missing: rungs that could not run here, with the reason.
+    """
+
+    part: str
+    utterances: int
+    feature_difference: float
+    rungs: tuple[Rung, ...]
+    missing: dict[str, str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Content of ``parity.json``."""
+        return {
+            "part": self.part,
+            "utterances": self.utterances,
+            "feature_difference": self.feature_difference,
+            "wer": {rung.name: round(rung.wer, 3) for rung in self.rungs},
+            "differing": {rung.name: rung.differing for rung in self.rungs[1:]},
+            "missing": self.missing,
+        }
+
+
+def verify_bundle(
+    bundle: Path, subnet: Path, corpus_dir: Path, part: str, *, limit: int = 0, tolerance: float = 0.1
+) -> Parity:
+    """Run the ladder and write ``parity.json`` into the bundle.
+
+    Args:
+        bundle: ONNX folder.
+        subnet: the folder it was exported from.
+        corpus_dir: folder in LibriSpeech's layout.
+        part: of the corpus.
+        limit: utterances at most; 0 takes all.
+        tolerance: absolute WER difference, percent, that float ONNX may have from torch.
+
+    Raises:
+        UserError: bad input, or float ONNX further from torch than `tolerance`.
+    """
+    check_bundle(bundle)
+    net, config = load_subnet(subnet)
+    ids, texts, samples = load_part_audio(corpus_dir, part, limit=limit)
+    torch_recognizer = TorchRecognizer(net, Tokenizer.load(subnet))
+
+    forms: dict[str, Transcribe] = {"torch": torch_recognizer.transcribe}
+    missing: dict[str, str] = {}
+    if net.spec.mode == "streaming":
+        chunk = chunk_frames(config.export.chunk_ms, net.subsampling_factor)
+        forms["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, chunk)
+    forms["onnx fp32"] = BundleRecognizer(bundle).transcribe
+    if (bundle / "encoder.int8.onnx").is_file():
+        forms["onnx int8"] = BundleRecognizer(bundle, precision="int8").transcribe
+    try:
+        import sherpa_onnx  # noqa: F401
+    except ImportError as error:
+        missing["sherpa-onnx"] = f"not installed ({error})"
+    else:
+        forms["sherpa-onnx"] = lambda utterances: sherpa_transcribe(bundle, utterances, net.spec.mode)
+
+    heard = {name: transcribe(samples) for name, transcribe in forms.items()}
+    rungs = []
+    for name, hypotheses in heard.items():
+        result = compute_wer(make_utterances(ids, texts, hypotheses), replications=1)
+        differing = sum(one != other for one, other in zip(hypotheses, heard["torch"], strict=True))
+        rungs.append(Rung(name=name, wer=result.wer, errors=result.errors, differing=differing))
+    parity = Parity(
+        part=part,
+        utterances=len(ids),
+        feature_difference=_feature_difference(torch_recognizer, samples),
+        rungs=tuple(rungs),
+        missing=missing,
+    )
+    (bundle / "parity.json").write_text(json.dumps(parity.to_dict(), indent=1) + "\n")
+    by_name = {rung.name: rung for rung in rungs}
+    gap = abs(by_name["onnx fp32"].wer - by_name["torch"].wer)
+    if gap > tolerance:
+        raise UserError(
+            f"{bundle}: float ONNX is {gap:.2f} points of WER away from torch (allowed: {tolerance}); "
+            "see its parity.json and export the bundle again"
+        )
+    return parity
+
+
+def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray], mode: str) -> list[str]:
+    """Greedy transcripts of the stock host; a stream gets the silence behind it that our runtime gives it."""
+    import sherpa_onnx
+
+    files = {
+        "encoder": str(bundle / "encoder.onnx"),
+        "decoder": str(bundle / "decoder.onnx"),
+        "joiner": str(bundle / "joiner.onnx"),
+        "tokens": str(bundle / "tokens.txt"),
+    }
+    if mode == "offline":
+        offline = sherpa_onnx.OfflineRecognizer.from_transducer(**files, num_threads=1)
+        texts = []
+        for samples in utterances:
+            stream = offline.create_stream()
+            stream.accept_waveform(16000, samples)
+            offline.decode_stream(stream)
+            texts.append(stream.result.text.strip())
+        return texts
+    online = sherpa_onnx.OnlineRecognizer.from_transducer(**files, model_type="lstm", num_threads=1)
+    tail = BundleRecognizer(bundle).recognizer.bundle.streaming
+    assert tail is not None
+    silence = np.zeros((tail.window + 1) * 160, dtype=np.float32)
+    texts = []
+    for samples in utterances:
+        stream = online.create_stream()
+        stream.accept_waveform(16000, np.concatenate((samples, silence)))
+        stream.input_finished()
+        while online.is_ready(stream):
+            online.decode_stream(stream)
+        texts.append(online.get_result(stream).strip())
+    return texts
+
+
+def _torch_chunks(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray], chunk: int) -> list[str]:
+    """The streaming net fed chunk by chunk in torch, silence appended as a host does."""
+    net = recognizer.net
+    window = net.subsampling_factor * chunk + net.subsampling.overlap
+    texts = []
+    for samples in utterances:
+        padded = np.concatenate((samples, np.zeros((window + 1) * 160, dtype=np.float32)))
+        feats = torch.from_numpy(recognizer.features(padded))[None]
+        out = encode_in_chunks(net, feats, chunk)
+        labels = greedy_search(net, out, torch.tensor([out.shape[1]]))[0]
+        texts.append(recognizer.tokenizer.decode(labels))
+    return texts
+
+
+def _feature_difference(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray]) -> float:
+    """Largest absolute difference of log-mel values over a few utterances."""
+    largest = 0.0
+    for samples in utterances[:20]:
+        difference = np.abs(recognizer.features(samples) - compute_fbank(samples))
+        largest = max(largest, float(difference.max()))
+    return largest

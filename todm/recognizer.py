@@ -1,0 +1,122 @@
+"""One way to transcribe, whatever kind of model folder it is: supernet at a spec, subnet, or bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from todm.data.batch import collate
+from todm.data.features import make_extractor
+from todm.data.tokenizer import Tokenizer
+from todm.decode.evaluate import transcribe_batches
+from todm.errors import UserError
+from todm.model_dir import load_plain, model_kind
+from todm.nn.transducer import Transducer
+from todm.runtime.fbank import LOG_FLOOR, num_frames
+from todm.runtime.recognize import open_recognizer
+
+
+class Recognizer(Protocol):
+    """Samples (S,) float32 in [-1, 1] at 16 kHz to texts, in the same order."""
+
+    def transcribe(self, utterances: Sequence[np.ndarray]) -> list[str]:
+        """Transcribe utterances; an empty one gives an empty text."""
+        ...
+
+
+class TorchRecognizer:
+    """A plain net in torch, offline or streaming (the full pass, which streaming equals).
+
+    Args:
+        net: in eval mode.
+        tokenizer: labels to text.
+        batch_size: utterances per pass.
+    """
+
+    def __init__(self, net: Transducer, tokenizer: Tokenizer, batch_size: int = 16) -> None:
+        self.net = net
+        self.tokenizer = tokenizer
+        self.batch_size = batch_size
+        self.extractor = make_extractor()
+
+    def transcribe(self, utterances: Sequence[np.ndarray]) -> list[str]:
+        """See `Recognizer`; batches hold utterances of similar length."""
+        texts = [""] * len(utterances)
+        audible = [i for i, samples in enumerate(utterances) if num_frames(len(samples)) > 0]
+        order = sorted(audible, key=lambda i: len(utterances[i]))
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            feats = [self.features(utterances[i]) for i in rows]
+            batch = collate(feats, [[] for _ in rows], texts=[""] * len(rows), ids=[str(i) for i in rows])
+            for scored in transcribe_batches(self.net, [batch], self.tokenizer):
+                texts[int(scored.id)] = " ".join(scored.hyp)
+        return texts
+
+    def features(self, samples: np.ndarray) -> np.ndarray:
+        """Training's features of `samples`: (T, 80) float32."""
+        feats = np.asarray(self.extractor.extract(samples, 16000), dtype=np.float32)
+        return feats if len(feats) else np.full((1, 80), LOG_FLOOR, dtype=np.float32)
+
+
+class BundleRecognizer:
+    """An ONNX folder in onnxruntime; a streaming one is fed chunk by chunk.
+
+    Args:
+        folder: the bundle.
+        precision: ``fp32`` or ``int8``.
+        beam: modified beam search instead of greedy.
+        num_threads: of onnxruntime.
+    """
+
+    def __init__(
+        self, folder: Path, *, precision: str = "fp32", beam: bool = False, num_threads: int = 1
+    ) -> None:
+        self.recognizer = open_recognizer(
+            folder,
+            precision=precision,  # type: ignore[arg-type]
+            method="beam" if beam else "greedy",
+            num_threads=num_threads,
+        )
+
+    def transcribe(self, utterances: Sequence[np.ndarray]) -> list[str]:
+        """See `Recognizer`."""
+        return [result.text for result in self.recognizer.transcribe(list(utterances))]
+
+
+def open_model(
+    path: Path,
+    *,
+    spec: str | None = None,
+    precision: str | None = None,
+    beam: bool = False,
+    num_threads: int = 1,
+) -> Recognizer:
+    """Open any model.
+
+    Args:
+        path: supernet, subnet or bundle folder.
+        spec: ladder name or path of a spec.json; needed for a supernet, refused otherwise.
+        precision: ``fp32`` or ``int8``, for a bundle only.
+        beam: modified beam search, for a bundle only.
+        num_threads: CPU threads.
+
+    Raises:
+        UserError: no model, or an option that does not suit its kind.
+    """
+    if not path.exists():
+        raise UserError(f"{path}: no such model; give a supernet, subnet or ONNX folder")
+    if model_kind(path) == "bundle":
+        if spec is not None:
+            raise UserError(f"--spec: {path} is one size already; leave it out")
+        return BundleRecognizer(path, precision=precision or "fp32", beam=beam, num_threads=num_threads)
+    if precision not in (None, "fp32"):
+        raise UserError(f"--precision: {path} is no ONNX folder; int8 is for exported models")
+    if beam:
+        raise UserError(f"--beam: {path} is no ONNX folder; beam search runs on exported models")
+    torch.set_num_threads(num_threads)
+    net, _, folder = load_plain(path, spec)
+    return TorchRecognizer(net, Tokenizer.load(folder))

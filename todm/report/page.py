@@ -1,0 +1,211 @@
+"""One HTML file without a network: tables, plots and commands of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from html import escape
+from typing import Any
+
+from todm.config_io import config_to_yaml
+from todm.report.gather import Run
+from todm.report.ladder import ladder_table
+from todm.report.plots import plot_losses, plot_pareto, plot_rates, plot_validation
+
+STAGE_NAMES = (
+    "corpus", "manifests", "features", "bpe", "train", "average", "search", "extract", "fine-tune", "decode",
+    "export", "bench", "report",
+)  # fmt: skip
+
+_STYLE = """
+:root { color-scheme: light dark; --ground: #fdfdfb; --ink: #1b1f24; --faint: #a9afb6; --line: #dfe2e6;
+  --soft: #f1f3f4; --note: #8a4b00;
+  --series-0: #1f62b4; --series-1: #c2571a; --series-2: #2b8a4b; --series-3: #8a3fa0; --series-4: #a08a00;
+  --series-5: #b3324a; }
+@media (prefers-color-scheme: dark) { :root { --ground: #15181c; --ink: #e4e7ea; --faint: #6b737c;
+  --line: #2c3238; --soft: #1e2328; --note: #f0b060;
+  --series-0: #6cabf7; --series-1: #f29a5e; --series-2: #64c98a; --series-3: #c78be0; --series-4: #d9c54a;
+  --series-5: #f07a90; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 62rem; padding: 1rem 1rem 4rem; background: var(--ground);
+  color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: 1rem 0 0; overflow-wrap: anywhere; }
+h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem; }
+p { margin: .4rem 0; max-width: 45rem; }
+.when { color: var(--faint); }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .3rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
+th:first-child, td:first-child { text-align: left; position: sticky; left: 0; background: var(--ground); }
+td.text, th.text { text-align: left; }
+figure { margin: .5rem 0 1.5rem; max-width: 40rem; }
+svg { width: 100%; height: auto; display: block; }
+figcaption { font-size: .85rem; }
+pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; border-radius: .3rem; }
+.missing { border-left: .25rem solid var(--note); padding: .1rem 0 .1rem .8rem; }
+.missing li { margin: .2rem 0; overflow-wrap: anywhere; }
+summary { cursor: pointer; }
+"""
+
+
+def render_page(run: Run, environment: Mapping[str, Any], *, now: datetime | None = None) -> str:
+    """The whole page.
+
+    Args:
+        run: what was gathered.
+        environment: versions and machine, by name.
+        now: time of the report, the present when None.
+    """
+    name = run.exp.resolve().name
+    when = (now or datetime.now(timezone.utc)).strftime("%Y-%m-%d %H:%M UTC")
+    sections = [
+        f'<h1>todm run {escape(name)}</h1>\n<p class="when">{when}</p>',
+        _missing(run),
+        _ladder(run),
+        _figure(
+            "Pareto plot", plot_pareto(run), _PARETO_CAPTION, "No size was decoded and no search was run."
+        ),
+        _figure("Training", plot_losses(run), _LOSS_CAPTION, "No training curves were found."),
+        _figure("", plot_validation(run), _VALIDATION_CAPTION, ""),
+        _figure("", plot_rates(run), "Learning rate of the main parameter group.", ""),
+        _parity(run),
+        _decodes(run),
+        _speeds(run),
+        _stages(run),
+        _commands(run),
+        _settings(run),
+        _environment(environment),
+    ]
+    body = "\n".join(section for section in sections if section)
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>todm: {escape(name)}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<body>\n{body}\n</body>\n</html>\n"
+    )
+
+
+_PARETO_CAPTION = (
+    "Named sizes are judged on a whole part, after extraction. The line is the front that the search found, "
+    "small marks are the other specs it tried, both on the search's own utterances."
+)
+_LOSS_CAPTION = "Mean over the batches since the line before, of each net that training runs."
+_VALIDATION_CAPTION = (
+    "With the weights of that moment, before averaging; the first epochs may lie above the plot."
+)
+
+
+def _missing(run: Run) -> str:
+    if not run.missing:
+        return ""
+    items = "\n".join(f"<li>{escape(text)}</li>" for text in run.missing)
+    return f'<div class="missing"><p>Not in this report:</p>\n<ul>\n{items}\n</ul></div>'
+
+
+def _ladder(run: Run) -> str:
+    heads, rows = ladder_table(run)
+    if not rows:
+        return "<h2>Size ladder</h2>\n<p>No subnets were extracted.</p>"
+    return (
+        "<h2>Size ladder</h2>\n<p>All of these are slices of one supernet. WER with greedy search; MB is the "
+        "ONNX folder's three models; RTF is seconds of work per second of audio.</p>\n" + _table(heads, rows)
+    )
+
+
+def _figure(title: str, svg: str | None, caption: str, absent: str) -> str:
+    head = f"<h2>{title}</h2>\n" if title else ""
+    if svg is None:
+        return f"{head}<p>{absent}</p>" if absent else head
+    return f"{head}<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def _parity(run: Run) -> str:
+    verified = [size for size in run.sizes if size.parity]
+    if not verified:
+        return "<h2>Torch against ONNX</h2>\n<p>No ONNX folder was compared with torch.</p>"
+    keys = list(dict.fromkeys(key for size in verified for key in size.parity))
+    rows = [[size.name, *(_show(size.parity.get(key)) for key in keys)] for size in verified]
+    return "<h2>Torch against ONNX</h2>\n" + _table(["size", *keys], rows)
+
+
+def _decodes(run: Run) -> str:
+    if not run.decodes:
+        return ""
+    rows = []
+    for item in run.decodes:
+        interval = "–" if item.interval is None else f"{item.interval[0]:.2f} to {item.interval[1]:.2f}"
+        counts = [_show(item.counts.get(key)) for key in ("words", "ins", "del", "sub")]
+        rows.append([item.model, item.part, f"{item.wer:.2f}", interval, *counts])
+    heads = ["model", "part", "WER %", "95% interval", "words", "inserted", "deleted", "substituted"]
+    return "<h2>Word errors</h2>\n" + _table(heads, rows, text=2)
+
+
+def _speeds(run: Run) -> str:
+    if not run.benchmarks:
+        return ""
+    columns = {
+        "precision": "precision", "num_threads": "threads", "rtf": "RTF", "chunk_ms": "chunk ms",
+        "load_seconds": "load s", "cold_seconds": "first s", "peak_rss_mb": "memory MB",
+    }  # fmt: skip
+    rows = []
+    for item in run.benchmarks:
+        latency = item.get("latency_ms")
+        p50, p95 = (latency.get("p50"), latency.get("p95")) if isinstance(latency, Mapping) else (None, None)
+        rows.append([str(item["name"]), *(_show(item.get(key)) for key in columns), _show(p50), _show(p95)])
+    return "<h2>Speed</h2>\n" + _table(["size", *columns.values(), "p50 ms", "p95 ms"], rows)
+
+
+def _stages(run: Run) -> str:
+    if not run.stages:
+        return ""
+    rows = []
+    for mark, seconds in run.stages.items():
+        number, _, detail = mark.partition("-")
+        name = STAGE_NAMES[int(number)] if int(number) < len(STAGE_NAMES) else ""
+        rows.append([f"{number} {name} {detail}".strip(), f"{seconds // 60}:{seconds % 60:02d}"])
+    total = sum(run.stages.values())
+    rows.append(["together", f"{total // 60}:{total % 60:02d}"])
+    return "<h2>Stages</h2>\n" + _table(["stage", "minutes"], rows)
+
+
+def _commands(run: Run) -> str:
+    if not run.commands.strip():
+        return "<h2>Commands</h2>\n<p>The commands of this run were not noted.</p>"
+    return f"<h2>Commands</h2>\n<pre>{escape(run.commands.strip())}</pre>"
+
+
+def _settings(run: Run) -> str:
+    if run.config is None:
+        return ""
+    text = escape(config_to_yaml(run.config).strip())
+    return f"<h2>Settings</h2>\n<details><summary>config.yaml</summary><pre>{text}</pre></details>"
+
+
+def _environment(environment: Mapping[str, Any]) -> str:
+    if not environment:
+        return ""
+    lines = "\n".join(f"{key}: {_show(value)}" for key, value in environment.items())
+    return f"<h2>Environment of the report</h2>\n<pre>{escape(lines)}</pre>"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, text: int = 1) -> str:
+    def row(tag: str, cells: Sequence[str]) -> str:
+        inner = "".join(
+            f"<{tag}{' class=text' if index < text else ''}>{escape(cell)}</{tag}>"
+            for index, cell in enumerate(cells)
+        )
+        return f"<tr>{inner}</tr>"
+
+    body = "\n".join(row("td", cells) for cells in rows)
+    head = row("th", heads)
+    return f'<div class="scroll"><table>\n<thead>{head}</thead>\n<tbody>{body}</tbody>\n</table></div>'
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,1 @@
+"""Which specs are worth shipping: NSGA-II over dev WER and parameters."""
