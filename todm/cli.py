@@ -1,4 +1,4 @@
-"""The command ``todm``: a thin wrapper over plain functions, one module in `todm.commands` per sub-command."""
+"""The command ``todm``: a thin wrapper over plain functions, one module of `todm.commands` each."""
 
 from __future__ import annotations
 

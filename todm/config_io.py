@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         overrides: ``--a.b=value`` or ``--a.b value`` words, as left over from a command line.
 
     Raises:
-        UserError: a missing or broken file, an unknown key, or a value of the wrong type.
+        UserError: a missing or broken file, an unknown key, a value of the wrong type or out of range.
     """
     words = list(overrides)
     if path is not None:
@@ -30,19 +31,70 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
         words = ["--config", os.fspath(path), *words]
     parser = _make_parser()
     try:
-        namespace = parser.parse_args(words)
-        return _instantiate(parser, namespace)
+        config = _instantiate(parser, parser.parse_args(words))
     except Exception as error:  # jsonargparse lets yaml's and its own errors through
         raise UserError(f"{path or 'config'}: {_first_sentence(error)}") from error
+    check_ranges(config)
+    return config
 
 
 def config_from_dict(data: dict[str, Any], source: str = "config") -> Config:
     """Inverse of `Config.to_dict`; `source` names the origin in errors."""
     parser = _make_parser()
     try:
-        return _instantiate(parser, parser.parse_object(data))
+        config = _instantiate(parser, parser.parse_object(data))
     except Exception as error:
         raise UserError(f"{source}: {_first_sentence(error)}") from error
+    check_ranges(config)
+    return config
+
+
+def check_ranges(config: Config) -> None:
+    """Raise `UserError` naming the first number that nothing can be built or run with.
+
+    What depends on more than one number (the space, the schedule) is checked by those who use it.
+    """
+    for key, least in _AT_LEAST.items():
+        value = reduce(getattr, key.split("."), config)
+        if not value >= least:  # type: ignore[operator]  # all of them are numbers
+            raise UserError(f"{key}: must be at least {least}, got {value}")
+    if config.model.num_heads % 4:
+        raise UserError(
+            f"model.num_heads: must be a multiple of 4 (pairs of heads, half of the pairs for each "
+            f"direction), got {config.model.num_heads}"
+        )
+    if not 0.0 <= config.train.average_from <= 1.0:
+        raise UserError(f"train.average_from: must be in 0 to 1, got {config.train.average_from}")
+
+
+_AT_LEAST = {
+    "model.num_layers": 1,
+    "model.d_model": 1,
+    "model.num_heads": 4,
+    "model.head_dim": 1,
+    "model.state_dim": 1,
+    "model.subsampling_channels": 1,
+    "model.predictor_dim": 1,
+    "model.context_size": 1,
+    "model.joiner_dim": 1,
+    "data.max_duration": 1.0,
+    "data.num_buckets": 1,
+    "data.num_workers": 0,
+    "data.num_jobs": 1,
+    "train.num_epochs": 1,
+    "train.max_steps": 0,
+    "train.num_threads": 0,
+    "train.log_interval": 1,
+    "train.valid_interval": 0,
+    "train.save_interval": 0,
+    "train.keep_checkpoints": 0,
+    "train.average_period": 1,
+    "train.sandwich.num_corners": 0,
+    "train.sandwich.num_random": 0,
+    "train.loss.warmup_steps": 0,
+    "train.distill.warmup_steps": 0,
+    "train.distill.weight": 0.0,
+}
 
 
 def save_config(config: Config, path: Path) -> None:
@@ -57,16 +109,16 @@ def config_to_yaml(config: Config) -> str:
 
 
 def _make_parser() -> Any:
-    from jsonargparse import ActionConfigFile, ArgumentParser
+    from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--config", action=ActionConfigFile)
+    parser.add_argument("--config", action="config")
     parser.add_class_arguments(Config)
     return parser
 
 
 def _instantiate(parser: Any, namespace: Any) -> Config:
-    values = parser.instantiate_classes(namespace).as_dict()
+    values = parser.instantiate(namespace).as_dict()
     values.pop("config", None)
     return Config(**values)
 

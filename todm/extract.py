@@ -23,9 +23,9 @@ def extract(supernet: Supernet, spec: SubnetSpec) -> Transducer:
     full = supernet.full
     net = Transducer(supernet.config, spec, supernet.vocab_size).to(full.norm.weight.device)
     for name in ("subsampling", "norm", "encoder_proj", "predictor", "joiner"):
-        getattr(net, name).load_state_dict(getattr(full, name).state_dict())
-    for layer, index, ffn_dim in zip(net.layers, spec.layers, spec.ffn_dims, strict=True):
-        source = full.layers[index]
+        net.get_submodule(name).load_state_dict(full.get_submodule(name).state_dict())
+    for layer, index, ffn_dim in zip(net.encoder_layers, spec.layers, spec.ffn_dims, strict=True):
+        source = full.encoder_layers[index]
         layer.ssm_norm.load_state_dict(source.ssm_norm.state_dict())
         layer.ffn_norm.load_state_dict(source.ffn_norm.state_dict())
         channels = layer.mhssm.in_proj.out_features

@@ -20,7 +20,7 @@ from todm.runtime.fbank import LOG_FLOOR
 
 
 def offline_encoder(net: Transducer) -> Graph:
-    """x (N, T, 80) float32, x_lens (N,) int64 to encoder_out (N, T', J), encoder_out_lens (N,) int64.
+    """Whole utterances: x (N, T, 80), x_lens (N,) int64 to encoder_out (N, T', J) and its lengths (N,) int64.
 
     Audio shorter than the first frame's receptive field is padded inside the graph and gives a length of 0.
     """
@@ -40,7 +40,7 @@ def offline_encoder(net: Transducer) -> Graph:
     positions = graph.op("Unsqueeze", graph.op("Range", zero, scalar, step), graph.ints(0))
     valid = graph.op("Less", positions, graph.op("Unsqueeze", lens, one))
     mask = graph.op("Unsqueeze", graph.op("Cast", valid, to=TensorProto.FLOAT), graph.ints(2))
-    for i, layer in enumerate(net.layers):
+    for i, layer in enumerate(net.encoder_layers):
         x = _offline_layer(graph, layer, x, mask, frames, f"layer{i}")
     out = _head(graph, net, x)
     graph.output(out, "encoder_out", ("N", "T_out", net.joiner_dim))
@@ -56,14 +56,13 @@ def streaming_encoder(net: Transducer, chunk: int) -> Graph:
     """
     graph = Graph("encoder")
     window = net.subsampling_factor * chunk + net.subsampling.overlap
-    width = net.layers[0].mhssm.direction_dim * net.config.state_dim
-    state_shape = (len(net.layers), "N", width)
+    state_shape = (len(net.layers), "N", net.state_dim)
     x = graph.input("x", ("N", window, 80))
     parts = [graph.input("state0", state_shape), graph.input("state1", state_shape)]
     per_layer = [_split_layers(graph, part, len(net.layers)) for part in parts]
     x = _subsample(graph, net, x)
     new_parts: list[list[str]] = [[], []]
-    for i, layer in enumerate(net.layers):
+    for i, layer in enumerate(net.encoder_layers):
         state = (per_layer[0][i], per_layer[1][i])
         x, state = _streaming_layer(graph, layer, x, state, chunk, net.config.state_dim, f"layer{i}")
         for part, tensor in zip(new_parts, state, strict=True):
@@ -103,6 +102,7 @@ def _subsample(graph: Graph, net: Transducer, x: str) -> str:
     x = graph.op("Mul", x, graph.constant(_array(front.inv_std), "feature_inv_std"))
     x = graph.op("Unsqueeze", x, graph.ints(1))
     for i, conv in enumerate(front.convs):
+        assert isinstance(conv, nn.Conv2d)
         weight = graph.constant(_array(conv.weight), f"conv{i}.weight")
         bias = graph.constant(_array(conv.bias), f"conv{i}.bias")
         x = graph.op("Conv", x, weight, bias, kernel_shape=[3, 3], strides=[2, 2], name=f"conv{i}")

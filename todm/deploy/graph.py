@@ -80,7 +80,7 @@ class Graph:
         return out if bias is None else self.op("Add", out, self.constant(bias, f"{name}.bias"))
 
     def silu(self, x: str) -> str:
-        """x sigmoid(x)."""
+        """SiLU: x sigmoid(x)."""
         return self.op("Mul", x, self.op("Sigmoid", x))
 
     def reshape(self, x: str, *shape: int) -> str:

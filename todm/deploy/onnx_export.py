@@ -1,8 +1,8 @@
 """A plain net to an ONNX folder that a stock runtime loads: encoder, decoder, joiner, tokens, spec, config.
 
 The tensors' order, their shapes and the metadata are those that sherpa-onnx asks for: offline through
-``OfflineRecognizer.from_transducer``, streaming through its ``lstm`` host, whose two states carry the real and
-the imaginary parts.
+``OfflineRecognizer.from_transducer``, streaming through its ``lstm`` host, whose two states carry the real
+and the imaginary parts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
         net: what `todm.extract.extract` returns, or a loaded subnet.
         config: its `export` section gives the chunk and the operator set; it is written beside the net.
         lang_dir: folder with ``tokens.txt`` and ``bpe.vocab``.
-        folder: gets ``encoder.onnx, decoder.onnx, joiner.onnx, tokens.txt, bpe.vocab, spec.json, config.yaml``.
+        folder: gets ``encoder.onnx, decoder.onnx, joiner.onnx, tokens.txt, bpe.vocab, spec.json`` and
+            ``config.yaml``.
 
     Raises:
         UserError: an impossible chunk length, or missing language files.
@@ -51,15 +52,14 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
         encoder = offline_encoder(net).model({"model_type": "zipformer2", **common}, opset=opset)
     else:
         chunk = chunk_frames(config.export.chunk_ms, net.subsampling_factor)
-        width = net.layers[0].mhssm.direction_dim * net.config.state_dim
         metadata: dict[str, str | int] = {
             "model_type": "lstm",
             **common,
             "T": net.subsampling_factor * chunk + net.subsampling.overlap,
             "decode_chunk_len": net.subsampling_factor * chunk,
             "num_encoder_layers": len(net.layers),
-            "d_model": width,
-            "rnn_hidden_size": width,
+            "d_model": net.state_dim,
+            "rnn_hidden_size": net.state_dim,
         }
         encoder = streaming_encoder(net, chunk).model(metadata, opset=opset)
     decoder = decoder_graph(net).model(
@@ -87,7 +87,7 @@ def chunk_frames(chunk_ms: int, factor: int) -> int:
 
 
 def decoder_graph(net: Transducer) -> Graph:
-    """y (N, K) int64, negative for no label, to decoder_out (N, J)."""
+    """Predictor: y (N, K) int64, negative for no label, to decoder_out (N, J)."""
     predictor = net.predictor
     graph = Graph("decoder")
     y = graph.input("y", ("N", net.context_size), TensorProto.INT64)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 
 from todm.deploy.graph import Graph
 from todm.nn.ssm import DiagonalSsm
@@ -136,7 +137,7 @@ def add_convolution(graph: Graph, u: str, blocks: BlockNodes, channels: int, sta
     return graph.op("Reshape", out, shape)
 
 
-def _scan_body(channels: int, state_dim: int, blocks: BlockNodes):  # type: ignore[no-untyped-def]
+def _scan_body(channels: int, state_dim: int, blocks: BlockNodes) -> onnx.GraphProto:
     body = Graph(f"{blocks.local}.scan")
     shape = (channels, "N", state_dim)
     prefix = blocks.local
@@ -159,7 +160,7 @@ def _read(graph: Graph, state: tuple[str, str], blocks: BlockNodes) -> str:
 def _advance(
     graph: Graph, state: tuple[str, str], drive: tuple[str, str], decay: tuple[str, str], prefix: str = ""
 ) -> tuple[str, str]:
-    """decay * state + drive, complex."""
+    """One block further: decay * state + drive, complex."""
 
     def op(kind: str, left: str, right: str) -> str:
         return graph.op(kind, left, right, name=f"{prefix}{kind}")

@@ -11,12 +11,12 @@ backward, so that leaving the backward half out, projections included, gives a s
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
-from todm.nn.ssm import DiagonalSsm, BlockOperators, advance, convolve
+from todm.nn.ssm import BlockOperators, DiagonalSsm, advance, convolve
 
 SLOWEST, FASTEST = 1e-3, 1e-1  # range of dt over all heads, per frame
 
@@ -75,7 +75,7 @@ def _head_bands(num_heads: int) -> list[tuple[float, float]]:
     """Each head's own band of the time-scale range, so that heads start different."""
     ratio = FASTEST / SLOWEST
     edges = [SLOWEST * ratio ** (i / num_heads) for i in range(num_heads + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(pairwise(edges))
 
 
 def mhssm(

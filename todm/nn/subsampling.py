@@ -23,6 +23,9 @@ class Subsampling(nn.Module):
         factor: 4 or 8.
     """
 
+    mean: Tensor
+    inv_std: Tensor
+
     def __init__(self, num_mel_bins: int, channels: int, d_model: int, factor: int) -> None:
         super().__init__()
         assert factor in (4, 8)

@@ -14,10 +14,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from todm.config import ModelConfig
+from todm.config import Mode, ModelConfig
 from todm.nn.dropout import drop
 from todm.nn.elastic import slice_feed_forward, slice_mhssm
-from todm.nn.encoder import EncoderLayer
 from todm.nn.feedforward import feed_forward
 from todm.nn.mhssm import mhssm
 from todm.nn.ssm import BlockOperators
@@ -96,7 +95,7 @@ class Supernet(nn.Module):
         self.space = space
         self.vocab_size = vocab_size
         # A streaming-only space has no backward heads to train.
-        mode = "offline" if "offline" in space.modes else "streaming"
+        mode: Mode = "offline" if "offline" in space.modes else "streaming"
         self.full = Transducer(config, space.max(mode), vocab_size)
         # Additive joiner of the smoothed loss that finds the pruning band; training only.
         self.simple_am = nn.Linear(config.joiner_dim, vocab_size)
@@ -112,7 +111,7 @@ class Supernet(nn.Module):
             lens=lens,
             mask=length_mask(lens, x),
             predictor_out=self.full.predict(batch.labels),
-            operators=tuple(layer.operators() for layer in self._layers()),
+            operators=tuple(layer.operators() for layer in self.full.encoder_layers),
         )
 
     def encode(
@@ -132,7 +131,7 @@ class Supernet(nn.Module):
         """
         assert self.space.contains(spec), spec
         plan = plan or DropoutPlan.none(spec.depth)
-        layers = self._layers()
+        layers = self.full.encoder_layers
         x = shared.x
         for i, (index, ffn_dim) in enumerate(zip(spec.layers, spec.ffn_dims, strict=True)):
             layer = layers[index]
@@ -170,9 +169,6 @@ class Supernet(nn.Module):
         """
         shared = self.share(batch)
         return self.encode(shared, spec, plan, generator), shared.lens, shared.predictor_out
-
-    def _layers(self) -> list[EncoderLayer]:
-        return list(self.full.layers)  # type: ignore[arg-type]
 
 
 def is_ssm_parameter(name: str) -> bool:

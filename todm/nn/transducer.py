@@ -6,6 +6,8 @@ J joiner width, V vocabulary, L layers, C state channels, S pairs of one channel
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,16 @@ class Transducer(nn.Module):
         self.joiner = Joiner(config.joiner_dim, vocab_size)
 
     @property
+    def encoder_layers(self) -> tuple[EncoderLayer, ...]:
+        """The layers in order, by their type."""
+        return tuple(cast(EncoderLayer, layer) for layer in self.layers)
+
+    @property
+    def state_dim(self) -> int:
+        """Width of one part of a layer's streaming state: channels of one direction times pairs."""
+        return self.encoder_layers[0].mhssm.direction_dim * self.config.state_dim
+
+    @property
     def context_size(self) -> int:
         """K."""
         return self.config.context_size
@@ -74,7 +86,7 @@ class Transducer(nn.Module):
         x = self.subsampling(feats)
         lens = out_lens(feat_lens, self.subsampling_factor)
         mask = length_mask(lens, x)
-        for layer in self.layers:
+        for layer in self.encoder_layers:
             x = layer(x, mask)
         return self.encoder_proj(self.norm(x)), lens
 
@@ -93,9 +105,7 @@ class Transducer(nn.Module):
     def init_state(self, batch: int) -> State:
         """Streaming state at the start of audio: real and imaginary part, each (L, N, C S) float32 zeros."""
         assert self.spec.mode == "streaming"
-        first = self.layers[0].mhssm
-        width = first.direction_dim * self.config.state_dim
-        zeros = self.norm.weight.new_zeros((len(self.layers), batch, width))
+        zeros = self.norm.weight.new_zeros((len(self.layers), batch, self.state_dim))
         return zeros, zeros.clone()
 
     def encode_chunk(self, feats: Tensor, state: State) -> tuple[Tensor, State]:
@@ -112,7 +122,7 @@ class Transducer(nn.Module):
         x = self.subsampling(feats)
         batch = x.shape[0]
         reals, imags = [], []
-        for layer, real, imag in zip(self.layers, *state, strict=True):
+        for layer, real, imag in zip(self.encoder_layers, *state, strict=True):
             packed = torch.cat(
                 (_unpack(real, batch, self.config.state_dim), _unpack(imag, batch, self.config.state_dim)), -1
             )

@@ -113,7 +113,9 @@ class SearchSpace:
         """Uniform depth, uniform width per layer, uniform mode unless one is given."""
         depth = rng.choice(self.depths)
         widths = tuple(rng.choice(self.ffn_dims) for _ in range(depth))
-        return SubnetSpec(layers=self.layers_at(depth), ffn_dims=widths, mode=mode or rng.choice(self.modes))
+        if mode is None:
+            mode = rng.choice(self.modes)
+        return SubnetSpec(layers=self.layers_at(depth), ffn_dims=widths, mode=mode)
 
     def contains(self, spec: SubnetSpec) -> bool:
         """Whether the supernet can run `spec`: known layers, widths from the list, known mode."""

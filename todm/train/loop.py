@@ -4,8 +4,8 @@
 metrics in it. One process or many (``torchrun -m todm train ...``): every process draws the same specs, takes
 its own batches, and the gradients are summed once per step.
 
-Everything random in a step is drawn from a generator seeded by (seed, step, rank), and the order of batches by
-(seed, epoch); so a resumed run goes on bit for bit, mid-epoch too, without any generator state to restore.
+Everything random in a step is drawn from a generator seeded by (seed, step, rank), and the order of batches
+by (seed, epoch); so a resumed run goes on bit for bit, mid-epoch too, without any generator state to restore.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from todm.config import Config
 from todm.config_io import save_config
 from todm.data.augment import augment
 from todm.data.batch import Batch
-from todm.data.loader import TrainLoader, load_cuts, make_eval_loader, make_train_loader
+from todm.data.loader import load_cuts, make_eval_loader, make_train_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
-from todm.decode.wer import compute_wer, Utterance
+from todm.decode.wer import Utterance, compute_wer
 from todm.dropout import build_policy
 from todm.envinfo import collect_env
 from todm.errors import UserError

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from todm.data.grammar import SLOTS, TEMPLATES, draw_sentence, vocabulary
+
+
+def test_every_slot_is_filled_and_used() -> None:
+    named = {name for template in TEMPLATES for name in re.findall(r"{(\w+)}", template)}
+    assert named == set(SLOTS)
+
+
+def test_sentences_stay_in_the_vocabulary_and_reach_all_of_it() -> None:
+    rng = np.random.default_rng(0)
+    sentences = [draw_sentence(rng) for _ in range(5000)]
+    words = {word for sentence in sentences for word in sentence.split()}
+    assert words == set(vocabulary())
+    assert 100 <= len(words) <= 140
+    assert all(re.fullmatch(r"[A-Z]+( [A-Z]+){1,10}", sentence) for sentence in sentences)
+    assert len(set(sentences)) > 1000
