@@ -24,7 +24,7 @@ class DataConfig:
         vocab_size: number of BPE pieces at most, blank, ``<sos/eos>`` and ``<unk>`` included.
         speed_factors: copies of the training audio at these speeds (1.0 is the original).
         store_features: keep log-mel features on disk (True) or compute them on the fly (False).
-        max_duration: seconds of audio in one training batch at most, padding not counted.
+        max_duration: seconds of audio in one training batch at most, padding included.
         num_buckets: duration buckets of the sampler.
         min_utterance: seconds; shorter training utterances are dropped and counted.
         max_utterance: seconds; longer training utterances are dropped and counted.
@@ -63,6 +63,7 @@ class AugmentConfig:
         freq_mask_bins: mel bins covered by one frequency mask at most.
         tail_frames: frames of digital silence appended to an utterance at most, uniform from 0: what a
             streaming host appends when the audio ends.
+        warmup_steps: batches over which the strength of all this rises from 0, after the CTC start.
     """
 
     freq_warp: float = 0.1
@@ -76,6 +77,7 @@ class AugmentConfig:
     freq_masks: int = 2
     freq_mask_bins: int = 27
     tail_frames: int = 40
+    warmup_steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +119,8 @@ class SpaceConfig:
         modes: ``offline`` runs all SSM heads, ``streaming`` the forward ones only.
     """
 
-    depths: tuple[int, ...] = (3, 4, 5, 6)
-    ffn_dims: tuple[int, ...] = (144, 288, 432, 576)
+    depths: tuple[int, ...] = (4, 5, 6)
+    ffn_dims: tuple[int, ...] = (192, 320, 448, 576)
     modes: tuple[Mode, ...] = ("offline", "streaming")
 
 
@@ -145,17 +147,25 @@ class LossConfig:
         prune_range: symbols per frame S that the full joiner runs on.
         lm_scale: share of the label-only model in the smoothed loss, 0 to 1.
         am_scale: share of the audio-only model in the smoothed loss, 0 to 1.
-        simple_scale: final weight of the smoothed loss.
-        warmup_steps: batches over which the smoothed loss goes from 1 to ``simple_scale`` and the
-            pruned loss from 0.1 to 1.
+        pruned_scales: weight of the transducer loss at the start and at the end of the warm-up.
+        simple_scales: weights of the smoothed loss, likewise.
+        warmup_steps: batches over which these weights move, linearly, after the CTC start.
+        ctc_steps: batches at the beginning in which only the max net runs, on CTC (Graves et al., 2006),
+            without augmentation or dropout. A transducer on a small corpus can stay for hours on a plateau where it knows how many
+            labels there are but not which; CTC, which gives each label a frame of its own, leaves it early.
+        ctc_scales: weight of CTC on the max net's encoder over the warm-up. Beginning with much CTC and little
+            of the others lets predictor and joiner learn before they move the encoder.
     """
 
     backend: Literal["native", "k2", "torchaudio"] = "native"
     prune_range: int = 5
     lm_scale: float = 0.25
     am_scale: float = 0.0
-    simple_scale: float = 0.5
+    pruned_scales: tuple[float, float] = (0.1, 1.0)
+    simple_scales: tuple[float, float] = (1.0, 0.5)
     warmup_steps: int = 2000
+    ctc_steps: int = 0
+    ctc_scales: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

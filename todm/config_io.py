@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,10 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     if path is not None:
         if not path.is_file():
             raise UserError(f"{path}: no such config file")
+        try:
+            _check_sections(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: not readable as YAML ({_first_sentence(error)})") from error
         words = ["--config", os.fspath(path), *words]
     parser = _make_parser()
     try:
@@ -40,6 +44,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
 
 def config_from_dict(data: dict[str, Any], source: str = "config") -> Config:
     """Inverse of `Config.to_dict`; `source` names the origin in errors."""
+    _check_sections(data, source)
     parser = _make_parser()
     try:
         config = _instantiate(parser, parser.parse_object(data))
@@ -47,6 +52,19 @@ def config_from_dict(data: dict[str, Any], source: str = "config") -> Config:
         raise UserError(f"{source}: {_first_sentence(error)}") from error
     check_ranges(config)
     return config
+
+
+def _check_sections(data: Any, source: str) -> None:
+    """Refuse a value where a section belongs: jsonargparse would pass over some of those."""
+
+    def check(value: Any, default: Mapping[str, Any], where: str) -> None:
+        if not isinstance(value, Mapping):
+            raise UserError(f"{source}: {where} must hold settings (key: value), not {value!r}")
+        for key, item in value.items():
+            if isinstance(default.get(key), Mapping):
+                check(item, default[key], f"{where}.{key}" if where != "it" else str(key))
+
+    check(data, Config().to_dict(), "it")
 
 
 def check_ranges(config: Config) -> None:
@@ -77,6 +95,7 @@ _AT_LEAST = {
     "model.predictor_dim": 1,
     "model.context_size": 1,
     "model.joiner_dim": 1,
+    "augment.warmup_steps": 0,
     "data.max_duration": 1.0,
     "data.num_buckets": 1,
     "data.num_workers": 0,
@@ -92,6 +111,7 @@ _AT_LEAST = {
     "train.sandwich.num_corners": 0,
     "train.sandwich.num_random": 0,
     "train.loss.warmup_steps": 0,
+    "train.loss.ctc_steps": 0,
     "train.distill.warmup_steps": 0,
     "train.distill.weight": 0.0,
 }
@@ -111,7 +131,7 @@ def config_to_yaml(config: Config) -> str:
 def _make_parser() -> Any:
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(exit_on_error=False)
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(Config)
     return parser

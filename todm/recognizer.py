@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from todm.data.batch import collate
-from todm.data.features import make_extractor
+from todm.data.features import compute_features, make_extractor
 from todm.data.tokenizer import Tokenizer
-from todm.decode.evaluate import transcribe_batches
+from todm.decode.evaluate import STREAM_TAIL_FRAMES, transcribe_batches
 from todm.errors import UserError
 from todm.model_dir import load_plain, model_kind
 from todm.nn.transducer import Transducer
-from todm.runtime.fbank import LOG_FLOOR, num_frames
+from todm.runtime.fbank import DEFAULT_FBANK, LOG_FLOOR, num_frames
 from todm.runtime.recognize import open_recognizer
 
 
@@ -48,17 +48,19 @@ class TorchRecognizer:
         texts = [""] * len(utterances)
         audible = [i for i, samples in enumerate(utterances) if num_frames(len(samples)) > 0]
         order = sorted(audible, key=lambda i: len(utterances[i]))
+        # As audio, not as features: the last frames hear the silence begin, as they do on a device.
+        tail = STREAM_TAIL_FRAMES * DEFAULT_FBANK.frame_shift if self.net.spec.mode == "streaming" else 0
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            feats = [self.features(utterances[i]) for i in rows]
+            feats = [self.features(np.pad(utterances[i], (0, tail))) for i in rows]
             batch = collate(feats, [[] for _ in rows], texts=[""] * len(rows), ids=[str(i) for i in rows])
-            for scored in transcribe_batches(self.net, [batch], self.tokenizer):
+            for scored in transcribe_batches(self.net, [batch], self.tokenizer, tail_frames=0):
                 texts[int(scored.id)] = " ".join(scored.hyp)
         return texts
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Training's features of `samples`: (T, 80) float32."""
-        feats = np.asarray(self.extractor.extract(samples, 16000), dtype=np.float32)
+        feats = compute_features(samples, self.extractor)
         return feats if len(feats) else np.full((1, 80), LOG_FLOOR, dtype=np.float32)
 
 

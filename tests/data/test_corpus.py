@@ -34,6 +34,18 @@ def test_reads_ids_texts_speakers_and_durations(corpus: Path) -> None:
     assert part.skipped == ()
 
 
+def test_speakers_and_chapters_may_be_links(corpus: Path, tmp_path: Path) -> None:
+    """A subset of a large corpus is best made of links."""
+    part = tmp_path / "LibriSpeech" / "dev-here"
+    (part / "11").mkdir(parents=True)
+    (part / "10").symlink_to(corpus / "dev-here" / "10", target_is_directory=True)
+    (part / "11" / "1").symlink_to(corpus / "dev-here" / "11" / "1", target_is_directory=True)
+    linked, real = read_part(tmp_path, "dev-here"), read_part(corpus, "dev-here")
+    assert linked.skipped == ()
+    assert [cut.id for cut in linked.cuts()] == [cut.id for cut in real.cuts()]
+    assert [s.speaker for s in linked.supervisions] == [s.speaker for s in real.supervisions]
+
+
 def test_missing_folder_and_part_name_what_there_is(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no such corpus folder"):
         read_part(tmp_path / "nowhere", "dev-here")

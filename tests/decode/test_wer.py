@@ -100,14 +100,14 @@ def test_empty_transcripts_give_numbers(refs: list[str], hyps: list[str], wer: f
 def test_files(tmp_path: Path) -> None:
     utterances = make_utterances(IDS, REFS, HYPS)
     result = compute_wer(utterances)
-    path = write_wer(tmp_path / "max", utterances, result, part="dev-clean-2", model="max")
-    assert path == tmp_path / "max" / "dev-clean-2.json"
+    path = tmp_path / "max" / "dev.json"
+    write_wer(path, utterances, result, part="dev-clean-2", model="max")
     data = json.loads(path.read_text())
     assert data == {
         "wer": 62.5, "errors": 5, "words": 8, "ins": 2, "del": 1, "sub": 2,
         "ci95": list(result.ci95), "part": "dev-clean-2", "model": "max",
     }  # fmt: skip
-    text = (tmp_path / "max" / "dev-clean-2.errors.txt").read_text()
+    text = (tmp_path / "max" / "dev.errors.txt").read_text()
     assert text == format_errors(utterances, result)
     lines = text.splitlines()
     assert "5 errors in 8 words (2 insertions, 1 deletions, 2 substitutions)" in lines[0]

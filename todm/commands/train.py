@@ -1,4 +1,4 @@
-"""Train a supernet on a prepared run folder, or go on with the training that is there."""
+"""Train a supernet on a prepared run folder, or one of its subnets on; goes on with what is there."""
 
 from __future__ import annotations
 
@@ -16,26 +16,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--conf FILE --exp-dir EXP`` and overrides."""
     add_config_arguments(parser)
     parser.add_argument("--exp-dir", type=Path, help="run folder that 'todm prepare' filled")
+    parser.add_argument(
+        "--fine-tune", metavar="NAME", help="train the subnet NAME on, alone, into EXP/subnets/NAME-tuned"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Train; without ``--conf`` the run folder's own config is used."""
     from todm.config_io import load_config
+    from todm.train.finetune import find_subnet, fine_tune, tuning_dir
     from todm.train.loop import train
 
     if args.exp_dir is None:
         raise UserError("--exp-dir: missing; name the run folder that 'todm prepare' filled")
+    exp: Path = args.exp_dir
+    if not (exp / "data").is_dir():
+        raise UserError(f"{exp / 'data'}: missing; run 'todm prepare --exp-dir {exp}' first")
+    if args.fine_tune is not None:
+        find_subnet(exp, args.fine_tune)
+        start_log(tuning_dir(exp, args.fine_tune) / "train" / "train.log")
+        print(f"subnet trained on: {fine_tune(exp, args.fine_tune, args.overrides, conf=args.conf)}")
+        return
     conf = args.conf
-    if conf is None and (args.exp_dir / "config.yaml").is_file():
-        conf = args.exp_dir / "config.yaml"
+    if conf is None and (exp / "config.yaml").is_file():
+        conf = exp / "config.yaml"
     config = load_config(conf, args.overrides)
-    log_file = args.exp_dir / "train" / "train.log"
-    log_file.parent.mkdir(parents=True, exist_ok=True)
+    start_log(exp / "train" / "train.log")
+    train(config, exp)
+
+
+def start_log(path: Path) -> None:
+    """Log to the terminal and to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
-        handlers=[logging.StreamHandler(), logging.FileHandler(log_file)],
+        handlers=[logging.StreamHandler(), logging.FileHandler(path)],
         force=True,
     )
-    train(config, args.exp_dir)

@@ -53,6 +53,19 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
     return replace(batch, feats=(feats - LOG_FLOOR).mul_(valid[:, :, None].to(feats.dtype)).add_(LOG_FLOOR))
 
 
+def weaken(config: AugmentConfig, strength: float) -> AugmentConfig:
+    """All distortions at `strength`, 0 (none) to 1 (as configured); the silence behind the end stays."""
+    return replace(
+        config,
+        freq_warp=config.freq_warp * strength,
+        gain_db=config.gain_db * strength,
+        tilt_db=config.tilt_db * strength,
+        noise_prob=config.noise_prob * strength,
+        time_mask_ratio=config.time_mask_ratio * strength,
+        freq_mask_bins=round(config.freq_mask_bins * strength),
+    )
+
+
 def append_silence(batch: Batch, limit: int, generator: torch.Generator) -> Batch:
     """Lengthen each utterance by 0 to `limit` frames of digital silence, uniformly drawn."""
     draws = (_uniform(batch.feats, len(batch), generator) + 1) / 2  # 0 to 1

@@ -183,7 +183,7 @@ def download(target_dir: Path, parts: Sequence[str]) -> Path:
 
 
 def _read_transcripts(part_dir: Path) -> Iterator[_Line]:
-    for path in sorted(part_dir.rglob("*.trans.txt")):
+    for path in sorted(part_dir.glob("*/*/*.trans.txt")):
         for raw in path.read_text(encoding="utf-8", errors="replace").splitlines():
             utterance_id, _, text = raw.strip().partition(" ")
             if not utterance_id:

@@ -21,11 +21,12 @@ from todm.data.archive import ArchiveWriter
 from todm.errors import UserError
 from todm.runtime.audio import read_audio
 from todm.runtime.errors import BundleError
-from todm.runtime.fbank import LOG_FLOOR, FbankSettings
+from todm.runtime.fbank import LOG_FLOOR, FbankSettings, num_frames
 
 __all__ = [
     "LOG_FLOOR",
     "FbankSettings",
+    "compute_features",
     "feature_stats",
     "load_audio",
     "load_features",
@@ -58,6 +59,21 @@ def make_extractor(settings: FbankSettings | None = None) -> Fbank:
             remove_dc_offset=settings.remove_dc_offset,
         )
     )
+
+
+def compute_features(samples: np.ndarray, extractor: Fbank) -> np.ndarray:
+    """Features (T, 80) float32 of audio of any length, (S,) in [-1, 1] at 16 kHz; T is 0 below half a shift.
+
+    What is shorter than a window is reflected as often as needed, as Kaldi does; lhotse reflects once.
+    """
+    length, window = len(samples), round(FbankSettings().sample_rate * FbankSettings().frame_length_ms / 1000)
+    frames = num_frames(length)
+    if frames == 0:
+        return np.zeros((0, FbankSettings().num_mel_bins), dtype=np.float32)
+    if length < window:
+        samples = np.pad(samples, (0, window), mode="symmetric")
+    feats = np.asarray(extractor.extract(samples, FbankSettings().sample_rate), dtype=np.float32)
+    return feats[:frames]
 
 
 def load_audio(path: Path | str) -> np.ndarray:

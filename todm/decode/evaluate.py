@@ -38,22 +38,24 @@ class Detokenizer(Protocol):
 
 @torch.inference_mode()
 def transcribe_batches(
-    net: Transducer, batches: Iterable[TextBatch], tokenizer: Detokenizer
+    net: Transducer, batches: Iterable[TextBatch], tokenizer: Detokenizer, *, tail_frames: int | None = None
 ) -> list[Utterance]:
     """Greedy transcripts of every utterance in `batches`, beside what was said.
 
     Args:
         net: in eval mode; the batches are moved to its device.
-        batches: features with transcripts, padded with `LOG_FLOOR`; a streaming net also gets the
-            `STREAM_TAIL_FRAMES` of silence that its host appends.
+        batches: features with transcripts, padded with `LOG_FLOOR`.
         tokenizer: turns labels into text.
+        tail_frames: frames of silence put behind each utterance; by default what a streaming net's host
+            appends, `STREAM_TAIL_FRAMES`, and none for an offline net.
     """
     device = net.norm.weight.device
-    tail = STREAM_TAIL_FRAMES if net.spec.mode == "streaming" else 0
+    if tail_frames is None:
+        tail_frames = STREAM_TAIL_FRAMES if net.spec.mode == "streaming" else 0
     scored: list[Utterance] = []
     for batch in batches:
-        feats = torch.nn.functional.pad(batch.feats.to(device), (0, 0, 0, tail), value=LOG_FLOOR)
-        encoder_out, lens = net.encode(feats, batch.feat_lens.to(device) + tail)
+        feats = torch.nn.functional.pad(batch.feats.to(device), (0, 0, 0, tail_frames), value=LOG_FLOOR)
+        encoder_out, lens = net.encode(feats, batch.feat_lens.to(device) + tail_frames)
         hypotheses = [tokenizer.decode(labels) for labels in greedy_search(net, encoder_out, lens)]
         scored += make_utterances(batch.ids, batch.texts, hypotheses)
     return scored

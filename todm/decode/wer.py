@@ -156,18 +156,15 @@ def format_errors(utterances: Sequence[Utterance], result: WerResult) -> str:
 
 
 def write_wer(
-    folder: Path, utterances: Sequence[Utterance], result: WerResult, *, part: str, model: str
-) -> Path:
-    """Write ``<part>.json`` and ``<part>.errors.txt`` into a folder, made when missing.
+    path: Path, utterances: Sequence[Utterance], result: WerResult, *, part: str, model: str
+) -> None:
+    """Write the result as JSON to `path`, its folder made when missing, and the alignments beside it.
 
-    Returns:
-        The JSON file.
+    For ``dev.json`` these are in ``dev.errors.txt``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{part}.errors.txt").write_text(format_errors(utterances, result), encoding="utf-8")
-    path = folder / f"{part}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".errors.txt").write_text(format_errors(utterances, result), encoding="utf-8")
     path.write_text(json.dumps(result.to_dict(part=part, model=model), indent=1) + "\n", encoding="utf-8")
-    return path
 
 
 def _align(utterance: Utterance) -> list[tuple[str, str]]:

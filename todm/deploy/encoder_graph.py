@@ -108,7 +108,7 @@ def _subsample(graph: Graph, net: Transducer, x: str) -> str:
         x = graph.op("Conv", x, weight, bias, kernel_shape=[3, 3], strides=[2, 2], name=f"conv{i}")
         x = graph.silu(x)
     x = graph.reshape(graph.transpose(x, 0, 2, 1, 3), 0, 0, front.proj.in_features)
-    return _linear(graph, x, front.proj, "subsampling.proj")
+    return _norm(graph, _linear(graph, x, front.proj, "subsampling.proj"), front.norm, "subsampling.norm")
 
 
 def _head(graph: Graph, net: Transducer, x: str) -> str:

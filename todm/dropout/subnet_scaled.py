@@ -28,7 +28,9 @@ class SubnetScaledDropout:
 
     def plan(self, spec: SubnetSpec) -> DropoutPlan:
         """Rates in proportion to each layer's width."""
-        shares = [ffn_dim / self.space.full_ffn_dim for ffn_dim in spec.ffn_dims]
+        whole = self.space.max(spec.mode)
+        full = dict(zip(whole.layers, whole.ffn_dims, strict=True))
+        shares = [dim / full[layer] for layer, dim in zip(spec.layers, spec.ffn_dims, strict=True)]
         scaled = tuple(self.rate * share for share in shares)
         overall = self.rate * sum(shares) / self.space.num_layers
         return DropoutPlan(ffn_hidden=scaled, ffn_out=scaled, ssm_out=(overall,) * spec.depth)

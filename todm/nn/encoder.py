@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from todm.config import ModelConfig
 from todm.nn.feedforward import FeedForward
 from todm.nn.mhssm import MhSsm, mhssm_chunk
+from todm.nn.norm import make_norm
 from todm.nn.ssm import BLOCK_FRAMES, BlockOperators, block_operators
 
 
@@ -46,13 +47,3 @@ class EncoderLayer(nn.Module):
         branch, state = mhssm_chunk(self.ssm_norm(x), state, self.mhssm.weights(), operators)
         x = x + branch
         return x + self.ffn(self.ffn_norm(x)), state
-
-
-def make_norm(dim: int) -> nn.LayerNorm:
-    """Layer norm whose bias starts small but not zero.
-
-    ScaledAdam moves a tensor in proportion to its size: one that starts at zero would stay there.
-    """
-    norm = nn.LayerNorm(dim)
-    nn.init.uniform_(norm.bias, -0.02, 0.02)
-    return norm

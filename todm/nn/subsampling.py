@@ -8,9 +8,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from todm.nn.norm import make_norm
+
 
 class Subsampling(nn.Module):
-    """n stride-2 convolutions over time and frequency (n = 2 for 4x, 3 for 8x), then a projection to D.
+    """n stride-2 convolutions over time and frequency (n = 2 for 4x, 3 for 8x), then a projection to D and a norm.
 
     No padding: encoder frame t sees exactly the feature frames 2^n t to 2^n t + 2^(n+1) - 2. A streaming
     caller therefore overlaps its chunks by `overlap` frames and gets the full pass bit for bit, without any
@@ -38,6 +40,8 @@ class Subsampling(nn.Module):
         )
         bins = int(out_lens(torch.tensor(num_mel_bins), factor))
         self.proj = nn.Linear(channels * bins, d_model)
+        # Without it the residual stream starts a tenth as large as what the first branches add to it.
+        self.norm = make_norm(d_model)
 
     @property
     def overlap(self) -> int:
@@ -49,7 +53,7 @@ class Subsampling(nn.Module):
         x = ((feats - self.mean) * self.inv_std)[:, None]
         for conv in self.convs:
             x = nn.functional.silu(conv(x))
-        return self.proj(x.permute(0, 2, 1, 3).flatten(2))
+        return self.norm(self.proj(x.permute(0, 2, 1, 3).flatten(2)))
 
 
 def out_lens(lens: Tensor, factor: int) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from todm.config import ModelConfig
-from todm.nn.encoder import EncoderLayer, make_norm
+from todm.nn.encoder import EncoderLayer
 from todm.nn.joiner import Joiner
+from todm.nn.norm import make_norm
 from todm.nn.predictor import Predictor
 from todm.nn.subsampling import Subsampling, out_lens
 from todm.space.cost import NUM_MEL_BINS

@@ -43,7 +43,7 @@ def _subsampling(config: ModelConfig) -> int:
     for _ in range(num_convs):
         bins = (bins - 1) // 2
     convs = (channels * 9 + channels) + (num_convs - 1) * (channels * channels * 9 + channels)
-    return convs + _linear(channels * bins, config.d_model)
+    return convs + _linear(channels * bins, config.d_model) + 2 * config.d_model  # norm
 
 
 def _predictor(config: ModelConfig, vocab_size: int) -> int:

@@ -23,6 +23,7 @@ class SearchSpace:
         depths: allowed depths, ascending, at most `num_layers`.
         ffn_dims: allowed feed-forward widths, ascending; the last is the full width.
         modes: allowed modes.
+        only: the one spec of a net that is trained alone; see `of`. None for all that the lists allow.
 
     Raises:
         UserError: an empty, unsorted or impossible list.
@@ -32,6 +33,7 @@ class SearchSpace:
     depths: tuple[int, ...]
     ffn_dims: tuple[int, ...]
     modes: tuple[Mode, ...]
+    only: SubnetSpec | None = None
 
     def __post_init__(self) -> None:
         for key, values in (("depths", self.depths), ("ffn_dims", self.ffn_dims)):
@@ -58,10 +60,24 @@ class SearchSpace:
             modes=config.space.modes,
         )
 
-    @property
-    def full_ffn_dim(self) -> int:
-        """Feed-forward width of the whole supernet."""
-        return self.ffn_dims[-1]
+    @classmethod
+    def of(cls, spec: SubnetSpec) -> SearchSpace:
+        """The space that holds `spec` alone: a net whose layers are all that there are.
+
+        Example:
+            >>> spec = SubnetSpec(layers=(0, 1), ffn_dims=(16, 8), mode="streaming")
+            >>> space = SearchSpace.of(spec)
+            >>> space.max() == space.min() == spec, list(space.corners())
+            (True, [])
+        """
+        assert spec.layers == tuple(range(spec.depth)), spec
+        return cls(
+            num_layers=spec.depth,
+            depths=(spec.depth,),
+            ffn_dims=tuple(sorted(set(spec.ffn_dims))),
+            modes=(spec.mode,),
+            only=spec,
+        )
 
     def layers_at(self, depth: int) -> tuple[int, ...]:
         """Indices of the layers kept at `depth`.
@@ -77,8 +93,8 @@ class SearchSpace:
         return tuple(i * span // (depth - 1) for i in range(depth))
 
     def uniform(self, depth: int, ffn_dim: int, mode: Mode) -> SubnetSpec:
-        """The spec with one width everywhere."""
-        return SubnetSpec(layers=self.layers_at(depth), ffn_dims=(ffn_dim,) * depth, mode=mode)
+        """The spec with one width everywhere (the only one, where there is but one)."""
+        return self.only or SubnetSpec(layers=self.layers_at(depth), ffn_dims=(ffn_dim,) * depth, mode=mode)
 
     def max(self, mode: Mode | None = None) -> SubnetSpec:
         """The largest spec; of the first mode of the space when none is given."""
@@ -111,14 +127,17 @@ class SearchSpace:
 
     def sample(self, rng: random.Random, mode: Mode | None = None) -> SubnetSpec:
         """Uniform depth, uniform width per layer, uniform mode unless one is given."""
+        if self.only is not None:
+            return self.only
         depth = rng.choice(self.depths)
         widths = tuple(rng.choice(self.ffn_dims) for _ in range(depth))
-        if mode is None:
-            mode = rng.choice(self.modes)
-        return SubnetSpec(layers=self.layers_at(depth), ffn_dims=widths, mode=mode)
+        chosen = rng.choice(self.modes) if mode is None else mode
+        return SubnetSpec(layers=self.layers_at(depth), ffn_dims=widths, mode=chosen)
 
     def contains(self, spec: SubnetSpec) -> bool:
         """Whether the supernet can run `spec`: known layers, widths from the list, known mode."""
+        if self.only is not None:
+            return spec == self.only
         return (
             spec.layers[-1] < self.num_layers
             and spec.mode in self.modes

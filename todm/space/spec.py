@@ -70,14 +70,13 @@ class SubnetSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SubnetSpec:
-        """Inverse of `to_dict`; other keys than the three fields raise `UserError`."""
+        """Inverse of `to_dict`; anything else than the three fields raises `UserError`."""
         if set(data) != {"layers", "ffn_dims", "mode"}:
             raise UserError(f"spec: expected the keys layers, ffn_dims and mode, got {sorted(data)}")
-        return cls(
-            layers=tuple(int(i) for i in data["layers"]),
-            ffn_dims=tuple(int(i) for i in data["ffn_dims"]),
-            mode=data["mode"],
-        )
+        for key in ("layers", "ffn_dims"):
+            if not isinstance(data[key], (list, tuple)) or not all(type(item) is int for item in data[key]):
+                raise UserError(f"spec: {key} must be a list of whole numbers, got {data[key]!r}")
+        return cls(layers=tuple(data["layers"]), ffn_dims=tuple(data["ffn_dims"]), mode=data["mode"])
 
     def save(self, path: Path) -> None:
         """Write ``spec.json``."""
@@ -92,4 +91,7 @@ class SubnetSpec:
             raise UserError(f"{path}: not a readable spec.json ({error})") from error
         if not isinstance(data, dict):
             raise UserError(f"{path}: a spec is a JSON object with layers, ffn_dims and mode")
-        return cls.from_dict(data)
+        try:
+            return cls.from_dict(data)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error

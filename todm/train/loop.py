@@ -13,17 +13,18 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from todm.config import Config
 from todm.config_io import save_config
-from todm.data.augment import augment
+from todm.data.augment import augment, weaken
 from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader, make_train_loader
 from todm.data.tokenizer import Tokenizer
@@ -40,28 +41,46 @@ from todm.train.average import RunningAverage
 from todm.train.checkpoint import (
     check_same_architecture,
     checkpoint_path,
+    list_checkpoints,
     load_checkpoint,
     load_latest,
     prune_checkpoints,
     save_checkpoint,
 )
-from todm.train.metrics import JsonLines, Mean, Report, TensorBoard
+from todm.train.meter import Meter
+from todm.train.metrics import JsonLines, TensorBoard
 from todm.train.optim import build_optimizer
 from todm.train.schedule import Schedule
-from todm.train.step import PassLoss, SandwichStep
-from todm.train.sync import World, broadcast_weights, process_group, reduce_gradients, sum_over_processes
+from todm.train.step import PassLoss, SandwichStep, warmup_progress
+from todm.train.sync import World, broadcast_weights, process_group, reduce_gradients
 
 log = logging.getLogger(__name__)
 
-FRAME_SECONDS = 0.01
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Where a training begins that goes on from a trained net (see `todm.train.finetune`).
+
+    Args:
+        space: the specs to train, in place of the config's.
+        weights: state dict of a `Supernet` of that space.
+        data_dir: prepared data, in place of ``exp_dir/data``.
+        origin: a digest of what the weights come from; checkpoints of another origin are not continued.
+    """
+
+    space: SearchSpace
+    weights: Mapping[str, Tensor]
+    data_dir: Path
+    origin: str
 
 
-def train(config: Config, exp_dir: Path) -> None:
+def train(config: Config, exp_dir: Path, start: Start | None = None) -> None:
     """Train the supernet that `config` describes on the data in `exp_dir`.
 
     Args:
         config: the resolved config; it is written to ``exp_dir/config.yaml`` and into every checkpoint.
         exp_dir: run folder with ``data/`` from ``todm prepare``.
+        start: trained weights to begin with; None begins with random ones.
 
     Raises:
         UserError: missing data, a checkpoint of another architecture, an impossible setting.
@@ -71,7 +90,7 @@ def train(config: Config, exp_dir: Path) -> None:
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
     with process_group(world, device=device):
-        run = Run(config, exp_dir, world, device)
+        run = Run(config, exp_dir, world, device, start)
         try:
             run.resume()
             for epoch in range(run.epoch, config.train.num_epochs):
@@ -90,17 +109,29 @@ class Run:
         exp_dir: run folder.
         world: this process among its peers.
         device: where the model lives.
+        start: see `train`.
     """
 
-    def __init__(self, config: Config, exp_dir: Path, world: World, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: Config,
+        exp_dir: Path,
+        world: World,
+        device: torch.device,
+        start: Start | None = None,
+    ) -> None:
         self.config, self.exp_dir, self.world, self.device = config, exp_dir, world, device
-        self.space = SearchSpace.from_config(config)
-        self.tokenizer = Tokenizer.load(exp_dir / "data" / "lang")
+        self.space = SearchSpace.from_config(config) if start is None else start.space
+        self.data_dir = exp_dir / "data" if start is None else start.data_dir
+        self.origin = "" if start is None else start.origin
+        self.tokenizer = Tokenizer.load(self.data_dir / "lang")
         policy = build_policy(config.train.dropout, self.space)
 
         torch.manual_seed(config.train.seed)  # initialisation only; steps have generators of their own
         net = Supernet(config.model, self.space, self.tokenizer.vocab_size)
-        set_feature_stats(net, exp_dir / "data" / "stats.json")
+        set_feature_stats(net, self.data_dir / "stats.json")
+        if start is not None:
+            net.load_state_dict(start.weights)
         self.net = net.to(device)
         broadcast_weights(self.net)
         self.step_fn = SandwichStep(self.net, config.train, policy)
@@ -108,7 +139,7 @@ class Run:
 
         self.loader = make_train_loader(
             config.data,
-            exp_dir / "data",
+            self.data_dir,
             self.tokenizer,
             seed=config.train.seed,
             rank=world.rank,
@@ -126,6 +157,7 @@ class Run:
         self.step = 0  # batches done in the run
         self.epoch = 0  # epochs done
         self.batch = 0  # batches done in the present epoch
+        self.outdated: list[Path] = []  # checkpoints of a run that this one replaces
         self.metrics: JsonLines | None = None
         self.tensorboard: TensorBoard | None = None
 
@@ -136,8 +168,15 @@ class Run:
 
     def resume(self) -> None:
         """Continue a checkpoint, as ``train.resume`` says, and open the logs at that step."""
-        found = find_checkpoint(self.config.train.resume, self.exp_dir / "checkpoints")
-        if found is not None:
+        folder = self.exp_dir / "checkpoints"
+        found = find_checkpoint(self.config.train.resume, folder)
+        if found is not None and found[1].get("origin", "") != self.origin:
+            log.info("%s began with other weights; beginning anew", found[0])
+            found = None
+        if found is None:
+            # They stay until there is a new one; then their higher steps must not pass for newer.
+            self.outdated = list_checkpoints(folder)
+        else:
             path, state = found
             check_same_architecture(
                 state["config"],
@@ -200,9 +239,14 @@ class Run:
         """Draw specs, run them all, add up, update once."""
         config = self.config
         self.schedule.set(self.step, epoch + self.batch / self.num_batches)
+        starting = self.step < config.train.loss.ctc_steps
         specs = draw_specs(self.space, config.train.sandwich, seed=config.train.seed, step=self.step)
         generator = seeded_generator(self.device, config.train.seed, self.step, self.world.rank)
-        batch = augment(batch.to(self.device), config.augment, generator)
+        batch = batch.to(self.device)
+        if not starting:  # the plateau is left several times sooner on what was really said
+            done = self.step - config.train.loss.ctc_steps
+            strength = warmup_progress(done, config.augment.warmup_steps)
+            batch = augment(batch, weaken(config.augment, strength), generator)
         losses = self.step_fn(batch, specs, step=self.step, generator=generator)
         reduce_gradients(self.net.parameters())
         self.optimizer.step()
@@ -217,16 +261,15 @@ class Run:
         """WER of the ladder's corners on the dev parts, with the present weights."""
         if not self.world.is_main:
             return
-        data_dir = self.exp_dir / "data"
         results: dict[str, float] = {}
         self.net.eval()
-        for name, spec in self.space.ladder().items():
-            if not name.startswith(("min", "max")):
-                continue
+        ladder = self.space.ladder().items()
+        ends = {spec: name for name, spec in ladder if name.startswith(("min", "max"))}
+        for spec, name in ends.items():
             net = extract(self.net, spec)
             scored: list[Utterance] = []
             for part in self.config.data.dev_parts:
-                loader = make_eval_loader(load_cuts(data_dir, part), self.tokenizer)
+                loader = make_eval_loader(load_cuts(self.data_dir, part), self.tokenizer)
                 scored += transcribe_batches(net, loader, self.tokenizer)
             results[name] = compute_wer(scored, replications=1).wer
         self.net.train()
@@ -250,12 +293,18 @@ class Run:
             "step": self.step,
             "epoch": self.epoch,
             "batch": self.batch,
+            "origin": self.origin,
             "config": self.config.to_dict(),
             "vocab_size": self.tokenizer.vocab_size,
             "env": collect_env(),
             "metrics": {},
         }
-        save_checkpoint(checkpoint_path(folder, self.step), state)
+        path = checkpoint_path(folder, self.step)
+        save_checkpoint(path, state)
+        for old in self.outdated:
+            if old != path:
+                old.unlink(missing_ok=True)
+        self.outdated = []
         prune_checkpoints(folder, self.config.train.keep_checkpoints)
 
     def close(self) -> None:
@@ -264,68 +313,6 @@ class Run:
             self.metrics.close()
         if self.tensorboard is not None:
             self.tensorboard.close()
-
-
-class Meter:
-    """Collects an interval's losses and says them in one line."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.epoch_start, self.first_batch = time.monotonic(), run.batch
-        self._clear()
-
-    def _clear(self) -> None:
-        self.losses, self.extras = Mean(), Mean()
-        self.seconds, self.num_steps, self.grad_norm = 0.0, 0, 0.0
-        self.clipped_before = self.run.optimizer.clipper.num_clipped
-        self.interval_start = time.monotonic()
-
-    def add(self, batch: Batch, losses: list[PassLoss], grad_norm: float) -> None:
-        """Add one step."""
-        frames = float(batch.feat_lens.sum())
-        ladder = {spec: name for name, spec in self.run.space.ladder().items()}
-        for loss in losses:
-            name = ladder.get(loss.spec, f"random-{loss.spec.mode}")
-            # Per encoder frame, the unit in which losses of different corpora can be compared.
-            weight = frames / self.run.config.model.subsampling_factor
-            self.losses.add(name, total=loss.rnnt, weight=weight)
-            if loss.simple:
-                self.extras.add("simple", total=loss.simple, weight=weight)
-            if loss.divergence:
-                self.extras.add("distill", total=loss.divergence, weight=weight)
-        self.seconds += frames * FRAME_SECONDS
-        self.num_steps += 1
-        self.grad_norm = grad_norm
-
-    def report(self, epoch: int) -> None:
-        """Write the line, metrics.jsonl and TensorBoard, and begin the next interval."""
-        if self.num_steps == 0:
-            return
-        run = self.run
-        losses = Mean.from_sums(sum_over_processes(self.losses.to_sums())).means()
-        extras = Mean.from_sums(sum_over_processes(self.extras.to_sums())).means()
-        elapsed = time.monotonic() - self.interval_start
-        done = (run.batch or run.num_batches) - self.first_batch
-        pace = (time.monotonic() - self.epoch_start) / max(1, done)
-        report = Report(
-            epoch=epoch + 1,
-            batch=run.batch or run.num_batches,
-            num_batches=run.num_batches,
-            step=run.step,
-            subnets=losses,
-            losses=extras,
-            lr=run.optimizer.param_groups[0]["lr"],
-            grad_norm=self.grad_norm,
-            clipped=(run.optimizer.clipper.num_clipped - self.clipped_before) / self.num_steps,
-            hours_per_hour=self.seconds * run.world.size / max(elapsed, 1e-9),
-            eta=pace * max(0, run.total_steps - run.step),
-        )
-        if run.world.is_main:
-            log.info("%s", report.line())
-            assert run.metrics is not None and run.tensorboard is not None
-            run.metrics.write(report.to_dict())
-            run.tensorboard.write(report.scalars(), run.step)
-        self._clear()
 
 
 def choose_device(name: str, world: World) -> torch.device:

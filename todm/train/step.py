@@ -28,15 +28,13 @@ class PassLoss:
 
     Args:
         spec: what ran.
-        rnnt: transducer loss.
-        simple: smoothed loss of the additive joiner; 0 for students.
-        divergence: from the teacher; 0 for the teacher.
+        rnnt: transducer loss; None in the CTC start.
+        parts: what else was computed, by name: ``simple``, ``ctc`` (teacher), ``distill`` (students).
     """
 
     spec: SubnetSpec
-    rnnt: float
-    simple: float
-    divergence: float
+    rnnt: float | None
+    parts: dict[str, float]
 
 
 class SandwichStep:
@@ -66,15 +64,24 @@ class SandwichStep:
         """
         whole = self.net.share(batch)
         shared, pending = whole.detached()
-        teacher_spec, *student_specs = specs
-        teacher, teacher_loss = self._teach(batch, shared, teacher_spec, step, generator)
-        losses = [teacher_loss]
-        for spec in student_specs:
-            losses.append(self._learn(batch, shared, spec, teacher, step, generator))
-        # Operators of layers that no spec ran have no gradient.
+        if step < self.config.loss.ctc_steps:
+            losses = [self._start(batch, shared, specs[0])]
+        else:
+            teacher_spec, *student_specs = specs
+            teacher, teacher_loss = self._teach(batch, shared, teacher_spec, step, generator)
+            losses = [teacher_loss]
+            for spec in student_specs:
+                losses.append(self._learn(batch, shared, spec, teacher, step, generator))
+        # What no spec ran has no gradient: layers left out, the predictor in the CTC start.
         flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
         return losses
+
+    def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> PassLoss:
+        """CTC alone and without dropout, see `todm.config.LossConfig`."""
+        loss = self._ctc(self.net.encode(shared, spec), batch, shared)
+        loss.backward()
+        return PassLoss(spec=spec, rnnt=None, parts={"ctc": loss.item()})
 
     def _teach(
         self, batch: Batch, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
@@ -96,9 +103,22 @@ class SandwichStep:
             backend=config.backend,
         )
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
-        simple_scale, pruned_scale = self._scales(step)
-        (simple_scale * simple + pruned_scale * pruned).backward()
-        return loss, PassLoss(spec=spec, rnnt=pruned.item(), simple=simple.item(), divergence=0.0)
+        pruned_scale = self._warm(config.pruned_scales, step)
+        simple_scale = self._warm(config.simple_scales, step)
+        total = pruned_scale * pruned + simple_scale * simple
+        parts = {"simple": simple.item()}
+        if max(config.ctc_scales) > 0.0:
+            ctc = self._ctc(encoder_out, batch, shared)
+            parts["ctc"] = ctc.item()
+            total = total + self._warm(config.ctc_scales, step) * ctc
+        total.backward()
+        return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
+
+    def _ctc(self, encoder_out: Tensor, batch: Batch, shared: SharedPass) -> Tensor:
+        log_probs = self.net.ctc(encoder_out).float().log_softmax(dim=-1).transpose(0, 1)
+        return torch.nn.functional.ctc_loss(
+            log_probs, batch.labels, shared.lens, batch.label_lens, reduction="sum", zero_infinity=True
+        )
 
     def _learn(
         self,
@@ -124,15 +144,19 @@ class SandwichStep:
         )
         pruned = student.pruned.sum()
         distill_weight = self._distill_weight(step)
-        _, pruned_scale = self._scales(step)
         divergence = pruned.new_zeros(())
         if distill_weight > 0.0:
             divergence = self._divergence(batch, shared, student, teacher)
         # Until the teacher has something to say, its students learn from the labels whatever the objective.
         distill_only = config.distill.objective == "distill_only" and distill_weight >= config.distill.weight
-        rnnt_scale = 0.0 if distill_only and config.distill.lattice != "none" else pruned_scale
+        rnnt_scale = (
+            0.0
+            if distill_only and config.distill.lattice != "none"
+            else self._warm(config.loss.pruned_scales, step)
+        )
         (rnnt_scale * pruned + distill_weight * divergence).backward()
-        return PassLoss(spec=spec, rnnt=pruned.item(), simple=0.0, divergence=divergence.item())
+        parts = {"distill": divergence.item()} if distill_weight > 0.0 else {}
+        return PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
 
     def _divergence(
         self, batch: Batch, shared: SharedPass, student: TransducerLoss, teacher: TransducerLoss
@@ -152,15 +176,22 @@ class SandwichStep:
             beta=config.beta,
         ).sum()
 
-    def _scales(self, step: int) -> tuple[float, float]:
-        """Weights of the smoothed and the pruned loss, moved linearly over the warm-up (Yao et al., 2023)."""
-        config = self.config.loss
-        done = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
-        return 1.0 + done * (config.simple_scale - 1.0), 0.1 + done * 0.9
+    def _warm(self, scales: tuple[float, float], step: int) -> float:
+        """A loss's weight: from the first of `scales` to the second over the warm-up (Yao et al., 2023)."""
+        first, last = scales
+        return first + self._progress(step, self.config.loss.warmup_steps) * (last - first)
 
     def _distill_weight(self, step: int) -> float:
         config = self.config.distill
         if config.lattice == "none":
             return 0.0
-        done = min(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
-        return config.weight * done
+        return config.weight * self._progress(step, config.warmup_steps)
+
+    def _progress(self, step: int, num_steps: int) -> float:
+        """Share of a warm-up that is done; it begins where the CTC start ends."""
+        return warmup_progress(step - self.config.loss.ctc_steps, num_steps)
+
+
+def warmup_progress(done: int, num_steps: int) -> float:
+    """Share of a warm-up of `num_steps` batches after `done` of them, 0 to 1."""
+    return min(1.0, max(0, done) / num_steps) if num_steps else 1.0

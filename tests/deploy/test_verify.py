@@ -1,0 +1,113 @@
+"""The parity ladder on a corpus of tones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_talkative
+from tests.prepared import speak, write_corpus
+from todm.cli import main
+from todm.config import Config, SpaceConfig
+from todm.data.tokenizer import Tokenizer
+from todm.deploy import verify
+from todm.deploy.bundle import write_bundle
+from todm.deploy.verify import verify_bundle
+from todm.errors import UserError
+from todm.model_dir import load_subnet, save_subnet
+from todm.runtime.fbank import compute_fbank
+
+CONFIG = Config(
+    model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)
+)
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus and the subnets and bundles of both modes, as a run leaves them."""
+    root = tmp_path_factory.mktemp("verify")
+    write_corpus(root / "corpus", num_train=0, num_dev=6)
+    Tokenizer.train(["AB BA ABBA CAB ABC BAC CCC ACBA"] * 20, VOCAB_SIZE).save(root / "lang")
+    audio = speak(np.array([0, 1, 2, 3]), np.random.default_rng(5)).astype(np.float32)
+    feats = torch.from_numpy(compute_fbank(audio))[None]
+    for name, mode in (("max", "offline"), ("max-streaming", "streaming")):
+        net = make_talkative(SPACE.max(mode), feats=feats)  # type: ignore[arg-type]
+        save_subnet(root / "subnets" / name, net, CONFIG, root / "lang")
+        write_bundle(net, CONFIG, root / "lang", root / "bundles" / name)
+    return root
+
+
+@pytest.mark.parametrize("name", ["max", "max-streaming"])
+def test_every_form_hears_the_same(name: str, exp: Path) -> None:
+    bundle = exp / "bundles" / name
+    # A random net talks in the silence behind a stream, of which chunks hear less than the full pass.
+    found = verify_bundle(bundle, exp / "subnets" / name, exp / "corpus", "dev-here", tolerance=1e9)
+    parity = json.loads((bundle / "parity.json").read_text())
+    assert parity == found.to_dict()
+    assert parity["utterances"] == 6 and parity["part"] == "dev-here"
+    assert parity["feature_difference"] < 2e-4
+    forms = ["torch", "onnx fp32", "onnx int8"]
+    if name == "max-streaming":
+        forms.insert(1, "torch chunks")
+    assert [form for form in parity["wer"] if form != "sherpa-onnx"] == forms
+    assert ("sherpa-onnx" in parity["wer"]) != ("sherpa-onnx" in parity["missing"])
+    for form in ("torch chunks", "sherpa-onnx"):
+        if form in parity["wer"]:
+            assert parity["wer"][form] == parity["wer"]["onnx fp32"]
+    if name == "max":
+        assert parity["differing"]["onnx fp32"] == 0
+
+
+def test_the_command(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [
+        "verify",
+        str(exp / "bundles" / "max"),
+        "--corpus-dir",
+        str(exp / "corpus"),
+        "--part",
+        "dev-here",
+    ]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert "on 6 utterances of dev-here" in out
+    assert all(form in out for form in ("torch", "onnx fp32", "onnx int8", "features differ by at most"))
+
+
+def test_a_bundle_that_says_something_else_is_refused(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle, subnet = exp / "bundles" / "max", exp / "subnets" / "max"
+
+    class HearsOne:
+        def __init__(self, folder: Path, precision: str = "fp32") -> None:
+            pass
+
+        def transcribe(self, utterances: list[np.ndarray]) -> list[str]:
+            return ["ONE"] * len(utterances)
+
+    monkeypatch.setattr(verify, "BundleRecognizer", HearsOne)
+    monkeypatch.setattr(verify, "sherpa_transcribe", lambda bundle, utterances, mode: [""] * len(utterances))
+    with pytest.raises(UserError, match="points of WER away from torch"):
+        verify_bundle(bundle, subnet, exp / "corpus", "dev-here")
+    parity = json.loads((bundle / "parity.json").read_text())
+    assert parity["differing"]["onnx fp32"] == 6  # what was found stays to be looked at
+
+
+def test_limit_and_bad_input(exp: Path, tmp_path: Path) -> None:
+    bundle, subnet = exp / "bundles" / "max", exp / "subnets" / "max"
+    assert verify_bundle(bundle, subnet, exp / "corpus", "dev-here", limit=2, tolerance=100).utterances == 2
+    with pytest.raises(UserError, match="no part 'dev-there'"):
+        verify_bundle(bundle, subnet, exp / "corpus", "dev-there")
+    with pytest.raises(UserError, match="no such folder"):
+        verify_bundle(tmp_path / "nothing", subnet, exp / "corpus", "dev-here")
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        verify_bundle(bundle, tmp_path / "nothing", exp / "corpus", "dev-here")
+
+
+def test_subnets_of_the_fixture_are_loadable(exp: Path) -> None:
+    assert load_subnet(exp / "subnets" / "max-streaming")[0].spec == SPACE.max("streaming")

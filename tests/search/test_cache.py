@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from todm.errors import UserError
+from todm.search.cache import EvalCache
+from todm.space.spec import SubnetSpec
+
+SMALL = SubnetSpec(layers=(0,), ffn_dims=(8,), mode="offline")
+LARGE = SubnetSpec(layers=(0, 1), ffn_dims=(8, 16), mode="streaming")
+
+
+def test_keeps_results_between_processes(tmp_path: Path) -> None:
+    path = tmp_path / "search" / "cache.jsonl"
+    EvalCache(path).put(SMALL, {"wer": 1.5})
+    EvalCache(path).put(LARGE, {"wer": 0.5, "note": "x"})
+    again = EvalCache(path)
+    assert again.get(SMALL) == {"wer": 1.5}
+    assert again.get(LARGE) == {"wer": 0.5, "note": "x"}
+    assert len(again) == 2
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_torn_last_line_is_dropped_and_the_file_stays_usable(tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "cache.jsonl"
+    cache = EvalCache(path)
+    cache.put(SMALL, {"wer": 1.0})
+    cache.put(LARGE, {"wer": 2.0})
+    path.write_bytes(path.read_bytes()[:-cut])
+
+    survivor = EvalCache(path)
+    assert SMALL in survivor and LARGE not in survivor
+    survivor.put(LARGE, {"wer": 3.0})
+    assert EvalCache(path).get(LARGE) == {"wer": 3.0}
+    assert EvalCache(path).get(SMALL) == {"wer": 1.0}
+
+
+def test_other_weights_share_the_file_but_not_the_results(tmp_path: Path) -> None:
+    path = tmp_path / "cache.jsonl"
+    EvalCache(path, context="old").put(SMALL, {"wer": 9.0})
+    new = EvalCache(path, context="new")
+    assert new.get(SMALL) is None
+    new.put(SMALL, {"wer": 1.0})
+    assert EvalCache(path, context="old").get(SMALL) == {"wer": 9.0}
+    assert EvalCache(path, context="new").get(SMALL) == {"wer": 1.0}
+
+
+def test_a_foreign_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "cache.jsonl"
+    EvalCache(path).put(SMALL, {"wer": 1.0})
+    path.write_text(path.read_text() + '{"spec": 3}\n')
+    with pytest.raises(UserError, match=r"cache\.jsonl: line 2"):
+        EvalCache(path)

@@ -1,0 +1,81 @@
+"""The closed form against nets that were really built."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_supernet, random_specs
+from todm.config import Config, Mode, ModelConfig
+from todm.extract import extract
+from todm.nn.supernet import Supernet
+from todm.nn.transducer import Transducer
+from todm.space.cost import count_params
+from todm.space.space import SearchSpace
+from todm.space.spec import SubnetSpec
+
+
+def numel(net: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+@st.composite
+def nets(draw: st.DrawFn) -> tuple[ModelConfig, SubnetSpec, int]:
+    depth = draw(st.integers(1, 3))
+    factors: list[Literal[4, 8]] = [4, 8]
+    modes: list[Mode] = ["offline", "streaming"]
+    model = ModelConfig(
+        num_layers=depth,
+        d_model=draw(st.integers(1, 20)),
+        num_heads=draw(st.sampled_from([4, 8, 12])),
+        head_dim=draw(st.integers(1, 5)),
+        state_dim=draw(st.integers(1, 5)),
+        subsampling_factor=draw(st.sampled_from(factors)),
+        subsampling_channels=draw(st.integers(1, 5)),
+        predictor_dim=draw(st.integers(1, 9)),
+        context_size=draw(st.integers(1, 3)),
+        joiner_dim=draw(st.integers(1, 9)),
+    )
+    widths = tuple(draw(st.lists(st.integers(1, 30), min_size=depth, max_size=depth)))
+    spec = SubnetSpec(layers=tuple(range(depth)), ffn_dims=widths, mode=draw(st.sampled_from(modes)))
+    return model, spec, draw(st.integers(2, 40))
+
+
+@settings(max_examples=50, deadline=None)
+@given(nets())
+def test_closed_form_of_any_dimensions(case: tuple[ModelConfig, SubnetSpec, int]) -> None:
+    model, spec, vocab_size = case
+    assert count_params(model, spec, vocab_size) == numel(Transducer(model, spec, vocab_size))
+
+
+def test_extracted_nets_4x_8x() -> None:
+    for factor in (4, 8):
+        supernet = make_supernet(factor=factor)
+        model = replace(MODEL, subsampling_factor=factor)
+        counts = set()
+        for spec in random_specs(8):
+            counts.add(numel(extract(supernet, spec)))
+            assert numel(extract(supernet, spec)) == count_params(model, spec, VOCAB_SIZE)
+        assert len(counts) > 4
+
+
+def test_streaming_only_space_has_no_backward_heads() -> None:
+    space = replace(SPACE, modes=("streaming",))
+    supernet = make_supernet(space=space)
+    assert numel(supernet.full) == count_params(MODEL, space.max(), VOCAB_SIZE)
+    assert numel(supernet.full) < numel(make_supernet().full)
+    for spec in random_specs(4, space=space):
+        assert numel(extract(supernet, spec)) == count_params(MODEL, spec, VOCAB_SIZE)
+
+
+def test_default_min_is_at_most_45_percent_of_max() -> None:
+    config = Config()
+    space = SearchSpace.from_config(config)
+    small, large = (count_params(config.model, spec, 64) for spec in (space.min(), space.max()))
+    assert small <= 0.45 * large
+    # Sandwiched in one supernet: its own size is that of its largest net.
+    assert large == numel(Supernet(config.model, space, 64).full)

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from todm.config import SandwichConfig
+from todm.space.sandwich import draw_specs
+from todm.space.space import SearchSpace
+
+SPACE = SearchSpace(num_layers=4, depths=(2, 3, 4), ffn_dims=(8, 16, 32), modes=("offline", "streaming"))
+
+
+def test_same_seed_and_step_same_specs() -> None:
+    config = SandwichConfig(num_corners=2, num_random=3)
+    for step in range(20):
+        assert draw_specs(SPACE, config, seed=7, step=step) == draw_specs(SPACE, config, seed=7, step=step)
+    other_seed = [draw_specs(SPACE, config, seed=8, step=step) for step in range(20)]
+    assert other_seed != [draw_specs(SPACE, config, seed=7, step=step) for step in range(20)]
+    assert len({draw_specs(SPACE, config, seed=7, step=step) for step in range(20)}) > 15
+
+
+def test_teacher_first_and_no_spec_twice() -> None:
+    config = SandwichConfig(num_corners=3, num_random=6)
+    for step in range(50):
+        specs = draw_specs(SPACE, config, seed=0, step=step)
+        assert specs[0] == SPACE.max()
+        assert len(set(specs)) == len(specs) <= 10
+        assert all(SPACE.contains(spec) for spec in specs)
+
+
+@pytest.mark.parametrize("num_corners", [1, 2, 3, 9])
+def test_corners_take_turns(num_corners: int) -> None:
+    config = SandwichConfig(num_corners=num_corners, num_random=0)
+    corners = list(SPACE.corners())
+    seen: Counter[object] = Counter()
+    for step in range(3 * len(corners)):
+        specs = draw_specs(SPACE, config, seed=0, step=step)[1:]
+        assert len(specs) == min(num_corners, len(corners))
+        seen.update(specs)
+    assert set(seen) == set(corners)
+    assert len(set(seen.values())) == 1
+
+
+def test_random_specs_are_drawn_anew() -> None:
+    config = SandwichConfig(num_corners=0, num_random=1)
+    drawn = {draw_specs(SPACE, config, seed=0, step=step)[-1] for step in range(40)}
+    assert len(drawn) > 20
+
+
+def test_a_space_of_one_spec_gives_the_teacher_alone() -> None:
+    space = SearchSpace(num_layers=2, depths=(2,), ffn_dims=(8,), modes=("streaming",))
+    config = SandwichConfig(num_corners=2, num_random=2)
+    assert draw_specs(space, config, seed=0, step=3) == (space.max(),)

@@ -1,0 +1,238 @@
+"""The command line: help without torch, and one sentence for whatever is the user's to mend."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import soundfile
+import yaml
+
+from tests.prepared import CONFIG, finish_run, prepare_run, speak
+from todm.cli import COMMANDS, main
+from todm.config_io import load_config
+
+Err = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with ``corpus`` and a run folder ``exp``, trained for a few steps and extracted; not to be changed."""
+    root = tmp_path_factory.mktemp("cli")
+    finish_run(prepare_run(root))
+    return root
+
+
+def assert_one_sentence(words: list[str], reason: str, capsys: Err) -> None:
+    """Exit code 2, one line on standard error with the reason, no traceback."""
+    capsys.readouterr()
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    lines = [line for line in captured.err.splitlines() if line.startswith("todm: ")]
+    assert len(lines) == 1 and reason in lines[0], captured.err
+    assert "Traceback" not in captured.err + captured.out
+    assert captured.err.splitlines()[-1] == lines[0]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command: str, capsys: Err) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([command, "--help"])
+    assert left.value.code == 0
+    out = capsys.readouterr().out
+    assert f"usage: todm {command}" in out and "--help" in out
+
+
+def test_help_and_config_import_no_torch() -> None:
+    code = (
+        "import sys, todm.cli\n"
+        "from contextlib import suppress\n"
+        "for words in (['--help'], ['train', '--help'], ['decode', '--help'], ['train', '--print_config']):\n"
+        "    with suppress(SystemExit):\n"
+        "        assert todm.cli.main(words) == 0\n"
+        "sys.exit('torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_version_and_no_command(capsys: Err) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    for words in ([], ["fly"], ["env", "--nope"], ["decode"]):
+        with pytest.raises(SystemExit) as left:
+            main(words)
+        assert left.value.code == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_env(capsys: Err) -> None:
+    assert main(["env"]) == 0
+    assert "torch" in capsys.readouterr().out
+
+
+def test_print_config(tmp_path: Path, capsys: Err) -> None:
+    path = tmp_path / "conf.yaml"
+    path.write_text("train: {num_epochs: 7}\n")
+    assert main(["train", "--conf", str(path), "--train.seed", "5", "--print_config"]) == 0
+    printed = capsys.readouterr().out
+    values = yaml.safe_load(printed)
+    assert values["train"]["num_epochs"] == 7 and values["train"]["seed"] == 5
+    path.write_text(printed)
+    assert load_config(path).train.num_epochs == 7
+    assert_one_sentence(["train", "--print_config", "--train.epochs", "5"], "train.epochs", capsys)
+
+
+def with_paths(words: str, finished: Path, tmp_path: Path) -> list[str]:
+    places = {"RUN": finished / "exp", "CORPUS": finished / "corpus", "TMP": tmp_path}
+    for name, place in places.items():
+        words = words.replace(name, str(place))
+    return words.split()
+
+
+BAD = [
+    ("prepare --corpus-dir TMP/no --exp-dir TMP/e", "TMP/no: no such corpus folder"),
+    ("prepare --corpus-dir TMP --exp-dir TMP/e", "no part in LibriSpeech's layout"),
+    (
+        "prepare --corpus-dir CORPUS --exp-dir TMP/e",
+        "no part 'train-clean-5'; use one of: dev-here, train-here",
+    ),
+    ("prepare --conf TMP/no.yaml --corpus-dir CORPUS --exp-dir TMP/e", "no.yaml: no such config file"),
+    ("prepare --corpus-dir CORPUS --exp-dir TMP/e --data.vocab 3", "data.vocab"),
+    ("train --exp-dir TMP/no", "TMP/no/data: missing; run 'todm prepare"),
+    ("train", "--exp-dir: missing"),
+    ("train --exp-dir RUN --train.epochs 3", "train.epochs"),
+    ("train --exp-dir RUN --train.num_epochs three", "train.num_epochs"),
+    ("train --exp-dir RUN --space.depths [3,1]", "space.depths"),
+    ("train --exp-dir RUN --space.ffn_dims [24,8]", "space.ffn_dims"),
+    ("train --exp-dir RUN --model.num_heads 6", "model.num_heads"),
+    ("train --exp-dir RUN --model.d_model 24", "its architecture differs from the config"),
+    ("train --exp-dir RUN --train.device tpu", "train.device"),
+    ("train --exp-dir RUN --train.resume TMP/no.pt", "no.pt: no such checkpoint"),
+    ("train --exp-dir RUN --fine-tune huge", "no such subnet"),
+    ("average TMP/no", "TMP/no: no such run folder"),
+    ("average TMP", "config.yaml"),
+    ("average RUN --last 0", "--last"),
+    ("decode --model TMP/no --corpus-dir CORPUS --part dev-here --out TMP/r.json", "no such model"),
+    ("decode --model TMP --corpus-dir CORPUS --part dev-here --out TMP/r.json", "not a model"),
+    ("decode --model RUN/supernet --corpus-dir CORPUS --part dev-here --out TMP/r.json", "needs --spec"),
+    ("decode --model RUN/subnets/min --corpus-dir CORPUS --part no --out TMP/r.json", "no part 'no'"),
+    (
+        "decode --model RUN/subnets/min --corpus-dir TMP/no --part no --out TMP/r.json",
+        "no such corpus folder",
+    ),
+    ("decode --model RUN/subnets/min --spec max --corpus-dir CORPUS --part x --out TMP/r.json", "--spec"),
+    ("search --exp-dir TMP", "run 'todm average"),
+    ("search --exp-dir RUN --evaluations 0", "search.evaluations"),
+    ("extract --exp-dir RUN", "nothing to extract"),
+    ("extract --exp-dir TMP --ladder", "config.yaml: no such config file"),
+    ("extract --exp-dir RUN --pareto", "pareto.json: missing; run 'todm search"),
+    ("extract --exp-dir RUN --spec TMP/no.json", "not a readable spec.json"),
+    ("export", "--exp-dir EXP (all its subnets) or --model SUBNET"),
+    ("export --exp-dir TMP", "no subnets there"),
+    ("export --model RUN/subnets/min", "--out: missing"),
+    ("export --model RUN/subnets/min --out TMP/b --opset 5", "export.opset"),
+    ("export --model RUN/subnets/min-streaming --out TMP/b --chunk-ms 50", "export.chunk_ms"),
+    ("verify TMP/no --corpus-dir CORPUS --part dev-here", "no such folder"),
+    ("bench TMP/no", "TMP/no"),
+    ("bench TMP --threads 0", "--threads"),
+    ("report TMP/no", "TMP/no"),
+    ("transcribe TMP/no TMP/no.wav", "no.wav"),
+    ("transcribe TMP/no RUN/../corpus/LibriSpeech/dev-here/10/1/10-1-0000.flac", "no such model"),
+    ("transcribe RUN/subnets/min RUN/config.yaml", "config.yaml"),
+]
+
+
+@pytest.mark.parametrize(("words", "reason"), BAD, ids=[words for words, _ in BAD])
+def test_bad_input_is_one_sentence(
+    words: str, reason: str, finished: Path, tmp_path: Path, capsys: Err
+) -> None:
+    if words.startswith(("export", "verify", "bench")):
+        pytest.importorskip("onnxruntime")
+    before = {path for path in finished.rglob("*") if path.suffix != ".log"}
+    assert_one_sentence(with_paths(words, finished, tmp_path), reason.replace("TMP", str(tmp_path)), capsys)
+    assert {path for path in finished.rglob("*") if path.suffix != ".log"} == before
+
+
+def test_damaged_models_are_one_sentence(finished: Path, tmp_path: Path, capsys: Err) -> None:
+    model = Path(shutil.copytree(finished / "exp" / "subnets" / "min", tmp_path / "min"))
+    words = with_paths(
+        "decode --corpus-dir CORPUS --part dev-here --out TMP/r.json --model TMP/min", finished, tmp_path
+    )
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    assert_one_sentence(words, "not a readable safetensors file", capsys)
+    shutil.copyfile(finished / "exp" / "subnets" / "max" / "model.safetensors", weights)
+    assert_one_sentence(words, "model.safetensors: ", capsys)
+    (model / "spec.json").write_text("{}")
+    assert_one_sentence(words, "spec.json: spec: expected the keys", capsys)
+
+
+def test_bad_audio_is_one_sentence(finished: Path, tmp_path: Path, capsys: Err) -> None:
+    model = str(finished / "exp" / "subnets" / "min")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    assert_one_sentence(["transcribe", model, str(tmp_path / "empty.wav")], "empty.wav", capsys)
+    (tmp_path / "text.flac").write_text("no audio")
+    assert_one_sentence(["transcribe", model, str(tmp_path / "text.flac")], "text.flac", capsys)
+
+
+def test_a_full_disk_is_one_sentence(
+    finished: Path, tmp_path: Path, capsys: Err, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = Path(shutil.copytree(finished / "exp", tmp_path / "exp"))
+    checkpoints = {path.name for path in (exp / "checkpoints").iterdir()}
+    original: Callable[..., int] = Path.write_bytes
+
+    def write_bytes(self: Path, content: bytes) -> int:
+        if self.suffix == ".tmp":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return original(self, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    before = (exp / "supernet" / "model.safetensors").read_bytes()
+    assert_one_sentence(["average", str(exp)], "free some space", capsys)
+    assert (exp / "supernet" / "model.safetensors").read_bytes() == before
+    monkeypatch.undo()
+
+    import torch
+
+    def save(state: object, file: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", save)
+    assert_one_sentence(["train", "--exp-dir", str(exp), "--train.num_epochs", "4"], "no space left", capsys)
+    assert {path.name for path in (exp / "checkpoints").iterdir()} == checkpoints
+
+
+def test_decode_and_transcribe_any_kind(finished: Path, tmp_path: Path, capsys: Err) -> None:
+    import numpy as np
+
+    samples = speak(np.array([0, 2]), np.random.default_rng(0))
+    soundfile.write(tmp_path / "a.wav", samples, 16000)
+    soundfile.write(tmp_path / "b.flac", samples[::2], 8000)  # another rate
+    exp = finished / "exp"
+    for words in ([str(exp / "supernet"), "--spec", "mid"], [str(exp / "subnets" / "min-streaming")]):
+        capsys.readouterr()
+        assert (
+            main(["transcribe", words[0], str(tmp_path / "a.wav"), str(tmp_path / "b.flac"), *words[1:]]) == 0
+        )
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split("\t")[0] for line in lines] == [str(tmp_path / "a.wav"), str(tmp_path / "b.flac")]
+    out = tmp_path / "deep" / "r.json"
+    words = with_paths(
+        f"decode --model RUN/subnets/min --corpus-dir CORPUS --part dev-here --out {out}", finished, tmp_path
+    )
+    assert main(words) == 0
+    result = yaml.safe_load(out.read_text())
+    assert {"wer", "errors", "words", "ci95"} <= result.keys() and result["words"] > 4
+    assert out.with_suffix(".errors.txt").is_file()
+
+
+def test_the_run_s_own_config_is_used(finished: Path) -> None:
+    assert load_config(finished / "exp" / "config.yaml") == CONFIG

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from todm.config import Config
+from todm.config_io import config_from_dict, config_to_yaml, load_config, save_config
+from todm.errors import UserError
+
+
+def test_round_trips(tmp_path: Path) -> None:
+    config = Config()
+    config = replace(
+        config,
+        data=replace(config.data, train_parts=("a", "b"), test_parts=(), speed_factors=(1.0,)),
+        space=replace(config.space, modes=("streaming",)),
+        train=replace(config.train, optim=replace(config.train.optim, betas=(0.8, 0.9))),
+    )
+    save_config(config, tmp_path / "deep" / "config.yaml")
+    assert load_config(tmp_path / "deep" / "config.yaml") == config
+    assert config_from_dict(config.to_dict()) == config
+    assert yaml.safe_load(config_to_yaml(config)) == config.to_dict()
+    assert load_config(None) == Config()
+
+
+def test_order_defaults_file_overrides(tmp_path: Path) -> None:
+    path = tmp_path / "conf.yaml"
+    path.write_text("train: {num_epochs: 7, optim: {lr: 0.01}}\nspace: {depths: [2, 6]}\n")
+    config = load_config(path, ["--train.num_epochs", "9", "--space.ffn_dims=[8, 16]"])
+    assert config.train.num_epochs == 9 and config.train.optim.lr == 0.01
+    assert config.space.depths == (2, 6) and config.space.ffn_dims == (8, 16)
+    assert config.train.seed == Config().train.seed
+
+
+def test_nothing_deprecated_is_used() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_config(None, ["--train.num_epochs", "9"])
+        config_from_dict(Config().to_dict())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nope: 3", ["nope"]),
+        ("train: {epochs: 3}", ["epochs"]),
+        ("train: {optim: {momentum: 0.9}}", ["momentum"]),
+        ("train: {num_epochs: many}", ["train.num_epochs", "many"]),
+        ("train: {optim: {name: sgd}}", ["train.optim.name", "sgd"]),
+        ("model: {subsampling_factor: 6}", ["model.subsampling_factor", "6"]),
+        ("space: {modes: [both]}", ["space.modes", "both"]),
+        ("train: [1, 2]", ["train must hold settings"]),
+        ("data: null", ["data must hold settings"]),
+        ("train: {optim: 3}", ["train.optim must hold settings"]),
+        ("- 1", ["it must hold settings"]),
+        ("", ["it must hold settings"]),
+        ("train: {num_epochs: 3", ["conf.yaml"]),
+        ("model: {num_heads: 6}", ["model.num_heads", "multiple of 4"]),
+        ("model: {state_dim: 0}", ["model.state_dim", "at least 1"]),
+        ("train: {log_interval: 0}", ["train.log_interval", "at least 1"]),
+        ("train: {average_from: 1.5}", ["train.average_from"]),
+        ("train: {average_from: .nan}", ["train.average_from"]),
+        ("train: {distill: {weight: -1}}", ["train.distill.weight"]),
+    ],
+)
+def test_bad_files_are_named_in_one_line(text: str, words: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "conf.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 500
+    for word in words:
+        assert word in message
+
+
+def test_bad_overrides_and_dicts() -> None:
+    for words in (["--train.epochs", "3"], ["--train.num_epochs", "x"], ["stray"], ["--model.num_heads=2"]):
+        with pytest.raises(UserError):
+            load_config(None, words)
+    with pytest.raises(UserError, match=r"missing\.yaml: no such config file"):
+        load_config(Path("missing.yaml"))
+    broken = Config().to_dict()
+    broken["train"]["surprise"] = 1
+    with pytest.raises(UserError, match="checkpoint x"):
+        config_from_dict(broken, "checkpoint x")

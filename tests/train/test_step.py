@@ -1,0 +1,277 @@
+"""One sandwich step: its gradients, what the students learn from, and that it learns."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs
+from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, TrainConfig
+from todm.dropout import build_policy
+from todm.losses.lattice import lattice_divergence
+from todm.losses.rnnt import TransducerLoss, rnnt_loss
+from todm.nn.supernet import Supernet, is_ssm_parameter
+from todm.space.space import SearchSpace
+from todm.space.spec import SubnetSpec
+from todm.train.optim import build_optimizer
+from todm.train.step import PassLoss, SandwichStep
+
+BATCH = make_batch([70, 52, 60], [5, 3, 0])
+
+
+def make_config(
+    *,
+    lattice: Literal["full", "collapsed", "none"] = "full",
+    objective: Literal["distill_only", "distill_plus_rnnt"] = "distill_plus_rnnt",
+    warmup: int = 0,
+) -> TrainConfig:
+    """No dropout, a weight of the divergence that is not 1."""
+    return TrainConfig(
+        loss=LossConfig(prune_range=3, warmup_steps=warmup, ctc_scales=(0.8, 0.3)),
+        distill=DistillConfig(lattice=lattice, objective=objective, weight=0.7, warmup_steps=warmup),
+        dropout=DropoutConfig(rate=0.0),
+    )
+
+
+def take_step(
+    net: Supernet, config: TrainConfig, specs: list[SubnetSpec], *, step: int = 1000
+) -> tuple[list[PassLoss], dict[str, Tensor]]:
+    net.zero_grad()
+    run = SandwichStep(net, config, build_policy(config.dropout, net.space))
+    losses = run(BATCH, specs, step=step, generator=torch.Generator().manual_seed(0))
+    return losses, {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
+
+
+def one_pass(
+    net: Supernet, config: TrainConfig, spec: SubnetSpec, teacher: TransducerLoss | None
+) -> TransducerLoss:
+    """A full pass of its own; the teacher's when there is none yet."""
+    encoder_out, lens, predictor_out = net(BATCH, spec)
+    first = teacher is None
+    return rnnt_loss(
+        encoder_out=encoder_out,
+        predictor_out=predictor_out,
+        join=net.join,
+        labels=BATCH.labels,
+        encoder_lens=lens,
+        label_lens=BATCH.label_lens,
+        am=net.simple_am(encoder_out) if first else None,
+        lm=net.simple_lm(predictor_out) if first else None,
+        band=None if teacher is None else teacher.band,
+        prune_range=config.loss.prune_range,
+        lm_scale=config.loss.lm_scale,
+        am_scale=config.loss.am_scale,
+    )
+
+
+def divergence(
+    net: Supernet, config: TrainConfig, student: TransducerLoss, teacher: TransducerLoss
+) -> Tensor:
+    lens = net.share(BATCH).lens
+    return lattice_divergence(
+        student.log_probs,
+        teacher.log_probs.detach(),
+        labels=BATCH.labels,
+        band=teacher.band,
+        encoder_lens=lens,
+        label_lens=BATCH.label_lens,
+        lattice=config.distill.lattice,
+        alpha_min=config.distill.alpha_min,
+        alpha_max=config.distill.alpha_max,
+        beta=config.distill.beta,
+    ).sum()
+
+
+def ctc(net: Supernet, spec: SubnetSpec) -> Tensor:
+    """The auxiliary loss, utterance by utterance."""
+    encoder_out, lens, _ = net(BATCH, spec)
+    log_probs = net.ctc(encoder_out).log_softmax(-1)
+    losses = [
+        torch.nn.functional.ctc_loss(
+            log_probs[row, : int(lens[row])],
+            BATCH.labels[row, : int(BATCH.label_lens[row])],
+            lens[row],
+            BATCH.label_lens[row],
+            reduction="sum",
+        )
+        for row in range(len(lens))
+    ]
+    return torch.stack(losses).sum()
+
+
+@pytest.mark.parametrize("lattice", ["full", "collapsed", "none"])
+@pytest.mark.parametrize("objective", ["distill_plus_rnnt", "distill_only"])
+def test_gradients_are_those_of_the_summed_losses(
+    lattice: Literal["full", "collapsed", "none"],
+    objective: Literal["distill_only", "distill_plus_rnnt"],
+) -> None:
+    net = make_supernet()
+    config = make_config(lattice=lattice, objective=objective)
+    specs = random_specs(2, seed=1)
+    losses, got = take_step(net, config, specs)
+
+    net.zero_grad()
+    teacher = one_pass(net, config, specs[0], None)
+    _, pruned_scale = config.loss.pruned_scales
+    total = config.loss.simple_scales[1] * teacher.simple.sum() + pruned_scale * teacher.pruned.sum()
+    alignment = ctc(net, specs[0])
+    total = total + config.loss.ctc_scales[1] * alignment
+    for spec, loss in zip(specs[1:], losses[1:], strict=True):
+        student = one_pass(net, config, spec, teacher)
+        assert loss.rnnt == pytest.approx(student.pruned.sum().item(), rel=1e-4)
+        if lattice == "none" or objective == "distill_plus_rnnt":
+            total = total + pruned_scale * student.pruned.sum()
+        if lattice != "none":
+            apart = divergence(net, config, student, teacher)
+            assert loss.parts == {"distill": pytest.approx(apart.item(), rel=1e-3)}
+            total = total + config.distill.weight * apart
+        else:
+            assert loss.parts == {}
+    total.backward()
+
+    assert losses[0].rnnt == pytest.approx(teacher.pruned.sum().item(), rel=1e-4)
+    assert losses[0].parts == {
+        "simple": pytest.approx(teacher.simple.sum().item(), rel=1e-4),
+        "ctc": pytest.approx(alignment.item(), rel=1e-4),
+    }
+    assert [loss.spec for loss in losses] == specs
+    wanted = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert got.keys() == wanted.keys()
+    for name, grad in wanted.items():
+        torch.testing.assert_close(got[name], grad, rtol=0.0, atol=2e-4 * float(grad.abs().max()) + 1e-7)
+
+
+def test_students_do_not_move_the_teacher() -> None:
+    """What only the max net has gets the same gradient with or without students."""
+    net = make_supernet()
+    config = make_config(objective="distill_only")
+    students = [SubnetSpec(layers=(0, 2), ffn_dims=(8, 8), mode="offline")]
+    _, alone = take_step(net, config, [SPACE.max()])
+    _, together = take_step(net, config, [SPACE.max(), *students])
+    for name, grad in alone.items():
+        if name.startswith(("full.layers.1.ffn", "simple_am", "ctc")):
+            torch.testing.assert_close(together[name], grad)
+    assert not torch.allclose(
+        together["full.layers.0.ffn.in_proj.weight"], alone["full.layers.0.ffn.in_proj.weight"]
+    )
+
+
+def test_gradients_add_to_those_that_are_there() -> None:
+    net = make_supernet()
+    config = make_config()
+    _, once = take_step(net, config, [SPACE.max(), SPACE.min()])
+    run = SandwichStep(net, config, build_policy(config.dropout, net.space))
+    run(BATCH, [SPACE.max(), SPACE.min()], step=1000, generator=torch.Generator().manual_seed(0))
+    for name, parameter in net.named_parameters():
+        if name in once:
+            assert parameter.grad is not None
+            torch.testing.assert_close(parameter.grad, 2 * once[name])
+
+
+def test_before_distillation_has_its_weight_students_learn_from_the_labels() -> None:
+    net = make_supernet()
+    specs = [SPACE.max(), SPACE.min()]
+    config = make_config(objective="distill_only", warmup=100)
+    losses, early = take_step(net, config, specs, step=0)
+    assert losses[1].parts == {}
+    _, plain = take_step(net, replace(config, distill=replace(config.distill, lattice="none")), specs, step=0)
+    for name, grad in plain.items():
+        torch.testing.assert_close(early[name], grad)
+
+
+def test_warm_up_moves_from_the_smoothed_to_the_pruned_loss() -> None:
+    net = make_supernet()
+    config = make_config(lattice="none", warmup=100)
+
+    def simple_gradient(step: int) -> Tensor:
+        return take_step(net, config, [SPACE.max()], step=step)[1]["simple_lm.weight"]
+
+    begin, middle, end = simple_gradient(0), simple_gradient(50), simple_gradient(5000)
+    torch.testing.assert_close(middle, 0.75 * begin)
+    torch.testing.assert_close(end, 0.5 * begin)
+    alignment = [take_step(net, config, [SPACE.max()], step=s)[1]["ctc.weight"] for s in (0, 100)]
+    torch.testing.assert_close(alignment[1], (0.3 / 0.8) * alignment[0])
+    joiner = [take_step(net, config, [SPACE.max()], step=s)[1]["full.joiner.output.weight"] for s in (0, 100)]
+    torch.testing.assert_close(joiner[0], 0.1 * joiner[1])
+
+
+def test_dropout_is_drawn_from_the_generator() -> None:
+    net = make_supernet()
+    config = replace(make_config(), dropout=DropoutConfig(rate=0.3))
+    run = SandwichStep(net, config, build_policy(config.dropout, SPACE))
+
+    def rnnt(seed: int) -> list[float | None]:
+        net.zero_grad()
+        losses = run(BATCH, [SPACE.max(), SPACE.mid()], step=0, generator=torch.Generator().manual_seed(seed))
+        return [loss.rnnt for loss in losses]
+
+    assert rnnt(1) == rnnt(1)
+    assert all(one != other for one, other in zip(rnnt(1), rnnt(2), strict=True))
+
+
+@pytest.mark.parametrize("mode", SPACE.modes)
+def test_a_space_of_one_spec(mode: Literal["offline", "streaming"]) -> None:
+    space = SearchSpace(num_layers=3, depths=(3,), ffn_dims=(8,), modes=(mode,))
+    net = make_supernet(space=space)
+    losses, grads = take_step(net, make_config(), [space.max()])
+    assert len(losses) == 1
+    assert grads.keys() == {name for name, _ in net.named_parameters()}
+
+
+def test_without_the_auxiliary_loss() -> None:
+    net = make_supernet()
+    config = make_config()
+    _, grads = take_step(
+        net, replace(config, loss=replace(config.loss, ctc_scales=(0.0, 0.0))), [SPACE.max()]
+    )
+    assert grads.keys() == {name for name, _ in net.named_parameters() if not name.startswith("ctc.")}
+
+
+def test_the_ctc_start_runs_the_teacher_alone() -> None:
+    net = make_supernet()
+    config = make_config(warmup=100)
+    config = replace(
+        config, loss=replace(config.loss, ctc_steps=10), dropout=DropoutConfig(rate=0.5), num_epochs=1
+    )
+    specs = [SPACE.max(), SPACE.min()]
+    losses, got = take_step(net, config, specs, step=9)
+    net.zero_grad()
+    alignment = ctc(net, SPACE.max())
+    alignment.backward()
+    assert len(losses) == 1 and losses[0].rnnt is None
+    assert losses[0].parts == {"ctc": pytest.approx(alignment.item(), rel=1e-4)}
+    wanted = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+    assert got.keys() == wanted.keys()
+    assert not any(name.startswith(("full.predictor", "full.joiner", "simple")) for name in got)
+    for name, grad in wanted.items():
+        torch.testing.assert_close(got[name], grad, rtol=0.0, atol=2e-4 * float(grad.abs().max()) + 1e-7)
+    # Then all of them, and the warm-ups begin.
+    config = replace(config, dropout=DropoutConfig(rate=0.0))
+    losses, first = take_step(net, config, specs, step=10)
+    assert len(losses) == 2
+    _, plain = take_step(net, replace(config, loss=replace(config.loss, ctc_steps=0)), specs, step=0)
+    for name, grad in plain.items():
+        torch.testing.assert_close(first[name], grad)
+
+
+def test_the_loss_of_every_size_falls_on_a_toy_batch() -> None:
+    torch.manual_seed(0)
+    net = Supernet(MODEL, SPACE, VOCAB_SIZE)
+    net.full.subsampling.mean.fill_(-7.0)
+    net.full.subsampling.inv_std.fill_(1 / 3)
+    config = make_config(warmup=10)
+    optimizer = build_optimizer(OptimConfig(name="adamw", lr=5e-3), net.named_parameters(), is_ssm_parameter)
+    run = SandwichStep(net, config, build_policy(config.dropout, SPACE))
+    corners = [SPACE.max(), *SPACE.corners()]
+    history = []
+    for step in range(30):
+        losses = run(BATCH, corners, step=step, generator=torch.Generator().manual_seed(step))
+        optimizer.step()
+        optimizer.zero_grad()
+        history.append([loss.rnnt or 0.0 for loss in losses])
+    for first, last in zip(history[0], history[-1], strict=True):
+        assert last < 0.6 * first

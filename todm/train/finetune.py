@@ -1,0 +1,144 @@
+"""Training one size on, alone: a space of exactly one spec that begins with the subnet's weights.
+
+The run lives in ``EXP/fine-tune/<name>`` and reads the data of ``EXP``; its averaged net becomes the subnet
+``EXP/subnets/<name>-tuned``, whose spec counts its own layers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from todm.config import Config, SpaceConfig
+from todm.config_io import load_config, save_config
+from todm.errors import UserError
+from todm.model_dir import SPEC, WEIGHTS, load_subnet, load_supernet, save_subnet
+from todm.nn.transducer import Transducer
+from todm.space.space import SearchSpace
+from todm.space.spec import SubnetSpec
+from todm.train.average import average
+from todm.train.loop import Start, train
+from todm.train.sync import World
+
+EPOCHS = 3
+LR_SHARE = 0.2  # of the run's own rates: the net is near a minimum and must not leave it
+
+
+def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: Path | None = None) -> Path:
+    """Train the subnet ``EXP/subnets/<name>`` on and write ``EXP/subnets/<name>-tuned``.
+
+    Args:
+        exp_dir: run folder with ``data``, ``supernet`` and ``subnets``.
+        name: folder of the subnet.
+        overrides: dotted settings on top of `tuning_config`'s.
+        conf: settings in place of the run's ``config.yaml``.
+
+    Returns:
+        The new subnet's folder.
+
+    Raises:
+        UserError: no such subnet, a tokeniser other than that of the data, settings that would change the
+            net, or what training itself raises.
+    """
+    source, target = find_subnet(exp_dir, name), exp_dir / "subnets" / f"{name}-tuned"
+    run_dir = tuning_dir(exp_dir, name)
+    lang_dir = exp_dir / "data" / "lang"
+    if not (lang_dir / "tokens.txt").is_file():
+        raise UserError(f"{lang_dir / 'tokens.txt'}: missing; run 'todm prepare' first")
+    if (lang_dir / "tokens.txt").read_bytes() != (source / "tokens.txt").read_bytes():
+        raise UserError(f"{source}: its tokens.txt is not that of {lang_dir}; extract the subnet again")
+
+    net, _ = load_subnet(source)
+    spec = own_spec(net.spec)
+    defaults = tuning_config(load_config(conf or exp_dir / "config.yaml"), spec)
+    save_config(defaults, run_dir / "config.yaml")
+    config = load_config(run_dir / "config.yaml", overrides)
+    if (config.model, config.space) != (defaults.model, defaults.space):
+        raise UserError("model, space: fine-tuning keeps the subnet as it is; leave these settings out")
+    start = Start(
+        space=SearchSpace.of(spec),
+        weights=_starting_weights(net, exp_dir / "supernet"),
+        data_dir=exp_dir / "data",
+        origin=hashlib.sha256((source / WEIGHTS).read_bytes() + net.spec.to_json().encode()).hexdigest(),
+    )
+    train(config, run_dir, start)
+    if World.from_env().is_main:
+        tuned = Transducer(config.model, spec, net.vocab_size)
+        weights = average(run_dir)
+        tuned.load_state_dict({key: weights[f"full.{key}"] for key in tuned.state_dict()})
+        save_subnet(target, tuned, config, lang_dir)
+    return target
+
+
+def find_subnet(exp_dir: Path, name: str) -> Path:
+    """Folder of the subnet `name`; `UserError` with those that there are when it is none of them."""
+    known = sorted(path.parent.name for path in exp_dir.glob(f"subnets/*/{SPEC}"))
+    if name not in known:
+        choice = f"choose one of {', '.join(known)}" if known else "run 'todm extract' first"
+        raise UserError(f"{exp_dir / 'subnets'}: no such subnet {name!r}; {choice}")
+    return exp_dir / "subnets" / name
+
+
+def tuning_dir(exp_dir: Path, name: str) -> Path:
+    """Where the subnet's own run lives."""
+    return exp_dir / "fine-tune" / name
+
+
+def own_spec(spec: SubnetSpec) -> SubnetSpec:
+    """The same net with its layers counted from 0, as the whole of a supernet of its own.
+
+    Example:
+        >>> own_spec(SubnetSpec(layers=(0, 2, 5), ffn_dims=(8, 16, 8), mode="offline")).layers
+        (0, 1, 2)
+    """
+    return replace(spec, layers=tuple(range(spec.depth)))
+
+
+def tuning_config(config: Config, spec: SubnetSpec) -> Config:
+    """The run's settings, changed for training `spec` on: few epochs, low rates, no warm-up of the loss.
+
+    Args:
+        config: of the run.
+        spec: as `own_spec` gives it.
+    """
+    # The drop rate that the net had among the others.
+    share = sum(spec.ffn_dims) / (config.space.ffn_dims[-1] * config.model.num_layers)
+    optim = replace(
+        config.train.optim,
+        lr=LR_SHARE * config.train.optim.lr,
+        ssm_lr=LR_SHARE * config.train.optim.ssm_lr,
+        schedule="eden",
+        lr_epochs=1.0,
+        warmup_batches=min(config.train.optim.warmup_batches, 20),
+    )
+    training = replace(
+        config.train,
+        num_epochs=EPOCHS,
+        max_steps=0,
+        average_from=0.5,
+        average_period=min(config.train.average_period, 5),
+        resume="auto",
+        loss=replace(config.train.loss, warmup_steps=0, ctc_steps=0),
+        dropout=replace(config.train.dropout, rate=config.train.dropout.rate * share),
+        optim=optim,
+    )
+    return replace(
+        config,
+        augment=replace(config.augment, warmup_steps=0),
+        model=replace(config.model, num_layers=spec.depth),
+        space=SpaceConfig(
+            depths=(spec.depth,), ffn_dims=tuple(sorted(set(spec.ffn_dims))), modes=(spec.mode,)
+        ),
+        train=training,
+    )
+
+
+def _starting_weights(net: Transducer, supernet_dir: Path) -> dict[str, Tensor]:
+    """The subnet's weights, and the supernet's layers that serve training only."""
+    supernet, _ = load_supernet(supernet_dir)
+    weights = {key: value for key, value in supernet.state_dict().items() if not key.startswith("full.")}
+    return weights | {f"full.{key}": value for key, value in net.state_dict().items()}
