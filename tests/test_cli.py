@@ -22,7 +22,7 @@ Err = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder with ``corpus`` and a run folder ``exp``, trained for a few steps and extracted; not to be changed."""
+    """``corpus`` and a run folder ``exp``, trained a little and extracted; not to be changed."""
     root = tmp_path_factory.mktemp("cli")
     finish_run(prepare_run(root))
     return root

@@ -78,6 +78,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     if rest and not hasattr(args, "conf"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.overrides = rest
+    args.words = words
     return args
 
 

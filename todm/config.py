@@ -246,6 +246,8 @@ class TrainConfig:
         seed: of initialisation, drawn specs, dropout, augmentation and the sampler.
         device: ``cpu``, ``cuda`` or ``auto``.
         num_threads: CPU threads of one process; 0 leaves torch's choice.
+        num_processes: processes on this machine that train together, each on batches of its own, so that a
+            step sees this many times ``data.max_duration``. More machines: start with torchrun.
         log_interval: batches between log lines.
         valid_interval: batches between validations; 0 validates at epoch ends only.
         save_interval: batches between checkpoints besides those at epoch ends; 0 for none.
@@ -261,6 +263,7 @@ class TrainConfig:
     seed: int = 42
     device: str = "auto"
     num_threads: int = 0
+    num_processes: int = 1
     log_interval: int = 50
     valid_interval: int = 0
     save_interval: int = 0

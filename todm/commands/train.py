@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from pathlib import Path
 
 from todm.commands import add_config_arguments
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Train; without ``--conf`` the run folder's own config is used."""
     from todm.config_io import load_config
+    from todm.data.tokenizer import Tokenizer
+    from todm.launch import run_together, started_by_launcher
     from todm.train.finetune import find_subnet, fine_tune, tuning_dir
     from todm.train.loop import train
 
@@ -41,6 +44,13 @@ def run(args: argparse.Namespace) -> None:
     if conf is None and (exp / "config.yaml").is_file():
         conf = exp / "config.yaml"
     config = load_config(conf, args.overrides)
+    if config.train.num_processes > 1 and not started_by_launcher():
+        # Bad data must be told once, in one sentence, not by every process.
+        Tokenizer.load(exp / "data" / "lang")
+        code = run_together(args.words, config.train.num_processes, exp / "train")
+        if code:
+            raise SystemExit(code)
+        return
     start_log(exp / "train" / "train.log")
     train(config, exp)
 
@@ -52,6 +62,12 @@ def start_log(path: Path) -> None:
         level=logging.INFO,
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
-        handlers=[logging.StreamHandler(), logging.FileHandler(path)],
+        # Of several processes the first one's log is the run's.
+        handlers=[logging.StreamHandler()]
+        if os.environ.get("RANK", "0") != "0"
+        else [
+            logging.StreamHandler(),
+            logging.FileHandler(path),
+        ],
         force=True,
     )

@@ -1,0 +1,46 @@
+"""Transcribe a file as it would arrive, with a streaming bundle in sherpa-onnx: python streaming.py BUNDLE FILE"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import sherpa_onnx
+import soundfile
+
+PIECE_SECONDS = 0.1  # what a microphone might deliver
+TAIL_SECONDS = 0.4  # silence behind the end, so that the last words leave the encoder
+
+
+def main(bundle: Path, path: Path) -> None:
+    """Print partial results while the audio arrives, then the text."""
+    recognizer = sherpa_onnx.OnlineRecognizer.from_transducer(
+        encoder=str(bundle / "encoder.onnx"),
+        decoder=str(bundle / "decoder.onnx"),
+        joiner=str(bundle / "joiner.onnx"),
+        tokens=str(bundle / "tokens.txt"),
+        model_type="lstm",
+    )
+    samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    tail = np.zeros(int(TAIL_SECONDS * sample_rate), dtype=np.float32)
+    audio = np.concatenate((samples.mean(axis=1), tail))
+    stream = recognizer.create_stream()
+    shown = ""
+    piece = int(PIECE_SECONDS * sample_rate)
+    for start in range(0, len(audio), piece):
+        stream.accept_waveform(sample_rate, audio[start : start + piece])
+        while recognizer.is_ready(stream):
+            recognizer.decode_stream(stream)
+        text = recognizer.get_result(stream)
+        if text != shown:
+            print(f"\r{text}", end="", flush=True)
+            shown = text
+    stream.input_finished()
+    while recognizer.is_ready(stream):
+        recognizer.decode_stream(stream)
+    print(f"\r{recognizer.get_result(stream).strip()}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
