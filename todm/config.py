@@ -150,11 +150,12 @@ class LossConfig:
         pruned_scales: weight of the transducer loss at the start and at the end of the warm-up.
         simple_scales: weights of the smoothed loss, likewise.
         warmup_steps: batches over which these weights move, linearly, after the CTC start.
-        ctc_steps: batches at the beginning in which only the max net runs, on CTC (Graves et al., 2006),
-            without augmentation or dropout. A transducer on a small corpus can stay for hours on a plateau where it knows how many
-            labels there are but not which; CTC, which gives each label a frame of its own, leaves it early.
-        ctc_scales: weight of CTC on the max net's encoder over the warm-up. Beginning with much CTC and little
-            of the others lets predictor and joiner learn before they move the encoder.
+        ctc_steps: batches at the beginning in which only the max net runs, on CTC (Graves et al., ICML 2006),
+            without augmentation or dropout. A transducer on a small corpus can stay for hours on a plateau
+            where it knows how many labels there are but not which; CTC, which gives each label a frame of
+            its own, leaves it early.
+        ctc_scales: weight of CTC on the max net's encoder over the warm-up. Beginning with much CTC and
+            little of the others lets predictor and joiner learn before they move the encoder.
     """
 
     backend: Literal["native", "k2", "torchaudio"] = "native"

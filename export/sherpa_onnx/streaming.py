@@ -1,4 +1,4 @@
-"""Transcribe a file as it would arrive, with a streaming bundle in sherpa-onnx: python streaming.py BUNDLE FILE"""
+"""Transcribe a file as it would arrive, in sherpa-onnx: python streaming.py STREAMING_BUNDLE FILE"""
 
 import sys
 from pathlib import Path

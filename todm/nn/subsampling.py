@@ -12,7 +12,7 @@ from todm.nn.norm import make_norm
 
 
 class Subsampling(nn.Module):
-    """n stride-2 convolutions over time and frequency (n = 2 for 4x, 3 for 8x), then a projection to D and a norm.
+    """n stride-2 convolutions over time and frequency (n = 2 for 4x, 3 for 8x), a projection to D, a norm.
 
     No padding: encoder frame t sees exactly the feature frames 2^n t to 2^n t + 2^(n+1) - 2. A streaming
     caller therefore overlaps its chunks by `overlap` frames and gets the full pass bit for bit, without any
