@@ -128,7 +128,7 @@ def learning_config() -> Config:
         model=replace(CONFIG.model, d_model=32, head_dim=8, predictor_dim=16, joiner_dim=32),
         train=replace(
             CONFIG.train,
-            num_epochs=36,
+            num_epochs=18,
             log_interval=100,
             keep_checkpoints=1,
             average_from=0.8,
@@ -145,7 +145,7 @@ def test_a_net_that_learns_keeps_what_it_knows_on_every_step_of_the_way(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The words are tones, so that every size really recognises them on both sides of the export."""
-    write_corpus(tmp_path / "LibriSpeech", num_train=48, num_dev=16)
+    write_corpus(tmp_path / "LibriSpeech", num_train=96, num_dev=16)
     save_config(learning_config(), tmp_path / "conf.yaml")
     exp = tmp_path / "exp"
     run_recipe(tmp_path, tmp_path / "conf.yaml", exp, dev="dev-here")
