@@ -6,6 +6,9 @@ MatMul but come from nodes, and only products with a stored weight are quantised
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -36,19 +39,30 @@ def quantize_bundle(folder: Path, *, per_channel: bool = True, reduce_range: boo
         source, target = folder / f"{part}.onnx", folder / f"{part}.int8.onnx"
         if not source.is_file():
             raise UserError(f"{source}: missing; export the bundle first (todm export)")
-        # The shared input of several products is quantised once; names and metadata survive.
-        quantize_dynamic(
-            source,
-            target,
-            op_types_to_quantize=["MatMul"],
-            weight_type=QuantType.QInt8,
-            per_channel=per_channel,
-            reduce_range=reduce_range,
-        )
+        with _quiet():
+            quantize_dynamic(
+                source,
+                target,
+                op_types_to_quantize=["MatMul"],
+                weight_type=QuantType.QInt8,
+                per_channel=per_channel,
+                reduce_range=reduce_range,
+            )
         counts[part] = count_integer_products(target)
         if counts[part] == 0:
             raise UserError(f"{target}: no matrix product became an integer one; use the float file")
     return counts
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the quantiser's advice to preprocess, which our graphs do not need, on the root logger."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(level)
 
 
 def count_integer_products(path: Path) -> int:
