@@ -200,14 +200,10 @@ class DropoutConfig:
     Args:
         policy: a name registered in `todm.dropout`, for example ``subnet_scaled``.
         rate: drop probability at full width, 0 to below 1.
-        labels: probability, 0 to 1, that the predictor sees none of an utterance's labels, in all passes of
-            a step. Otherwise a small corpus teaches it to forbid a word that was just said, and the encoder
-            to say each word for many frames: then "two two" becomes "two".
     """
 
     policy: str = "subnet_scaled"
     rate: float = 0.1
-    labels: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,14 +102,8 @@ class Supernet(nn.Module):
         self.simple_lm = nn.Linear(config.joiner_dim, vocab_size)
         self.ctc = nn.Linear(config.joiner_dim, vocab_size)  # auxiliary loss; training only as well
 
-    def share(self, batch: SpeechBatch, hidden: Tensor | None = None) -> SharedPass:
-        """Everything of a pass that no spec changes.
-
-        Args:
-            batch: features and labels.
-            hidden: utterances whose labels the predictor does not see, (N,) bool; None for none.
-        """
-        labels = batch.labels if hidden is None else batch.labels.masked_fill(hidden[:, None], -1)
+    def share(self, batch: SpeechBatch) -> SharedPass:
+        """Everything of a pass that no spec changes."""
         factor = self.config.subsampling_factor
         x = self.full.subsampling(pad_to_receptive_field(batch.feats, factor))
         lens = out_lens(batch.feat_lens, factor)
@@ -117,7 +111,7 @@ class Supernet(nn.Module):
             x=x,
             lens=lens,
             mask=length_mask(lens, x),
-            predictor_out=self.full.predict(labels),
+            predictor_out=self.full.predict(batch.labels),
             operators=tuple(layer.operators() for layer in self.full.encoder_layers),
         )
 

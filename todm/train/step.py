@@ -62,7 +62,7 @@ class SandwichStep:
             step: batches seen so far, for the warm-ups.
             generator: of the dropout.
         """
-        whole = self.net.share(batch, self._hidden(batch, generator))
+        whole = self.net.share(batch)
         shared, pending = whole.detached()
         if step < self.config.loss.ctc_steps:
             losses = [self._start(batch, shared, specs[0])]
@@ -76,13 +76,6 @@ class SandwichStep:
         flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
         return losses
-
-    def _hidden(self, batch: Batch, generator: torch.Generator) -> Tensor | None:
-        """Which utterances the predictor does not see, (N,) bool."""
-        rate = self.config.dropout.labels
-        if rate == 0.0:
-            return None
-        return torch.rand(len(batch), device=batch.feats.device, generator=generator) < rate
 
     def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> PassLoss:
         """CTC alone and without dropout, see `todm.config.LossConfig`."""
