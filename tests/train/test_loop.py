@@ -192,6 +192,16 @@ def test_beginning_anew_replaces_the_old_run_when_it_has_something_of_its_own(
     assert config_from_dict(newest(exp)["config"]).train.seed == 7
 
 
+def test_a_longer_run_averages_its_own_end_only(new_run: NewRun) -> None:
+    exp = new_run("longer")
+    train(settings(average_from=0.5, average_period=1), exp)
+    assert newest(exp)["average"]["num_samples"] == BATCHES_PER_EPOCH
+    longer = settings(average_from=0.75, average_period=1)
+    train(replace(longer, train=replace(longer.train, num_epochs=4)), exp)
+    assert newest(exp)["step"] == 4 * BATCHES_PER_EPOCH
+    assert newest(exp)["average"]["num_samples"] == BATCHES_PER_EPOCH
+
+
 def test_a_named_checkpoint_is_continued(new_run: NewRun) -> None:
     one, other = new_run("one"), new_run("other")
     train(settings(max_steps=4), one)

@@ -188,7 +188,9 @@ class Run:
             self.net.load_state_dict(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
-            self.average.load_state_dict(state["average"])
+            if state["step"] > self.average.start_step:
+                # Otherwise the run was made longer: what was averaged at its old end is no end any more.
+                self.average.load_state_dict(state["average"])
             self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
             log.info("resumed %s: epoch %d, batch %d, step %d", path, self.epoch, self.batch, self.step)
         if self.world.is_main:
