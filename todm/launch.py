@@ -1,7 +1,8 @@
 """Start one command as several processes of this machine that train together.
 
-``torchrun`` does the same and more (several machines, restarts); this is for the two cores of a laptop, where
-two processes of one thread each train nearly twice as fast as one process of two threads.
+``torchrun`` does the same and more (several machines, restarts); this is for the two cores of a laptop. Two
+threads of one process meet after every small operation, and whatever else runs on the machine then holds both
+up; two processes meet once per step.
 """
 
 from __future__ import annotations
