@@ -17,7 +17,7 @@ from todm.config import TrainConfig
 from todm.data.batch import Batch
 from todm.dropout import DropoutPolicy
 from todm.losses.lattice import lattice_divergence
-from todm.losses.rnnt import TransducerLoss, rnnt_loss
+from todm.losses.rnnt import Band, TransducerLoss, rnnt_loss
 from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
 
@@ -88,20 +88,7 @@ class SandwichStep:
     ) -> tuple[TransducerLoss, PassLoss]:
         encoder_out = self.net.encode(shared, spec, self.policy.plan(spec), generator)
         config = self.config.loss
-        loss = rnnt_loss(
-            encoder_out=encoder_out,
-            predictor_out=shared.predictor_out,
-            join=self.net.join,
-            labels=batch.labels,
-            encoder_lens=shared.lens,
-            label_lens=batch.label_lens,
-            am=self.net.simple_am(encoder_out),
-            lm=self.net.simple_lm(shared.predictor_out),
-            prune_range=config.prune_range,
-            lm_scale=config.lm_scale,
-            am_scale=config.am_scale,
-            backend=config.backend,
-        )
+        loss = self._transducer_loss(encoder_out, batch, shared, band=None)
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         pruned_scale = self._warm(config.pruned_scales, step)
         simple_scale = self._warm(config.simple_scales, step)
@@ -113,6 +100,27 @@ class SandwichStep:
             total = total + self._warm(config.ctc_scales, step) * ctc
         total.backward()
         return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
+
+    def _transducer_loss(
+        self, encoder_out: Tensor, batch: Batch, shared: SharedPass, *, band: Band | None
+    ) -> TransducerLoss:
+        """On `band`, or, without one, on the band that the smoothed loss finds."""
+        config = self.config.loss
+        return rnnt_loss(
+            encoder_out=encoder_out,
+            predictor_out=shared.predictor_out,
+            join=self.net.join,
+            labels=batch.labels,
+            encoder_lens=shared.lens,
+            label_lens=batch.label_lens,
+            am=self.net.simple_am(encoder_out) if band is None else None,
+            lm=self.net.simple_lm(shared.predictor_out) if band is None else None,
+            band=band,
+            prune_range=config.prune_range,
+            lm_scale=config.lm_scale,
+            am_scale=config.am_scale,
+            backend=config.backend,
+        )
 
     def _ctc(self, encoder_out: Tensor, batch: Batch, shared: SharedPass) -> Tensor:
         log_probs = self.net.ctc(encoder_out).float().log_softmax(dim=-1).transpose(0, 1)
@@ -131,17 +139,7 @@ class SandwichStep:
     ) -> PassLoss:
         config = self.config
         encoder_out = self.net.encode(shared, spec, self.policy.plan(spec), generator)
-        student = rnnt_loss(
-            encoder_out=encoder_out,
-            predictor_out=shared.predictor_out,
-            join=self.net.join,
-            labels=batch.labels,
-            encoder_lens=shared.lens,
-            label_lens=batch.label_lens,
-            band=teacher.band,
-            prune_range=config.loss.prune_range,
-            backend=config.loss.backend,
-        )
+        student = self._transducer_loss(encoder_out, batch, shared, band=teacher.band)
         pruned = student.pruned.sum()
         distill_weight = self._distill_weight(step)
         divergence = pruned.new_zeros(())
