@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,9 @@ def test_tensorboard_writes_events_and_hides_later_ones_on_resume(tmp_path: Path
     for step in (10, 20, 30):
         first.write(report.scalars(), step)
     first.close()
+    # Event files are read in the order of their names, which begin with the second of their making; a resumed
+    # run is never made in the same one.
+    time.sleep(1.1)
     second = TensorBoard(tmp_path, step=20)
     second.write({"loss/max": 0.5}, 25)
     second.close()
