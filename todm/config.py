@@ -63,7 +63,7 @@ class AugmentConfig:
         freq_mask_bins: mel bins covered by one frequency mask at most.
         tail_frames: frames of digital silence appended to an utterance at most, uniform from 0: what a
             streaming host appends when the audio ends.
-        warmup_steps: batches over which the strength of all this rises from 0, after the CTC start.
+        warmup_steps: batches over which the strength of all this rises from 0, after the diagonal start.
     """
 
     freq_warp: float = 0.1
@@ -149,13 +149,12 @@ class LossConfig:
         am_scale: share of the audio-only model in the smoothed loss, 0 to 1.
         pruned_scales: weight of the transducer loss at the start and at the end of the warm-up.
         simple_scales: weights of the smoothed loss, likewise.
-        warmup_steps: batches over which these weights move, linearly, after the CTC start.
-        ctc_steps: batches at the beginning in which only the max net runs, on CTC (Graves et al., ICML 2006),
-            without augmentation or dropout. A transducer on a small corpus can stay for hours on a plateau
-            where it knows how many labels there are but not which; CTC, which gives each label a frame of
-            its own, leaves it early.
-        ctc_scales: weight of CTC on the max net's encoder over the warm-up. Beginning with much CTC and
-            little of the others lets predictor and joiner learn before they move the encoder.
+        warmup_steps: batches over which these weights move, linearly, after the diagonal start.
+        diagonal_steps: batches at the beginning in which only the max net runs, without augmentation or
+            dropout, and the labels are held near the line that spreads them evenly over the utterance. A
+            transducer whose encoder sees the whole utterance can stay for hours on a plateau where it says
+            the right number of labels, anywhere, without knowing which; near the line it cannot.
+        diagonal_range: symbols per frame then. The smoothed loss learns beside it, the encoder left alone.
     """
 
     backend: Literal["native", "k2", "torchaudio"] = "native"
@@ -165,8 +164,8 @@ class LossConfig:
     pruned_scales: tuple[float, float] = (0.1, 1.0)
     simple_scales: tuple[float, float] = (1.0, 0.5)
     warmup_steps: int = 2000
-    ctc_steps: int = 0
-    ctc_scales: tuple[float, float] = (0.0, 0.0)
+    diagonal_steps: int = 0
+    diagonal_range: int = 3
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,8 @@ _AT_LEAST = {
     "train.sandwich.num_corners": 0,
     "train.sandwich.num_random": 0,
     "train.loss.warmup_steps": 0,
-    "train.loss.ctc_steps": 0,
+    "train.loss.diagonal_steps": 0,
+    "train.loss.diagonal_range": 2,
     "train.distill.warmup_steps": 0,
     "train.distill.weight": 0.0,
 }

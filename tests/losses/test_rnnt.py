@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from todm.errors import UserError
 from todm.losses import TransducerLoss
-from todm.losses.band import Band, choose_band, feasible_size, full_band
+from todm.losses.band import Band, choose_band, diagonal_band, feasible_size, full_band
 from todm.losses.native import pick_log_probs
 from todm.losses.recursion import lattice_score
 
@@ -116,11 +116,38 @@ def test_a_band_over_everything_is_the_full_lattice(make_problem: Callable[..., 
 def test_students_run_on_the_teachers_band(make_problem: Callable[..., Any]) -> None:
     problem = make_problem(2, *LENS)
     teacher = problem.loss("native", prune_range=4)
-    student = problem.loss("native", band=teacher.band)
+    student = problem.loss("native", smoothed=False, band=teacher.band)
     assert not student.simple.any()
     assert student.band is teacher.band
     assert torch.equal(student.pruned, teacher.pruned)
     assert torch.equal(student.log_probs, teacher.log_probs)
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_a_band_that_is_given_leaves_the_smoothed_loss_alone(
+    make_problem: Callable[..., Any], backend: str
+) -> None:
+    problem = make_problem(2, *LENS)
+    chosen = problem.loss(backend, prune_range=3)
+    size = feasible_size(3, problem.encoder_lens, problem.label_lens, problem.labels.shape[1])
+    num_frames, num_labels = problem.encoder_out.shape[1], problem.labels.shape[1]
+    band = diagonal_band(
+        problem.encoder_lens, problem.label_lens, size, num_frames=num_frames, num_labels=num_labels
+    )
+    given = problem.loss(backend, band=band)
+    assert given.band is band
+    assert torch.equal(given.simple, chosen.simple)
+    assert torch.equal(given.pruned, problem.loss(backend, smoothed=False, band=band).pruned)
+    if backend != "reference":
+        assert_same(problem, given, problem.loss("reference", band=band), 1e-10)
+
+
+def test_torchaudio_refuses_a_band(make_problem: Callable[..., Any]) -> None:
+    pytest.importorskip("torchaudio")
+    problem = make_problem(2, *LENS)
+    band = problem.loss("native", prune_range=2).band
+    with pytest.raises(UserError, match=r"set train\.loss\.diagonal_steps to 0 or use native"):
+        problem.loss("torchaudio", band=band)
 
 
 def test_pruning_only_ever_loses_paths(make_problem: Callable[..., Any]) -> None:
@@ -290,16 +317,38 @@ def test_any_occupations_give_a_sound_band(
     shape = (len(lens), num_frames, num_labels + 1)
     blank, label = (torch.rand(shape, generator=generator) for _ in range(2))
     band = choose_band(blank, label, encoder_lens, label_lens, size)
-    for begin, (frames, labels) in zip(band.begin.tolist(), lens, strict=True):
-        assert begin[0] == 0
-        assert all(0 <= b - a <= size - 1 for a, b in itertools.pairwise(begin[:frames]))
-        assert begin[frames - 1] == max(labels + 1 - size, 0)
-        assert all(0 <= b <= num_labels + 1 - size for b in begin)
+    check_band(band, lens, num_labels)
     picks = torch.randn(2, *shape[:2], size, generator=generator)
     score, *_ = lattice_score(
         *picks, band=band, num_labels=num_labels, encoder_lens=encoder_lens, label_lens=label_lens
     )
     assert torch.isfinite(score).all()
+
+
+def check_band(band: Band, lens: list[tuple[int, int]], num_labels: int) -> None:
+    """What `Band` promises."""
+    for begin, (frames, labels) in zip(band.begin.tolist(), lens, strict=True):
+        assert begin[0] == 0
+        assert all(0 <= b - a <= band.size - 1 for a, b in itertools.pairwise(begin[:frames]))
+        assert begin[frames - 1] == max(labels + 1 - band.size, 0)
+        assert all(0 <= b <= num_labels + 1 - band.size for b in begin)
+
+
+@settings(max_examples=80, deadline=None)
+@given(lens=band_lens, wanted=st.integers(2, 6), extra=st.integers(0, 2))
+def test_any_lengths_give_a_sound_diagonal(lens: list[tuple[int, int]], wanted: int, extra: int) -> None:
+    encoder_lens, label_lens = (torch.tensor(x) for x in zip(*lens, strict=True))
+    num_frames, num_labels = int(encoder_lens.max()) + extra, int(label_lens.max()) + extra
+    size = feasible_size(wanted, encoder_lens, label_lens, num_labels)
+    band = diagonal_band(encoder_lens, label_lens, size, num_frames=num_frames, num_labels=num_labels)
+    check_band(band, lens, num_labels)
+
+
+def test_the_diagonal_spreads_the_labels_evenly() -> None:
+    band = diagonal_band(torch.tensor([12, 6]), torch.tensor([3, 5]), 3, num_frames=12, num_labels=5)
+    # 3 labels, so 3 frames for each of 4 positions; windows reach one position to either side.
+    assert band.begin[0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+    assert band.begin[1, :6].tolist() == [0, 0, 1, 2, 3, 3]
 
 
 @settings(max_examples=60, deadline=None)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs
 from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, TrainConfig
 from todm.dropout import build_policy
+from todm.losses.band import diagonal_band, feasible_size
 from todm.losses.lattice import lattice_divergence
 from todm.losses.rnnt import TransducerLoss, rnnt_loss
 from todm.nn.supernet import Supernet, is_ssm_parameter
@@ -31,7 +32,7 @@ def make_config(
 ) -> TrainConfig:
     """No dropout, a weight of the divergence that is not 1."""
     return TrainConfig(
-        loss=LossConfig(prune_range=3, warmup_steps=warmup, ctc_scales=(0.8, 0.3)),
+        loss=LossConfig(prune_range=3, warmup_steps=warmup),
         distill=DistillConfig(lattice=lattice, objective=objective, weight=0.7, warmup_steps=warmup),
         dropout=DropoutConfig(rate=0.0),
     )
@@ -86,23 +87,6 @@ def divergence(
     ).sum()
 
 
-def ctc(net: Supernet, spec: SubnetSpec) -> Tensor:
-    """The auxiliary loss, utterance by utterance."""
-    encoder_out, lens, _ = net(BATCH, spec)
-    log_probs = net.ctc(encoder_out).log_softmax(-1)
-    losses = [
-        torch.nn.functional.ctc_loss(
-            log_probs[row, : int(lens[row])],
-            BATCH.labels[row, : int(BATCH.label_lens[row])],
-            lens[row],
-            BATCH.label_lens[row],
-            reduction="sum",
-        )
-        for row in range(len(lens))
-    ]
-    return torch.stack(losses).sum()
-
-
 @pytest.mark.parametrize("lattice", ["full", "collapsed", "none"])
 @pytest.mark.parametrize("objective", ["distill_plus_rnnt", "distill_only"])
 def test_gradients_are_those_of_the_summed_losses(
@@ -118,8 +102,6 @@ def test_gradients_are_those_of_the_summed_losses(
     teacher = one_pass(net, config, specs[0], None)
     _, pruned_scale = config.loss.pruned_scales
     total = config.loss.simple_scales[1] * teacher.simple.sum() + pruned_scale * teacher.pruned.sum()
-    alignment = ctc(net, specs[0])
-    total = total + config.loss.ctc_scales[1] * alignment
     for spec, loss in zip(specs[1:], losses[1:], strict=True):
         student = one_pass(net, config, spec, teacher)
         assert loss.rnnt == pytest.approx(student.pruned.sum().item(), rel=1e-4)
@@ -134,10 +116,7 @@ def test_gradients_are_those_of_the_summed_losses(
     total.backward()
 
     assert losses[0].rnnt == pytest.approx(teacher.pruned.sum().item(), rel=1e-4)
-    assert losses[0].parts == {
-        "simple": pytest.approx(teacher.simple.sum().item(), rel=1e-4),
-        "ctc": pytest.approx(alignment.item(), rel=1e-4),
-    }
+    assert losses[0].parts == {"simple": pytest.approx(teacher.simple.sum().item(), rel=1e-4)}
     assert [loss.spec for loss in losses] == specs
     wanted = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
     assert got.keys() == wanted.keys()
@@ -153,7 +132,7 @@ def test_students_do_not_move_the_teacher() -> None:
     _, alone = take_step(net, config, [SPACE.max()])
     _, together = take_step(net, config, [SPACE.max(), *students])
     for name, grad in alone.items():
-        if name.startswith(("full.layers.1.ffn", "simple_am", "ctc")):
+        if name.startswith(("full.layers.1.ffn", "simple_am")):
             torch.testing.assert_close(together[name], grad)
     assert not torch.allclose(
         together["full.layers.0.ffn.in_proj.weight"], alone["full.layers.0.ffn.in_proj.weight"]
@@ -193,8 +172,6 @@ def test_warm_up_moves_from_the_smoothed_to_the_pruned_loss() -> None:
     begin, middle, end = simple_gradient(0), simple_gradient(50), simple_gradient(5000)
     torch.testing.assert_close(middle, 0.75 * begin)
     torch.testing.assert_close(end, 0.5 * begin)
-    alignment = [take_step(net, config, [SPACE.max()], step=s)[1]["ctc.weight"] for s in (0, 100)]
-    torch.testing.assert_close(alignment[1], (0.3 / 0.8) * alignment[0])
     joiner = [take_step(net, config, [SPACE.max()], step=s)[1]["full.joiner.output.weight"] for s in (0, 100)]
     torch.testing.assert_close(joiner[0], 0.1 * joiner[1])
 
@@ -204,7 +181,7 @@ def test_dropout_is_drawn_from_the_generator() -> None:
     config = replace(make_config(), dropout=DropoutConfig(rate=0.3))
     run = SandwichStep(net, config, build_policy(config.dropout, SPACE))
 
-    def rnnt(seed: int) -> list[float | None]:
+    def rnnt(seed: int) -> list[float]:
         net.zero_grad()
         losses = run(BATCH, [SPACE.max(), SPACE.mid()], step=0, generator=torch.Generator().manual_seed(seed))
         return [loss.rnnt for loss in losses]
@@ -222,38 +199,50 @@ def test_a_space_of_one_spec(mode: Literal["offline", "streaming"]) -> None:
     assert grads.keys() == {name for name, _ in net.named_parameters()}
 
 
-def test_without_the_auxiliary_loss() -> None:
-    net = make_supernet()
-    config = make_config()
-    _, grads = take_step(
-        net, replace(config, loss=replace(config.loss, ctc_scales=(0.0, 0.0))), [SPACE.max()]
-    )
-    assert grads.keys() == {name for name, _ in net.named_parameters() if not name.startswith("ctc.")}
-
-
-def test_the_ctc_start_runs_the_teacher_alone() -> None:
+def test_the_diagonal_start_runs_the_teacher_alone() -> None:
     net = make_supernet()
     config = make_config(warmup=100)
     config = replace(
-        config, loss=replace(config.loss, ctc_steps=10), dropout=DropoutConfig(rate=0.5), num_epochs=1
+        config,
+        loss=replace(config.loss, diagonal_steps=10, diagonal_range=2),
+        dropout=DropoutConfig(rate=0.5),
     )
     specs = [SPACE.max(), SPACE.min()]
     losses, got = take_step(net, config, specs, step=9)
     net.zero_grad()
-    alignment = ctc(net, SPACE.max())
-    alignment.backward()
-    assert len(losses) == 1 and losses[0].rnnt is None
-    assert losses[0].parts == {"ctc": pytest.approx(alignment.item(), rel=1e-4)}
+    encoder_out, lens, predictor_out = net(BATCH, SPACE.max())
+    size = feasible_size(2, lens, BATCH.label_lens, BATCH.labels.shape[1])
+    band = diagonal_band(lens, BATCH.label_lens, size, num_frames=int(lens.max()), num_labels=5)
+    common = {
+        "labels": BATCH.labels,
+        "encoder_lens": lens,
+        "label_lens": BATCH.label_lens,
+        "join": net.join,
+    }
+    loss = rnnt_loss(encoder_out=encoder_out, predictor_out=predictor_out, band=band, **common)
+    loss.pruned.sum().backward()
+    encoder_out, predictor_out = encoder_out.detach(), predictor_out.detach()
+    smoothed = rnnt_loss(
+        encoder_out=encoder_out,
+        predictor_out=predictor_out,
+        am=net.simple_am(encoder_out),
+        lm=net.simple_lm(predictor_out),
+        **common,
+    )
+    smoothed.simple.sum().backward()
+    (started,) = losses
+    assert started.rnnt == pytest.approx(loss.pruned.sum().item(), rel=1e-4)
+    assert started.parts == {"simple": pytest.approx(smoothed.simple.sum().item(), rel=1e-4)}
     wanted = {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
-    assert got.keys() == wanted.keys()
-    assert not any(name.startswith(("full.predictor", "full.joiner", "simple")) for name in got)
+    assert got.keys() == wanted.keys() == {name for name, _ in net.named_parameters()}
     for name, grad in wanted.items():
         torch.testing.assert_close(got[name], grad, rtol=0.0, atol=2e-4 * float(grad.abs().max()) + 1e-7)
     # Then all of them, and the warm-ups begin.
     config = replace(config, dropout=DropoutConfig(rate=0.0))
-    losses, first = take_step(net, config, specs, step=10)
-    assert len(losses) == 2
-    _, plain = take_step(net, replace(config, loss=replace(config.loss, ctc_steps=0)), specs, step=0)
+    both, first = take_step(net, config, specs, step=10)
+    assert len(both) == 2
+    no_start = replace(config, loss=replace(config.loss, diagonal_steps=0))
+    _, plain = take_step(net, no_start, specs, step=0)
     for name, grad in plain.items():
         torch.testing.assert_close(first[name], grad)
 

@@ -80,7 +80,7 @@ def choose_band(
 
     Source: Kuang et al., arXiv 2206.13236, section 3.2.
     """
-    num_frames, num_positions = blank_occupation.shape[1:]
+    num_positions = blank_occupation.shape[2]
     num_begins = num_positions - size + 1
     assert num_begins >= 1, (num_positions, size)
     device = blank_occupation.device
@@ -91,8 +91,42 @@ def choose_band(
     last = (label_lens + 1 - size).clamp(min=0).unsqueeze(-1)
     beyond = torch.arange(num_begins, device=device) > last.unsqueeze(-1)
     begin = kept.masked_fill(beyond, -torch.inf).argmax(-1)
+    return _bend(begin, encoder_lens, last, size)
 
-    frames = torch.arange(num_frames, device=device)
+
+def diagonal_band(
+    encoder_lens: Tensor, label_lens: Tensor, size: int, *, num_frames: int, num_labels: int
+) -> Band:
+    """Windows of ``size`` positions about the straight line from the first frame to the last label.
+
+    It spreads an utterance's labels evenly over its frames, as guided attention does for attention
+    models (Tachibana et al., arXiv 1710.08969): whatever is said at a steady pace lies near it.
+
+    Args:
+        encoder_lens: (N,) int64 frames.
+        label_lens: (N,) int64 labels.
+        size: positions in a window; see `feasible_size`.
+        num_frames: T of the batch.
+        num_labels: U of the batch's padded label matrix.
+    """
+    frames = torch.arange(num_frames, device=encoder_lens.device)
+    share = (2 * frames + 1) * (label_lens + 1).unsqueeze(-1)
+    nearest = share.div(2 * encoder_lens.clamp(min=1).unsqueeze(-1), rounding_mode="floor")
+    last = (label_lens + 1 - size).clamp(min=0).unsqueeze(-1)
+    begin = (nearest - (size - 1) // 2).clamp(min=0).minimum(last)
+    return _bend(begin, encoder_lens, last, size)
+
+
+def _bend(begin: Tensor, encoder_lens: Tensor, last: Tensor, size: int) -> Band:
+    """Move windows as little as it takes to make a `Band` of them.
+
+    Args:
+        begin: (N, T) int64, wherever.
+        encoder_lens: (N,) int64 frames.
+        last: (N, 1) int64, where the window of an utterance's last frame begins.
+        size: positions in a window.
+    """
+    frames = torch.arange(begin.shape[1], device=begin.device)
     begin = torch.where(frames < encoder_lens.unsqueeze(-1) - 1, begin, last)
     begin = _reverse_cumulative_min(begin)
     # In coordinates that fall by size - 1 per frame, "at most size - 1 up per frame" reads "never up":

@@ -33,9 +33,10 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     zero = torch.zeros_like(inputs.label_lens)
     boundary = torch.stack((zero, zero, inputs.label_lens, inputs.encoder_lens), dim=1)
     simple = at_least_float32(inputs.encoder_out.new_zeros(num_utterances))
-    band = inputs.band or full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
+    band = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
     if inputs.am is not None and inputs.lm is not None:
         simple, band = _smoothed(k2, inputs, inputs.am, inputs.lm, boundary, band)
+    band = inputs.band or band
     logits = join_on_band(inputs, band)
     with torch.autocast(logits.device.type, enabled=False):
         logits = at_least_float32(logits)

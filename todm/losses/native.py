@@ -38,9 +38,9 @@ def compute(inputs: LossInputs) -> TransducerLoss:
 
 
 def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
-    """The smoothed loss (N,) and the band that its occupations choose.
+    """The smoothed loss (N,), and the band: the one given, or else the one its occupations choose.
 
-    Without ``am`` and ``lm`` it is zero, and the band is the one given or else the full lattice.
+    Without ``am`` and ``lm`` the loss is zero, and there is nothing to choose by: the full lattice.
     """
     num_utterances, num_frames, _ = inputs.encoder_out.shape
     num_labels = inputs.labels.shape[1]
@@ -65,6 +65,8 @@ def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
             encoder_lens=inputs.encoder_lens,
             label_lens=inputs.label_lens,
         )
+    if inputs.band is not None:
+        return -score, inputs.band
     size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
     band = choose_band(blank_occupation, label_occupation, inputs.encoder_lens, inputs.label_lens, size)
     return -score, band

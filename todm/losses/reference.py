@@ -29,7 +29,9 @@ def compute(inputs: LossInputs) -> TransducerLoss:
             score.sum(), (blank, label), retain_graph=True, materialize_grads=True
         )
         size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
-        band = choose_band(blank_occupation, label_occupation, inputs.encoder_lens, inputs.label_lens, size)
+        band = inputs.band or choose_band(
+            blank_occupation, label_occupation, inputs.encoder_lens, inputs.label_lens, size
+        )
     positions = band.indices()
     batch = torch.arange(num_utterances, device=positions.device)[:, None, None]
     log_probs = inputs.join(inputs.encoder_out[:, :, None], inputs.predictor_out[batch, positions])

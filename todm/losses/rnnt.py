@@ -34,9 +34,9 @@ def rnnt_loss(
 ) -> TransducerLoss:
     """Negative log-likelihood of the labels, per utterance.
 
-    With ``am`` and ``lm`` the smoothed loss of the additive joiner is computed and its occupations
-    choose the band; with ``band`` the smoothed loss is skipped and the joiner runs on that band (the
-    students of a step run on the teacher's); with neither, the joiner runs on the full lattice.
+    With ``am`` and ``lm`` the smoothed loss of the additive joiner is computed. The joiner runs on
+    ``band`` where one is given (the students of a step run on the teacher's), else on the band that the
+    smoothed loss's occupations choose, else on the full lattice.
     What stands in padded frames and labels, NaN included, reaches neither losses nor gradients.
     The losses are computed outside autocast, in float32 at least.
 
@@ -49,7 +49,7 @@ def rnnt_loss(
         label_lens: (N,) int64, labels of each utterance, 0 to U.
         am: (N, T, V) logits of the smoothed loss from the encoder.
         lm: (N, U + 1, V) logits of the smoothed loss from the predictor.
-        band: the nodes to run the joiner on, instead of choosing them.
+        band: the nodes to run the joiner on, instead of choosing them; not for ``torchaudio``.
         prune_range: positions per frame S, at least 2. It is made smaller for batches with fewer
             labels, and larger where an utterance has more than T (S - 1) labels.
         lm_scale: share of the label-only model in the smoothed loss.
@@ -64,7 +64,7 @@ def rnnt_loss(
     """
     if prune_range < 2:
         raise UserError(f"train.loss.prune_range: {prune_range} leaves no path; use 2 or more")
-    assert band is not None or (am is None) == (lm is None), "am and lm go together"
+    assert (am is None) == (lm is None), "am and lm go together"
     inputs = LossInputs.clean(
         encoder_out=encoder_out,
         predictor_out=predictor_out,
@@ -72,8 +72,8 @@ def rnnt_loss(
         labels=labels,
         encoder_lens=encoder_lens,
         label_lens=label_lens,
-        am=am if band is None else None,
-        lm=lm if band is None else None,
+        am=am,
+        lm=lm,
         band=band,
         prune_range=prune_range,
         lm_scale=lm_scale,

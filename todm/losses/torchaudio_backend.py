@@ -17,7 +17,7 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     """The loss by ``torchaudio.functional.rnnt_loss``; the smoothed one, if asked for, natively.
 
     Raises:
-        UserError: torchaudio is missing, or built for another torch.
+        UserError: torchaudio is missing, or built for another torch; a band smaller than the lattice.
     """
     # torchaudio's wheel fails to load beside a torch of another build, hence not at the top.
     try:
@@ -31,7 +31,11 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     num_labels = inputs.labels.shape[1]
     simple, _ = simple_loss(inputs)
     band = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
-    assert inputs.band is None or inputs.band.size == band.size, "torchaudio knows no band"
+    if inputs.band is not None and inputs.band.size != band.size:
+        raise UserError(
+            "train.loss.backend: torchaudio computes the whole lattice only; set train.loss.diagonal_steps "
+            "to 0 or use native"
+        )
     logits = join_on_band(inputs, band)
     with torch.autocast(logits.device.type, enabled=False):
         log_probs = at_least_float32(logits).log_softmax(-1)

@@ -100,7 +100,6 @@ class Supernet(nn.Module):
         # Additive joiner of the smoothed loss that finds the pruning band; training only.
         self.simple_am = nn.Linear(config.joiner_dim, vocab_size)
         self.simple_lm = nn.Linear(config.joiner_dim, vocab_size)
-        self.ctc = nn.Linear(config.joiner_dim, vocab_size)  # auxiliary loss; training only as well
 
     def share(self, batch: SpeechBatch) -> SharedPass:
         """Everything of a pass that no spec changes."""

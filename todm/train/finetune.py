@@ -122,7 +122,7 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         average_from=0.5,
         average_period=min(config.train.average_period, 5),
         resume="auto",
-        loss=replace(config.train.loss, warmup_steps=0, ctc_steps=0),
+        loss=replace(config.train.loss, warmup_steps=0, diagonal_steps=0),
         dropout=replace(config.train.dropout, rate=config.train.dropout.rate * share),
         optim=optim,
     )

@@ -241,12 +241,12 @@ class Run:
         """Draw specs, run them all, add up, update once."""
         config = self.config
         self.schedule.set(self.step, epoch + self.batch / self.num_batches)
-        starting = self.step < config.train.loss.ctc_steps
+        starting = self.step < config.train.loss.diagonal_steps
         specs = draw_specs(self.space, config.train.sandwich, seed=config.train.seed, step=self.step)
         generator = seeded_generator(self.device, config.train.seed, self.step, self.world.rank)
         batch = batch.to(self.device)
         if not starting:  # the plateau is left several times sooner on what was really said
-            done = self.step - config.train.loss.ctc_steps
+            done = self.step - config.train.loss.diagonal_steps
             strength = warmup_progress(done, config.augment.warmup_steps)
             batch = augment(batch, weaken(config.augment, strength), generator)
         losses = self.step_fn(batch, specs, step=self.step, generator=generator)

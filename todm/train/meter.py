@@ -39,8 +39,7 @@ class Meter:
             name = ladder.get(loss.spec, f"random-{loss.spec.mode}")
             # Per encoder frame, the unit in which losses of different corpora can be compared.
             weight = frames / self.run.config.model.subsampling_factor
-            if loss.rnnt is not None:
-                self.losses.add(name, total=loss.rnnt, weight=weight)
+            self.losses.add(name, total=loss.rnnt, weight=weight)
             for part, total in loss.parts.items():
                 self.extras.add(part, total=total, weight=weight)
         self.seconds += frames * FRAME_SECONDS

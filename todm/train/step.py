@@ -16,6 +16,7 @@ from torch import Tensor
 from todm.config import TrainConfig
 from todm.data.batch import Batch
 from todm.dropout import DropoutPolicy
+from todm.losses.band import diagonal_band, feasible_size
 from todm.losses.lattice import lattice_divergence
 from todm.losses.rnnt import Band, TransducerLoss, rnnt_loss
 from todm.nn.supernet import SharedPass, Supernet
@@ -28,12 +29,12 @@ class PassLoss:
 
     Args:
         spec: what ran.
-        rnnt: transducer loss; None in the CTC start.
-        parts: what else was computed, by name: ``simple``, ``ctc`` (teacher), ``distill`` (students).
+        rnnt: transducer loss.
+        parts: what else was computed, by name: ``simple`` (teacher), ``distill`` (students).
     """
 
     spec: SubnetSpec
-    rnnt: float | None
+    rnnt: float
     parts: dict[str, float]
 
 
@@ -64,7 +65,7 @@ class SandwichStep:
         """
         whole = self.net.share(batch)
         shared, pending = whole.detached()
-        if step < self.config.loss.ctc_steps:
+        if step < self.config.loss.diagonal_steps:
             losses = [self._start(batch, shared, specs[0])]
         else:
             teacher_spec, *student_specs = specs
@@ -72,39 +73,55 @@ class SandwichStep:
             losses = [teacher_loss]
             for spec in student_specs:
                 losses.append(self._learn(batch, shared, spec, teacher, step, generator))
-        # What no spec ran has no gradient: layers left out, the predictor in the CTC start.
+        # What no spec ran has no gradient: the SSM of layers left out.
         flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
         return losses
 
     def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> PassLoss:
-        """CTC alone and without dropout, see `todm.config.LossConfig`."""
-        loss = self._ctc(self.net.encode(shared, spec), batch, shared)
-        loss.backward()
-        return PassLoss(spec=spec, rnnt=None, parts={"ctc": loss.item()})
+        """On the diagonal band and without dropout, see `todm.config.LossConfig`."""
+        config = self.config.loss
+        encoder_out = self.net.encode(shared, spec)
+        size = feasible_size(config.diagonal_range, shared.lens, batch.label_lens, batch.labels.shape[1])
+        band = diagonal_band(
+            shared.lens,
+            batch.label_lens,
+            size,
+            num_frames=encoder_out.shape[1],
+            num_labels=batch.labels.shape[1],
+        )
+        # The smoothed loss sees the whole lattice: it would pull the encoder to the plateau.
+        am = self.net.simple_am(encoder_out.detach())
+        lm = self.net.simple_lm(shared.predictor_out.detach())
+        loss = self._transducer_loss(encoder_out, batch, shared, band=band, am=am, lm=lm)
+        simple, pruned = loss.simple.sum(), loss.pruned.sum()
+        (pruned + simple).backward()
+        return PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
 
     def _teach(
         self, batch: Batch, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
     ) -> tuple[TransducerLoss, PassLoss]:
         encoder_out = self.net.encode(shared, spec, self.policy.plan(spec), generator)
         config = self.config.loss
-        loss = self._transducer_loss(encoder_out, batch, shared, band=None)
+        am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
+        loss = self._transducer_loss(encoder_out, batch, shared, am=am, lm=lm)
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         pruned_scale = self._warm(config.pruned_scales, step)
         simple_scale = self._warm(config.simple_scales, step)
-        total = pruned_scale * pruned + simple_scale * simple
-        parts = {"simple": simple.item()}
-        if max(config.ctc_scales) > 0.0:
-            ctc = self._ctc(encoder_out, batch, shared)
-            parts["ctc"] = ctc.item()
-            total = total + self._warm(config.ctc_scales, step) * ctc
-        total.backward()
-        return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
+        (pruned_scale * pruned + simple_scale * simple).backward()
+        return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
 
     def _transducer_loss(
-        self, encoder_out: Tensor, batch: Batch, shared: SharedPass, *, band: Band | None
+        self,
+        encoder_out: Tensor,
+        batch: Batch,
+        shared: SharedPass,
+        *,
+        band: Band | None = None,
+        am: Tensor | None = None,
+        lm: Tensor | None = None,
     ) -> TransducerLoss:
-        """On `band`, or, without one, on the band that the smoothed loss finds."""
+        """`rnnt_loss` as the config says; see there for `band`, `am` and `lm`."""
         config = self.config.loss
         return rnnt_loss(
             encoder_out=encoder_out,
@@ -113,19 +130,13 @@ class SandwichStep:
             labels=batch.labels,
             encoder_lens=shared.lens,
             label_lens=batch.label_lens,
-            am=self.net.simple_am(encoder_out) if band is None else None,
-            lm=self.net.simple_lm(shared.predictor_out) if band is None else None,
+            am=am,
+            lm=lm,
             band=band,
             prune_range=config.prune_range,
             lm_scale=config.lm_scale,
             am_scale=config.am_scale,
             backend=config.backend,
-        )
-
-    def _ctc(self, encoder_out: Tensor, batch: Batch, shared: SharedPass) -> Tensor:
-        log_probs = self.net.ctc(encoder_out).float().log_softmax(dim=-1).transpose(0, 1)
-        return torch.nn.functional.ctc_loss(
-            log_probs, batch.labels, shared.lens, batch.label_lens, reduction="sum", zero_infinity=True
         )
 
     def _learn(
@@ -186,8 +197,8 @@ class SandwichStep:
         return config.weight * self._progress(step, config.warmup_steps)
 
     def _progress(self, step: int, num_steps: int) -> float:
-        """Share of a warm-up that is done; it begins where the CTC start ends."""
-        return warmup_progress(step - self.config.loss.ctc_steps, num_steps)
+        """Share of a warm-up that is done; it begins where the diagonal start ends."""
+        return warmup_progress(step - self.config.loss.diagonal_steps, num_steps)
 
 
 def warmup_progress(done: int, num_steps: int) -> float:
