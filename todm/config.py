@@ -150,10 +150,10 @@ class LossConfig:
         pruned_scales: weight of the transducer loss at the start and at the end of the warm-up.
         simple_scales: weights of the smoothed loss, likewise.
         warmup_steps: batches over which these weights move, linearly, after the diagonal start.
-        diagonal_steps: batches at the beginning in which only the max net runs, without augmentation or
-            dropout, and the labels are held near the line that spreads them evenly over the utterance. A
-            transducer whose encoder sees the whole utterance can stay for hours on a plateau where it says
-            the right number of labels, anywhere, without knowing which; near the line it cannot.
+        diagonal_steps: batches at the beginning in which only the largest net of each mode runs, without
+            augmentation or dropout, and the labels are held near the line that spreads them evenly over the
+            utterance. A transducer whose encoder sees all of it can stay for hours on a plateau where it
+            says the right number of labels, anywhere, without knowing which; near the line it cannot.
         diagonal_range: symbols per frame then. The smoothed loss learns beside it, the encoder left alone.
     """
 

@@ -66,7 +66,8 @@ class SandwichStep:
         whole = self.net.share(batch)
         shared, pending = whole.detached()
         if step < self.config.loss.diagonal_steps:
-            losses = [self._start(batch, shared, specs[0])]
+            largest = [self.net.space.max(mode) for mode in self.net.space.modes]
+            losses = [self._start(batch, shared, spec) for spec in largest]
         else:
             teacher_spec, *student_specs = specs
             teacher, teacher_loss = self._teach(batch, shared, teacher_spec, step, generator)
