@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import ast
-import json
 import os
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 import todm.runtime
-from todm.runtime import bench, transcribe
+from todm.runtime import transcribe
 from todm.runtime.audio import read_audio
 from todm.runtime.recognize import open_recognizer
 from todm.runtime.standalone import add_runtime
@@ -96,27 +95,3 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit, match="2"):
         transcribe.main([str(wav), "--threads", "0"], folder=offline_bundle)
-
-
-@pytest.mark.parametrize("mode", ["offline", "streaming"])
-def test_bench(
-    mode: str, wav: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = request.getfixturevalue(f"{mode}_bundle")
-    assert bench.main([str(wav), "--rounds", "2"], folder=folder) == 0
-    result = json.loads(capsys.readouterr().out)
-    assert result["mode"] == mode
-    assert result["audio_seconds"] == 2.5
-    assert 0 < result["rtf"] < 5
-    latency = result["latency_ms"]
-    assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"]
-    assert result["model_bytes"] == sum(file.stat().st_size for file in folder.glob("*.onnx"))
-    assert result["chunk_ms"] == (320 if mode == "streaming" else None)
-    assert result["peak_rss_mb"] is None or result["peak_rss_mb"] > 10
-    assert bench.main(["--bundle", str(folder / "none")]) == 2
-
-
-def test_bench_without_audio_makes_noise(streaming_bundle: Path) -> None:
-    result = bench.bench_bundle(streaming_bundle, num_rounds=1, method="beam")
-    assert result["audio_seconds"] == 10
-    assert result["name"] == "streaming"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from .fbank import FloatArray
 from .tokens import TokenTable, read_tokens
 
 Mode = Literal["offline", "streaming"]
-Precision = Literal["fp32", "int8"]
+Precision = Literal["fp32", "int8", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +109,8 @@ def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_thread
 
     Args:
         folder: holds encoder.onnx, decoder.onnx, joiner.onnx and tokens.txt.
-        precision: ``int8`` opens the ``*.int8.onnx`` files; a decoder or joiner without one is
-            taken in fp32.
+        precision: ``int8`` opens the ``*.int8.onnx`` files, ``fp16`` the ``*.fp16.onnx`` files; a decoder or
+            joiner without one is taken in fp32.
         num_threads: of onnxruntime, at least 1.
 
     Raises:
@@ -119,12 +119,12 @@ def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_thread
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; give the folder that holds encoder.onnx")
-    if precision not in ("fp32", "int8"):
-        raise BundleError(f"precision: {precision!r} is neither 'fp32' nor 'int8'")
+    if precision not in get_args(Precision):
+        raise BundleError(f"precision: {precision!r} is none of {', '.join(get_args(Precision))}")
     tokens = read_tokens(folder / "tokens.txt")
     names = ("encoder", "decoder", "joiner")
     files = [_find(folder, name, precision) for name in names]
-    encoder, decoder, joiner = (_open_session(file, num_threads) for file in files)
+    encoder, decoder, joiner = (open_session(file, num_threads) for file in files)
     metadata = encoder.get_modelmeta().custom_metadata_map
     decoder_metadata = decoder.get_modelmeta().custom_metadata_map
     streaming = None
@@ -165,15 +165,16 @@ def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_thread
 
 
 def _find(folder: Path, name: str, precision: Precision) -> Path:
-    if precision == "int8":
-        path = folder / f"{name}.int8.onnx"
+    if precision != "fp32":
+        path = folder / f"{name}.{precision}.onnx"
         # Quantising the tiny decoder and joiner gains little, so bundles may leave them out.
         if path.is_file() or name == "encoder":
             return path
     return folder / f"{name}.onnx"
 
 
-def _open_session(path: Path, num_threads: int) -> Any:
+def open_session(path: Path, num_threads: int) -> Any:
+    """One ONNX file as an onnxruntime session on the CPU; `BundleError` when it is missing or damaged."""
     import onnxruntime
 
     if not path.is_file():

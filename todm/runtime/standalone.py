@@ -6,22 +6,32 @@ import shutil
 from pathlib import Path
 
 _LAUNCHER = '''\
-"""Transcribe audio files with the model in this folder: python transcribe.py FILE..."""
+"""{summary}"""
 
 import sys
 from pathlib import Path
 
-from runtime.transcribe import main
+try:
+    from runtime.{module} import main
+except ModuleNotFoundError as error:
+    fix = "run: pip install -r requirements.txt"
+    print(f"the package {{error.name}} is not installed; {{fix}}", file=sys.stderr)
+    sys.exit(2)
 
 if __name__ == "__main__":
     sys.exit(main(folder=Path(__file__).resolve().parent))
 '''
 
+_SUMMARIES = {
+    "transcribe": "Transcribe audio files with the model in this folder: python transcribe.py FILE...",
+    "bench": "Measure the model in this folder on this machine: python bench.py FILE...",
+}
+
 _REQUIREMENTS = "numpy\nonnxruntime\nkaldi-native-fbank\nsoundfile\n"
 
 
 def add_runtime(folder: str | Path) -> list[Path]:
-    """Copy this package into ``folder/runtime`` and write ``transcribe.py`` and ``requirements.txt``.
+    """Copy this package into ``folder/runtime``; write ``transcribe.py``, ``bench.py``, ``requirements.txt``.
 
     Args:
         folder: an existing model folder; an older copy in it is replaced.
@@ -30,13 +40,18 @@ def add_runtime(folder: str | Path) -> list[Path]:
         The files written, in alphabetical order.
     """
     folder = Path(folder)
-    target = folder / "runtime"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
+    here = Path(__file__).parent
+    shutil.rmtree(folder / "runtime", ignore_errors=True)
     files = []
-    for source in Path(__file__).parent.glob("*.py"):
-        files.append(Path(shutil.copyfile(source, target / source.name)))
-    for name, text in (("transcribe.py", _LAUNCHER), ("requirements.txt", _REQUIREMENTS)):
+    for source in here.rglob("*.py"):
+        target = folder / "runtime" / source.relative_to(here)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        files.append(Path(shutil.copyfile(source, target)))
+    texts = {
+        f"{module}.py": _LAUNCHER.format(module=module, summary=summary)
+        for module, summary in _SUMMARIES.items()
+    }
+    for name, text in {**texts, "requirements.txt": _REQUIREMENTS}.items():
         (folder / name).write_text(text, encoding="utf-8")
         files.append(folder / name)
     return sorted(files)

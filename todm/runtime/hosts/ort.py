@@ -1,0 +1,95 @@
+"""Our own recognisers on onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..bundle import Bundle, Mode, Precision
+from ..fbank import FloatArray
+from ..offline import OfflineRecognizer
+from ..recognize import open_recognizer
+from ..search import Method
+from ..streaming import StreamingRecognizer
+from . import HostStream
+
+
+class RecognizerHost:
+    """Features, streaming and search of this package; the sessions may be any runtime's."""
+
+    def __init__(self, recognizer: OfflineRecognizer | StreamingRecognizer) -> None:
+        self._recognizer = recognizer
+        self._bundle: Bundle = recognizer.bundle
+
+    @property
+    def mode(self) -> Mode:
+        """``offline`` or ``streaming``."""
+        return self._bundle.mode
+
+    @property
+    def chunk_frames(self) -> int | None:
+        """Feature frames per call of a streaming encoder."""
+        return self._bundle.streaming.shift if self._bundle.streaming else None
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The ONNX files in use."""
+        return self._bundle.files
+
+    def start(self) -> HostStream:
+        """A stream at its beginning."""
+        if isinstance(self._recognizer, StreamingRecognizer):
+            return _Streaming(self._recognizer)
+        return _Offline(self._recognizer)
+
+
+class _Offline:
+    def __init__(self, recognizer: OfflineRecognizer) -> None:
+        self._recognizer = recognizer
+        self._pieces: list[FloatArray] = []
+        self._text = ""
+
+    def accept(self, samples: FloatArray) -> bool:
+        self._pieces.append(samples)
+        return False
+
+    def finish(self) -> bool:
+        samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
+        self._text = self._recognizer.transcribe([samples])[0].text
+        return True
+
+    def text(self) -> str:
+        return self._text
+
+
+class _Streaming:
+    def __init__(self, recognizer: StreamingRecognizer) -> None:
+        self._recognizer = recognizer
+        self._stream = recognizer.create_stream()
+
+    def accept(self, samples: FloatArray) -> bool:
+        self._stream.accept(samples)
+        return self._decode()
+
+    def finish(self) -> bool:
+        self._stream.finish()
+        return self._decode()
+
+    def text(self) -> str:
+        return self._recognizer.result(self._stream).text
+
+    def _decode(self) -> bool:
+        ran = False
+        while self._recognizer.is_ready(self._stream):
+            self._recognizer.decode([self._stream])
+            ran = True
+        return ran
+
+
+def open_host(folder: Path, *, precision: Precision, method: Method, num_threads: int) -> RecognizerHost:
+    """Open a folder with onnxruntime; see `todm.runtime.hosts.open_host`."""
+    return RecognizerHost(
+        open_recognizer(folder, precision=precision, method=method, num_threads=num_threads)
+    )

@@ -1,0 +1,117 @@
+"""Unmodified sherpa-onnx: `OfflineRecognizer` for whole utterances, the ``lstm`` host for streams."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..bundle import Bundle, Mode, Precision
+from ..fbank import DEFAULT_FBANK, FloatArray
+from ..search import Method
+from . import HostStream
+from .describe import describe_bundle
+
+_METHODS = {"greedy": "greedy_search", "beam": "modified_beam_search"}
+
+
+class SherpaHost:
+    """One of the stock recognisers.
+
+    Args:
+        recognizer: of sherpa_onnx, offline or online as the bundle's mode says.
+        bundle: what the files say; its sessions are not used.
+    """
+
+    def __init__(self, recognizer: Any, bundle: Bundle) -> None:
+        self._recognizer = recognizer
+        self._bundle = bundle
+
+    @property
+    def mode(self) -> Mode:
+        """``offline`` or ``streaming``."""
+        return self._bundle.mode
+
+    @property
+    def chunk_frames(self) -> int | None:
+        """Feature frames per call of a streaming encoder."""
+        return self._bundle.streaming.shift if self._bundle.streaming else None
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The ONNX files in use."""
+        return self._bundle.files
+
+    def start(self) -> HostStream:
+        """A stream at its beginning."""
+        if self._bundle.streaming is None:
+            return _Offline(self._recognizer)
+        # The silence that our own runtime appends: the host drops what does not fill a window.
+        tail = (self._bundle.streaming.window + 1) * DEFAULT_FBANK.frame_shift
+        return _Streaming(self._recognizer, np.zeros(tail, np.float32))
+
+
+class _Offline:
+    def __init__(self, recognizer: Any) -> None:
+        self._recognizer = recognizer
+        self._stream = recognizer.create_stream()
+
+    def accept(self, samples: FloatArray) -> bool:
+        self._stream.accept_waveform(DEFAULT_FBANK.sample_rate, samples)
+        return False
+
+    def finish(self) -> bool:
+        self._recognizer.decode_stream(self._stream)
+        return True
+
+    def text(self) -> str:
+        return str(self._stream.result.text).strip()
+
+
+class _Streaming:
+    def __init__(self, recognizer: Any, tail: FloatArray) -> None:
+        self._recognizer = recognizer
+        self._stream = recognizer.create_stream()
+        self._tail = tail
+
+    def accept(self, samples: FloatArray) -> bool:
+        self._stream.accept_waveform(DEFAULT_FBANK.sample_rate, samples)
+        return self._decode()
+
+    def finish(self) -> bool:
+        self._stream.accept_waveform(DEFAULT_FBANK.sample_rate, self._tail)
+        self._stream.input_finished()
+        return self._decode()
+
+    def text(self) -> str:
+        return str(self._recognizer.get_result(self._stream)).strip()
+
+    def _decode(self) -> bool:
+        ran = False
+        while self._recognizer.is_ready(self._stream):
+            self._recognizer.decode_stream(self._stream)
+            ran = True
+        return ran
+
+
+def open_host(folder: Path, *, precision: Precision, method: Method, num_threads: int) -> SherpaHost:
+    """Open a folder with sherpa-onnx; see `todm.runtime.hosts.open_host`."""
+    import sherpa_onnx
+
+    # The host ends the process when metadata is missing: look before it does.
+    bundle = describe_bundle(folder, precision)
+    encoder, decoder, joiner = (str(file) for file in bundle.files)
+    settings = {
+        "encoder": encoder,
+        "decoder": decoder,
+        "joiner": joiner,
+        "tokens": str(folder / "tokens.txt"),
+        "num_threads": num_threads,
+        "decoding_method": _METHODS[method],
+    }
+    if bundle.mode == "offline":
+        return SherpaHost(sherpa_onnx.OfflineRecognizer.from_transducer(**settings), bundle)
+    online = sherpa_onnx.OnlineRecognizer.from_transducer(**settings, model_type="lstm")
+    return SherpaHost(online, bundle)
