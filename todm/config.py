@@ -189,6 +189,7 @@ class DistillConfig:
     alpha_min: float = -1.0
     alpha_max: float = 1.0
     beta: float = 5.0
+    across_modes: bool = True
     warmup_steps: int = 500
 
 
@@ -303,12 +304,29 @@ class ExportConfig:
         chunk_ms: audio that a streaming encoder takes per call, milliseconds, a multiple of the
             encoder's frame period.
         opset: ONNX operator set, 18 to 26.
-        int8: also write dynamically quantised files.
+        int8: also write quantised files.
+        quantization: ``dynamic`` finds the scales of a layer's input anew in every call, ``static`` fixes
+            them beforehand from speech (QDQ), which then has to be given.
+        per_channel: one scale for each output of a weight instead of one for the whole.
+        reduce_range: 7-bit weights, for x86 processors without VNNI.
+        exclude: matrix products to leave in float, such as ``layer0.ffn.in_proj.matmul``.
+        calibration_utterances: how many the static scales come from.
+        guard_absolute: points of WER by which int8 may be worse than float where it is measured, at least 0.
+        guard_relative: the same in percent of float's WER, at least 0; the larger of the two counts.
+        fp16: also write files with weights in half precision.
     """
 
     chunk_ms: int = 320
     opset: int = 18
     int8: bool = True
+    quantization: Literal["dynamic", "static"] = "dynamic"
+    per_channel: bool = True
+    reduce_range: bool = False
+    exclude: tuple[str, ...] = ()
+    calibration_utterances: int = 16
+    guard_absolute: float = 0.2
+    guard_relative: float = 3.0
+    fp16: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

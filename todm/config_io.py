@@ -115,6 +115,9 @@ _AT_LEAST = {
     "train.loss.diagonal_range": 2,
     "train.distill.warmup_steps": 0,
     "train.distill.weight": 0.0,
+    "export.calibration_utterances": 1,
+    "export.guard_absolute": 0.0,
+    "export.guard_relative": 0.0,
 }
 
 
