@@ -185,6 +185,19 @@ def test_before_distillation_has_its_weight_students_learn_from_the_labels() -> 
         torch.testing.assert_close(early[name], grad)
 
 
+def test_streaming_students_may_learn_from_the_labels_alone() -> None:
+    net = make_supernet()
+    specs = [SPACE.max(), SPACE.max("streaming"), SPACE.min()]
+    config = make_config(objective="distill_only")
+    config = replace(config, distill=replace(config.distill, across_modes=False))
+    losses, _ = take_step(net, config, specs)
+    assert [list(loss.parts) for loss in losses] == [["simple"], [], ["distill"]]
+    _, got = take_step(net, config, specs[:2])
+    _, plain = take_step(net, make_config(lattice="none"), specs[:2])
+    for name, grad in plain.items():
+        torch.testing.assert_close(got[name], grad)
+
+
 def test_warm_up_moves_from_the_smoothed_to_the_pruned_loss() -> None:
     net = make_supernet()
     config = make_config(lattice="none", warmup=100)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from todm.config import TrainConfig
+from todm.config import Mode, TrainConfig
 from todm.data.batch import Batch
 from todm.dropout import DropoutPolicy
 from todm.losses.band import diagonal_band, feasible_size
@@ -73,7 +73,7 @@ class SandwichStep:
             teacher, teacher_loss = self._teach(batch, shared, teacher_spec, step, generator)
             losses = [teacher_loss]
             for spec in student_specs:
-                losses.append(self._learn(batch, shared, spec, teacher, step, generator))
+                losses.append(self._learn(batch, shared, spec, teacher, teacher_spec.mode, step, generator))
         # What no spec ran has no gradient: the SSM of layers left out.
         flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
         torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
@@ -146,6 +146,7 @@ class SandwichStep:
         shared: SharedPass,
         spec: SubnetSpec,
         teacher: TransducerLoss,
+        teacher_mode: Mode,
         step: int,
         generator: torch.Generator,
     ) -> PassLoss:
@@ -153,7 +154,7 @@ class SandwichStep:
         encoder_out = self.net.encode(shared, spec, self.policy.plan(spec), generator)
         student = self._transducer_loss(encoder_out, batch, shared, band=teacher.band)
         pruned = student.pruned.sum()
-        distill_weight = self._distill_weight(step)
+        distill_weight = self._distill_weight(step, across_modes=spec.mode != teacher_mode)
         divergence = pruned.new_zeros(())
         if distill_weight > 0.0:
             divergence = self._divergence(batch, shared, student, teacher)
@@ -191,9 +192,9 @@ class SandwichStep:
         first, last = scales
         return first + self._progress(step, self.config.loss.warmup_steps) * (last - first)
 
-    def _distill_weight(self, step: int) -> float:
+    def _distill_weight(self, step: int, *, across_modes: bool) -> float:
         config = self.config.distill
-        if config.lattice == "none":
+        if config.lattice == "none" or (across_modes and not config.across_modes):
             return 0.0
         return config.weight * self._progress(step, config.warmup_steps)
 
