@@ -69,7 +69,7 @@ class BundleRecognizer:
 
     Args:
         folder: the bundle.
-        precision: ``fp32`` or ``int8``.
+        precision: ``fp32``, ``int8`` or ``fp16``.
         beam: modified beam search instead of greedy.
         num_threads: of onnxruntime.
     """
@@ -102,7 +102,7 @@ def open_model(
     Args:
         path: supernet, subnet or bundle folder.
         spec: ladder name or path of a spec.json; needed for a supernet, refused otherwise.
-        precision: ``fp32`` or ``int8``, for a bundle only.
+        precision: ``fp32``, ``int8`` or ``fp16``, for a bundle only.
         beam: modified beam search, for a bundle only.
         num_threads: CPU threads.
 
@@ -116,7 +116,7 @@ def open_model(
             raise UserError(f"--spec: {path} is one size already; leave it out")
         return BundleRecognizer(path, precision=precision or "fp32", beam=beam, num_threads=num_threads)
     if precision not in (None, "fp32"):
-        raise UserError(f"--precision: {path} is no ONNX folder; int8 is for exported models")
+        raise UserError(f"--precision: {path} is no ONNX folder; {precision} is for exported models")
     if beam:
         raise UserError(f"--beam: {path} is no ONNX folder; beam search runs on exported models")
     torch.set_num_threads(num_threads)

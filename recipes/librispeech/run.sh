@@ -236,7 +236,7 @@ decode() {
 }
 
 export_bundles() {
-  run todm export --exp-dir "$exp"
+  run todm export --exp-dir "$exp" --guard-corpus-dir "$corpus_dir" --guard-part "${dev%% *}"
   local folder
   for folder in "$exp"/bundles/*/; do
     run todm verify "${folder%/}" --corpus-dir "$corpus_dir" --part "${dev%% *}"

@@ -91,8 +91,6 @@ def run(args: argparse.Namespace) -> None:
                 remarks |= dict.fromkeys(device.remarks(result))
         if args.out and results:
             args.out.mkdir(parents=True, exist_ok=True)
-            # The report shows one speed per precision, the last: that of our own runtime.
-            results.sort(key=lambda result: result["runtime"] == "onnxruntime")
             (args.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         everything += results
     if args.out and everything:

@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus-dir", type=Path, required=True, help="folder in LibriSpeech's layout")
     parser.add_argument("--part", required=True, help="folder of the corpus, for example dev-clean-2")
     parser.add_argument("--out", type=Path, required=True, metavar="R.json", help="where the result goes")
-    parser.add_argument("--precision", choices=("fp32", "int8"), help="of an ONNX folder (default fp32)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "int8", "fp16"), help="of an ONNX folder (default fp32)"
+    )
     parser.add_argument("--beam", action="store_true", help="modified beam search (ONNX folders)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default 2)")
 

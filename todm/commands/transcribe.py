@@ -13,7 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, metavar="MODEL", help="supernet, subnet or ONNX folder")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files")
     parser.add_argument("--spec", help="size of a supernet: min, mid-streaming, ..., or a spec.json")
-    parser.add_argument("--precision", choices=("fp32", "int8"), help="of an ONNX folder (default fp32)")
+    parser.add_argument(
+        "--precision", choices=("fp32", "int8", "fp16"), help="of an ONNX folder (default fp32)"
+    )
     parser.add_argument("--beam", action="store_true", help="modified beam search (ONNX folders)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
 

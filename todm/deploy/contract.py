@@ -205,8 +205,7 @@ def _check_tensor(
 
 def _load_variants(folder: Path, name: str) -> list[Model]:
     paths = [folder / f"{name}.onnx"]
-    if (folder / f"{name}.int8.onnx").is_file():
-        paths.append(folder / f"{name}.int8.onnx")
+    paths += [path for kind in ("int8", "fp16") if (path := folder / f"{name}.{kind}.onnx").is_file()]
     return [_load(path) for path in paths]
 
 

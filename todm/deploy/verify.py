@@ -107,8 +107,9 @@ def verify_bundle(
         chunk = chunk_frames(config.export.chunk_ms, net.subsampling_factor)
         forms["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, chunk)
     forms["onnx fp32"] = BundleRecognizer(bundle).transcribe
-    if (bundle / "encoder.int8.onnx").is_file():
-        forms["onnx int8"] = BundleRecognizer(bundle, precision="int8").transcribe
+    for precision in ("int8", "fp16"):
+        if (bundle / f"encoder.{precision}.onnx").is_file():
+            forms[f"onnx {precision}"] = BundleRecognizer(bundle, precision=precision).transcribe
     try:
         import sherpa_onnx  # noqa: F401
     except ImportError as error:

@@ -47,7 +47,7 @@ class Size:
         params: its parameters; None when the supernet's config is not there.
         wer: percent by part.
         bundle: ONNX folder relative to the run folder; None when there is none.
-        megabytes: size of the ONNX files (10^6 bytes) by precision, ``fp32`` and ``int8``.
+        megabytes: size of the ONNX files (10^6 bytes) by precision, ``fp32``, ``int8`` and ``fp16``.
         rtf: seconds of work per second of audio by precision, with the fewest threads that were measured.
         parity: what ``todm verify`` found, flat.
     """
@@ -290,15 +290,22 @@ class _Reader:
 
 
 def _megabytes(bundle: Path) -> dict[str, float]:
-    sizes = {"fp32": 0, "int8": 0}
-    for path in bundle.glob("*.onnx"):
-        sizes["int8" if path.name.endswith(".int8.onnx") else "fp32"] += path.stat().st_size
-    return {precision: size / 1e6 for precision, size in sizes.items() if size}
+    """Of the three files that each precision opens, a part without one of its own in float."""
+    sizes = {}
+    for precision in ("fp32", "int8", "fp16"):
+        suffix = "" if precision == "fp32" else f".{precision}"
+        if not (bundle / f"encoder{suffix}.onnx").is_file():
+            continue
+        own = [bundle / f"{part}{suffix}.onnx" for part in ("encoder", "decoder", "joiner")]
+        opened = [path if path.is_file() else bundle / path.name.replace(suffix, "") for path in own]
+        sizes[precision] = sum(path.stat().st_size for path in opened if path.is_file()) / 1e6
+    return sizes
 
 
 def _speeds(benchmarks: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """The RTF of each precision; of several numbers of threads the smallest."""
-    ordered = sorted(benchmarks, key=lambda item: -int(item.get("num_threads", 1)))
+    """The RTF of each precision in our own runtime; of several numbers of threads the smallest."""
+    own = (item for item in benchmarks if item.get("runtime", "onnxruntime") == "onnxruntime")
+    ordered = sorted(own, key=lambda item: -int(item.get("num_threads", 1)))
     return {str(item.get("precision", "fp32")): float(item["rtf"]) for item in ordered}
 
 
@@ -310,7 +317,7 @@ def _find_dicts(value: Any, key: str) -> Iterator[dict[str, Any]]:
         else:
             for name, item in value.items():
                 for found in _find_dicts(item, key):
-                    yield {"precision": name, **found} if name in ("fp32", "int8") else found
+                    yield {"precision": name, **found} if name in ("fp32", "int8", "fp16") else found
     elif isinstance(value, list):
         for item in value:
             yield from _find_dicts(item, key)

@@ -85,6 +85,14 @@ def render_page(run: Run, environment: Mapping[str, Any], *, now: datetime | Non
     )
 
 
+LATENCIES = {
+    "call p50 ms": ("latency_ms", "p50"),
+    "call p95 ms": ("latency_ms", "p95"),
+    "first token ms": ("first_token_ms", "p50"),
+    "end of speech ms": ("end_of_speech_ms", "p50"),
+}
+"""Columns of the speed table: where they are found in a result of ``todm bench``."""
+
 _PARETO_CAPTION = (
     "Named sizes are judged on a whole part, after extraction. The line is the front that the search found, "
     "small marks are the other specs it tried, both on the search's own utterances."
@@ -144,15 +152,17 @@ def _speeds(run: Run) -> str:
     if not run.benchmarks:
         return ""
     columns = {
-        "precision": "precision", "num_threads": "threads", "rtf": "RTF", "chunk_ms": "chunk ms",
-        "load_seconds": "load s", "cold_seconds": "first s", "peak_rss_mb": "memory MB",
+        "runtime": "runtime", "precision": "precision", "num_threads": "threads", "rtf": "RTF",
+        "chunk_ms": "chunk ms", "load_seconds": "load s", "cold_seconds": "first s", "peak_rss_mb": "memory MB",
     }  # fmt: skip
     rows = []
     for item in run.benchmarks:
-        latency = item.get("latency_ms")
-        p50, p95 = (latency.get("p50"), latency.get("p95")) if isinstance(latency, Mapping) else (None, None)
-        rows.append([str(item["name"]), *(_show(item.get(key)) for key in columns), _show(p50), _show(p95)])
-    return "<h2>Speed</h2>\n" + _table(["size", *columns.values(), "p50 ms", "p95 ms"], rows)
+        figures = [_show(item.get(key)) for key in columns]
+        for key, percentile in LATENCIES.values():
+            values = item.get(key)
+            figures.append(_show(values.get(percentile) if isinstance(values, Mapping) else None))
+        rows.append([str(item["name"]), *figures])
+    return "<h2>Speed</h2>\n" + _table(["size", *columns.values(), *LATENCIES], rows)
 
 
 def _stages(run: Run) -> str:

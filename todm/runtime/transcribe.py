@@ -84,7 +84,7 @@ def _parser(folder: str | Path) -> argparse.ArgumentParser:
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="wav, or any format that soundfile reads")
     parser.add_argument("--bundle", default=folder, metavar="DIR", help="the model folder (%(default)s)")
-    parser.add_argument("--precision", choices=("fp32", "int8"), default="fp32")
+    parser.add_argument("--precision", choices=("fp32", "int8", "fp16"), default="fp32")
     parser.add_argument(
         "--beam", type=_positive, nargs="?", const=4, default=0, metavar="PATHS",
         help="modified beam search with so many paths (4) instead of greedy search",
