@@ -153,7 +153,7 @@ def _speeds(run: Run) -> str:
         return ""
     columns = {
         "runtime": "runtime", "precision": "precision", "num_threads": "threads", "rtf": "RTF",
-        "chunk_ms": "chunk ms", "load_seconds": "load s", "cold_seconds": "first s", "peak_rss_mb": "memory MB",
+        "chunk_ms": "chunk ms", "load_seconds": "load s", "cold_seconds": "first s", "peak_rss_mb": "RAM MB",
     }  # fmt: skip
     rows = []
     for item in run.benchmarks:
