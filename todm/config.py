@@ -147,6 +147,8 @@ class LossConfig:
         prune_range: symbols per frame S that the full joiner runs on.
         lm_scale: share of the label-only model in the smoothed loss, 0 to 1.
         am_scale: share of the audio-only model in the smoothed loss, 0 to 1.
+        path_power: 1 for the likelihood; above it, a label's probability is drawn together into one frame
+            (`todm.losses.native`). Not during the diagonal start; for ``native`` only.
         pruned_scales: weight of the transducer loss at the start and at the end of the warm-up.
         simple_scales: weights of the smoothed loss, likewise.
         warmup_steps: batches over which these weights move, linearly, after the diagonal start.
@@ -161,6 +163,7 @@ class LossConfig:
     prune_range: int = 5
     lm_scale: float = 0.25
     am_scale: float = 0.0
+    path_power: float = 1.0
     pruned_scales: tuple[float, float] = (0.1, 1.0)
     simple_scales: tuple[float, float] = (1.0, 0.5)
     warmup_steps: int = 2000

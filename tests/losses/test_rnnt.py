@@ -123,6 +123,33 @@ def test_students_run_on_the_teachers_band(make_problem: Callable[..., Any]) -> 
     assert torch.equal(student.log_probs, teacher.log_probs)
 
 
+@pytest.mark.parametrize("power", [1.5, 4.0])
+def test_a_path_power_agrees_with_brute_force(make_problem: Callable[..., Any], power: float) -> None:
+    problem = make_problem(3, *LENS)
+    native = problem.loss("native", prune_range=3, path_power=power)
+    assert_same(problem, native, problem.loss("reference", prune_range=3, path_power=power), 1e-10)
+
+
+def test_a_path_power_adds_the_renyi_entropy_of_the_paths(make_problem: Callable[..., Any]) -> None:
+    """Two frames and one label: the paths are "label in frame 0" and "label in frame 1"."""
+    problem = make_problem(4, [2], [1])
+    power = 3.0
+    plain = problem.loss("native", smoothed=False)
+    sharp = problem.loss("native", smoothed=False, path_power=power)
+    blank, label = plain.log_probs[0, ..., 0], plain.log_probs[0, ..., int(problem.labels[0, 0])]
+    first = label[0, 0] + blank[0, 1] + blank[1, 1]
+    second = blank[0, 0] + label[1, 0] + blank[1, 1]
+    posterior = torch.stack((first, second)).softmax(0)
+    renyi = posterior.pow(power).sum().log() / (1 - power)
+    torch.testing.assert_close(sharp.pruned[0], plain.pruned[0] + (1 - 1 / power) * renyi)
+
+
+@pytest.mark.parametrize("backend", ["k2", "torchaudio"])
+def test_other_backends_refuse_a_path_power(make_problem: Callable[..., Any], backend: str) -> None:
+    with pytest.raises(UserError, match=r"train\.loss\.path_power: .* knows 1 only"):
+        make_problem(0, *LENS).loss(backend, path_power=2.0)
+
+
 @pytest.mark.parametrize("backend", ["native", "reference"])
 def test_a_band_that_is_given_leaves_the_smoothed_loss_alone(
     make_problem: Callable[..., Any], backend: str

@@ -38,7 +38,7 @@ class SynthSettings:
 
     Args:
         seed: of sentences, voices, noise and levels.
-        train_utterances: in ``train-clean-5``; 1,280 last about 45 minutes.
+        train_utterances: in ``train-clean-5``; 3,000 last about 105 minutes.
         dev_utterances: in ``dev-clean-2``; 120 last about 4 minutes.
         test_utterances: in ``test-clean``.
         train_speakers: voices in training, at most 210.
@@ -48,10 +48,10 @@ class SynthSettings:
     """
 
     seed: int = 1
-    train_utterances: int = 1280
+    train_utterances: int = 3000
     dev_utterances: int = 120
     test_utterances: int = 120
-    train_speakers: int = 60
+    train_speakers: int = 100
     eval_speakers: int = 8
     snr_db: tuple[float, float] = (10.0, 40.0)
     level_db: tuple[float, float] = (-35.0, -18.0)

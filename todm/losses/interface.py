@@ -50,6 +50,7 @@ class LossInputs:
     prune_range: int
     lm_scale: float
     am_scale: float
+    path_power: float
 
     @classmethod
     def clean(
@@ -67,6 +68,7 @@ class LossInputs:
         prune_range: int,
         lm_scale: float,
         am_scale: float,
+        path_power: float,
     ) -> LossInputs:
         """Check the shapes and overwrite the padding, so that not even a NaN there gets any further."""
         num_utterances, num_frames, _ = encoder_out.shape
@@ -98,6 +100,7 @@ class LossInputs:
             prune_range=prune_range,
             lm_scale=lm_scale,
             am_scale=am_scale,
+            path_power=path_power,
         )
 
     def padded_labels(self) -> Tensor:

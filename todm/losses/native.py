@@ -2,6 +2,13 @@
 
 Letters: N batch, T frames, U labels, S symbols of one frame's window, V vocabulary, J joiner dim.
 Memory: N T S V numbers for the joiner, N T (U + 1) for the lattices, never N T U V.
+
+With a path power tau above 1 the loss of the band is not -log P, P the sum over all paths, but
+
+    L = -(1 / tau) log sum over paths of p(path)^tau = -log P + (1 - 1 / tau) H,
+
+H the Renyi entropy of order tau of the paths given the labels. Plain likelihood is content when a label is
+said in one of several frames with less than half its probability in each; greedy search then never says it.
 """
 
 from __future__ import annotations
@@ -27,14 +34,14 @@ def compute(inputs: LossInputs) -> TransducerLoss:
         next_labels = labels.gather(2, band.indices())
         log_probs, blank, label = pick_log_probs(at_least_float32(logits), next_labels)
         score, _, _ = lattice_score(
-            blank,
-            label,
+            inputs.path_power * blank,
+            inputs.path_power * label,
             band=band,
             num_labels=inputs.labels.shape[1],
             encoder_lens=inputs.encoder_lens,
             label_lens=inputs.label_lens,
         )
-    return TransducerLoss(simple=simple, pruned=-score, band=band, log_probs=log_probs)
+    return TransducerLoss(simple=simple, pruned=-score / inputs.path_power, band=band, log_probs=log_probs)
 
 
 def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:

@@ -37,9 +37,9 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     log_probs = inputs.join(inputs.encoder_out[:, :, None], inputs.predictor_out[batch, positions])
     log_probs = log_probs.log_softmax(-1)
     blank, label = _moves(log_probs, inputs.labels, band)
-    return TransducerLoss(
-        simple=simple, pruned=-_score(blank, label, band, inputs), band=band, log_probs=log_probs
-    )
+    power = inputs.path_power
+    pruned = -_score(power * blank, power * label, band, inputs) / power
+    return TransducerLoss(simple=simple, pruned=pruned, band=band, log_probs=log_probs)
 
 
 def _smoothed(inputs: LossInputs) -> Tensor:

@@ -30,6 +30,7 @@ def rnnt_loss(
     prune_range: int = 5,
     lm_scale: float = 0.25,
     am_scale: float = 0.0,
+    path_power: float = 1.0,
     backend: str = "native",
 ) -> TransducerLoss:
     """Negative log-likelihood of the labels, per utterance.
@@ -54,6 +55,7 @@ def rnnt_loss(
             labels, and larger where an utterance has more than T (S - 1) labels.
         lm_scale: share of the label-only model in the smoothed loss.
         am_scale: share of the audio-only model in the smoothed loss.
+        path_power: tau >= 1, see `todm.losses.native`; above 1 for ``native`` only.
         backend: ``native``, ``k2``, ``torchaudio`` (always the full lattice) or ``reference`` (tests).
 
     Returns:
@@ -78,7 +80,10 @@ def rnnt_loss(
         prune_range=prune_range,
         lm_scale=lm_scale,
         am_scale=am_scale,
+        path_power=path_power,
     )
+    if path_power != 1.0 and backend not in ("native", "reference"):
+        raise UserError(f"train.loss.path_power: {backend} knows 1 only; set it to 1 or use native")
     return _compute(inputs, backend)
 
 

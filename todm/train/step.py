@@ -94,7 +94,7 @@ class SandwichStep:
         # The smoothed loss sees the whole lattice: it would pull the encoder to the plateau.
         am = self.net.simple_am(encoder_out.detach())
         lm = self.net.simple_lm(shared.predictor_out.detach())
-        loss = self._transducer_loss(encoder_out, batch, shared, band=band, am=am, lm=lm)
+        loss = self._transducer_loss(encoder_out, batch, shared, band=band, am=am, lm=lm, path_power=1.0)
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         (pruned + simple).backward()
         return PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
@@ -121,8 +121,9 @@ class SandwichStep:
         band: Band | None = None,
         am: Tensor | None = None,
         lm: Tensor | None = None,
+        path_power: float | None = None,
     ) -> TransducerLoss:
-        """`rnnt_loss` as the config says; see there for `band`, `am` and `lm`."""
+        """`rnnt_loss` as the config says; see there for `band`, `am`, `lm` and `path_power`."""
         config = self.config.loss
         return rnnt_loss(
             encoder_out=encoder_out,
@@ -137,6 +138,7 @@ class SandwichStep:
             prune_range=config.prune_range,
             lm_scale=config.lm_scale,
             am_scale=config.am_scale,
+            path_power=config.path_power if path_power is None else path_power,
             backend=config.backend,
         )
 
