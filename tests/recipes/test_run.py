@@ -105,7 +105,7 @@ def test_all_stages_in_order_then_all_skipped(recipe: Recipe) -> None:
         "extract --exp-dir EXP --ladder --pareto",
         f"decode --model EXP/subnets/max {decode}/max/dev-clean-2.json",
         f"decode --model EXP/subnets/min {decode}/min/dev-clean-2.json",
-        "export --exp-dir EXP",
+        "export --exp-dir EXP --guard-corpus-dir DIR --guard-part dev-clean-2",
         "verify EXP/bundles/max --corpus-dir DIR --part dev-clean-2",
         "verify EXP/bundles/min --corpus-dir DIR --part dev-clean-2",
         "bench EXP/bundles/max EXP/bundles/min --out EXP/bench",
