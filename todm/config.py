@@ -183,10 +183,10 @@ class DistillConfig:
         alpha_min: the negative branch of the adaptive alpha divergence.
         alpha_max: the positive branch.
         beta: clip of the importance ratio.
-        warmup_steps: batches over which the weight rises from 0.
         across_modes: whether the offline max net teaches streaming nets as well. It says a label before
             they can have heard it; where labels are short and follow each other closely, they then learn
             from the labels alone with more success.
+        warmup_steps: batches over which the weight rises from 0.
     """
 
     lattice: Literal["full", "collapsed", "none"] = "full"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..bundle import Mode, Precision
+from ..bundle import Bundle, Mode, Precision
 from ..errors import BundleError
 from ..fbank import FloatArray
 from ..search import Method
@@ -49,6 +49,32 @@ class Host(Protocol):
 
     def start(self) -> HostStream:
         """A stream at its beginning."""
+
+
+class BundleHost:
+    """What a `Host` says of itself by its bundle.
+
+    Args:
+        bundle: its sessions are not used here.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle = bundle
+
+    @property
+    def mode(self) -> Mode:
+        """``offline`` or ``streaming``."""
+        return self._bundle.mode
+
+    @property
+    def chunk_frames(self) -> int | None:
+        """Feature frames per call of a streaming encoder."""
+        return self._bundle.streaming.shift if self._bundle.streaming else None
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The ONNX files in use."""
+        return self._bundle.files
 
 
 @dataclass(frozen=True, kw_only=True)

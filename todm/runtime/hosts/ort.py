@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Bundle, Mode, Precision
+from ..bundle import Precision
 from ..fbank import FloatArray
 from ..offline import OfflineRecognizer
 from ..recognize import open_recognizer
 from ..search import Method
 from ..streaming import StreamingRecognizer
-from . import HostStream
+from . import BundleHost, HostStream
 
 
-class RecognizerHost:
+class RecognizerHost(BundleHost):
     """Features, streaming and search of this package; the sessions may be any runtime's."""
 
     def __init__(self, recognizer: OfflineRecognizer | StreamingRecognizer) -> None:
+        super().__init__(recognizer.bundle)
         self._recognizer = recognizer
-        self._bundle: Bundle = recognizer.bundle
-
-    @property
-    def mode(self) -> Mode:
-        """``offline`` or ``streaming``."""
-        return self._bundle.mode
-
-    @property
-    def chunk_frames(self) -> int | None:
-        """Feature frames per call of a streaming encoder."""
-        return self._bundle.streaming.shift if self._bundle.streaming else None
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """The ONNX files in use."""
-        return self._bundle.files
 
     def start(self) -> HostStream:
         """A stream at its beginning."""

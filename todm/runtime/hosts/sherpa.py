@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..bundle import Bundle, Mode, Precision
+from ..bundle import Bundle, Precision
 from ..fbank import DEFAULT_FBANK, FloatArray
 from ..search import Method
-from . import HostStream
+from . import BundleHost, HostStream
 from .describe import describe_bundle
 
 _METHODS = {"greedy": "greedy_search", "beam": "modified_beam_search"}
 
 
-class SherpaHost:
+class SherpaHost(BundleHost):
     """One of the stock recognisers.
 
     Args:
@@ -26,23 +25,8 @@ class SherpaHost:
     """
 
     def __init__(self, recognizer: Any, bundle: Bundle) -> None:
+        super().__init__(bundle)
         self._recognizer = recognizer
-        self._bundle = bundle
-
-    @property
-    def mode(self) -> Mode:
-        """``offline`` or ``streaming``."""
-        return self._bundle.mode
-
-    @property
-    def chunk_frames(self) -> int | None:
-        """Feature frames per call of a streaming encoder."""
-        return self._bundle.streaming.shift if self._bundle.streaming else None
-
-    @property
-    def files(self) -> Sequence[Path]:
-        """The ONNX files in use."""
-        return self._bundle.files
 
     def start(self) -> HostStream:
         """A stream at its beginning."""
