@@ -21,7 +21,9 @@ class DataConfig:
         train_parts: folders of the corpus to train on, for example ``train-clean-5``.
         dev_parts: folders for validation, search and the quantisation guard.
         test_parts: folders that only stage 9 (decode) looks at; may be empty.
-        vocab_size: number of BPE pieces at most, blank, ``<sos/eos>`` and ``<unk>`` included.
+        pieces: how a text is cut into pieces: sentencepiece's ``unigram`` or ``bpe``, or whole ``word``s, which
+            suit a small closed vocabulary; a word that training never saw is then ``<unk>``.
+        vocab_size: number of pieces at most, blank, ``<sos/eos>`` and ``<unk>`` included.
         speed_factors: copies of the training audio at these speeds (1.0 is the original).
         store_features: keep log-mel features on disk (True) or compute them on the fly (False).
         max_duration: seconds of audio in one training batch at most, padding included.
@@ -35,6 +37,7 @@ class DataConfig:
     train_parts: tuple[str, ...] = ("train-clean-5",)
     dev_parts: tuple[str, ...] = ("dev-clean-2",)
     test_parts: tuple[str, ...] = ()
+    pieces: Literal["unigram", "bpe", "word"] = "unigram"
     vocab_size: int = 500
     speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
     store_features: bool = True

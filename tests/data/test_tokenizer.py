@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -59,3 +60,18 @@ def test_impossible_sizes_and_broken_files_say_the_fix(tmp_path: Path) -> None:
     (tmp_path / "bpe.model").write_text("rubbish")
     with pytest.raises(UserError, match="not a sentencepiece model"):
         Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("method", ["bpe", "word"])
+def test_other_methods_give_whole_words_and_bring_text_back(method: Literal["bpe", "word"]) -> None:
+    tokenizer = Tokenizer.train(TEXTS, 100, method)
+    assert tokenizer.pieces[:3] == ["<blk>", "<sos/eos>", "<unk>"]
+    ids = tokenizer.encode(["FOUR ONE TWO"])[0]
+    assert len(ids) == 3
+    assert tokenizer.decode(ids) == "FOUR ONE TWO"
+
+
+def test_words_need_no_room_for_characters_and_unseen_words_are_unknown() -> None:
+    tokenizer = Tokenizer.train(TEXTS, 7, "word")
+    assert tokenizer.vocab_size == 7
+    assert tokenizer.encode(["SEVEN"]) == [[2]]

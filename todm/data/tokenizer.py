@@ -1,10 +1,11 @@
-"""BPE pieces by sentencepiece, with icefall's first ids: ``<blk>`` 0, ``<sos/eos>`` 1, ``<unk>`` 2."""
+"""Word pieces by sentencepiece, with icefall's first ids: ``<blk>`` 0, ``<sos/eos>`` 1, ``<unk>`` 2."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import sentencepiece
 
@@ -31,16 +32,20 @@ class Tokenizer:
         return Tokenizer, (self.model,)
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        method: Literal["unigram", "bpe", "word"] = "unigram",
+    ) -> Tokenizer:
         """Train on transcripts; the same texts in the same order give the same model.
-
-        The unigram method is used because it ends at the whole words of a small closed vocabulary,
-        where merges would leave dozens of steps in between that no text ever uses.
 
         Args:
             texts: transcripts.
             vocab_size: pieces at most, the three special ones included; fewer come out where the
                 text holds no more.
+            method: ``unigram`` (Kudo, arXiv 1804.10959), ``bpe`` (Sennrich et al., arXiv 1508.07909) or
+                whole words, the most frequent ones.
 
         Raises:
             UserError: if there is no text or ``vocab_size`` cannot hold its characters.
@@ -51,7 +56,7 @@ class Tokenizer:
                 "data.train_parts: no transcripts to train the tokenizer on; add a part with text"
             )
         num_chars = len(set("".join("".join(line.split()) for line in lines))) + 1  # and the space mark
-        if vocab_size < num_chars + len(SPECIAL_PIECES):
+        if method != "word" and vocab_size < num_chars + len(SPECIAL_PIECES):
             raise UserError(
                 f"data.vocab_size: {vocab_size} is too small for the {num_chars} characters of the "
                 f"transcripts; give at least {num_chars + len(SPECIAL_PIECES)}"
@@ -61,7 +66,7 @@ class Tokenizer:
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(lines),
                 model_writer=model,
-                model_type="unigram",
+                model_type=method,
                 vocab_size=vocab_size,
                 hard_vocab_limit=False,
                 character_coverage=1.0,
