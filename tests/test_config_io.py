@@ -65,6 +65,8 @@ def test_nothing_deprecated_is_used() -> None:
         ("train: {average_from: 1.5}", ["train.average_from"]),
         ("train: {average_from: .nan}", ["train.average_from"]),
         ("train: {distill: {weight: -1}}", ["train.distill.weight"]),
+        ("train: {loss: {hidden_contexts: 1}}", ["train.loss.hidden_contexts", "below 1"]),
+        ("augment: {tempo: -0.1}", ["augment.tempo", "at least 0"]),
     ],
 )
 def test_bad_files_are_named_in_one_line(text: str, words: list[str], tmp_path: Path) -> None:

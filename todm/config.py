@@ -21,8 +21,8 @@ class DataConfig:
         train_parts: folders of the corpus to train on, for example ``train-clean-5``.
         dev_parts: folders for validation, search and the quantisation guard.
         test_parts: folders that only stage 9 (decode) looks at; may be empty.
-        pieces: how a text is cut into pieces: sentencepiece's ``unigram`` or ``bpe``, or whole ``word``s, which
-            suit a small closed vocabulary; a word that training never saw is then ``<unk>``.
+        pieces: how a text is cut into pieces: sentencepiece's ``unigram``, ``bpe`` or ``word``. Whole words
+            suit a small closed vocabulary; one that training never saw is then ``<unk>``.
         vocab_size: number of pieces at most, blank, ``<sos/eos>`` and ``<unk>`` included.
         speed_factors: copies of the training audio at these speeds (1.0 is the original).
         store_features: keep log-mel features on disk (True) or compute them on the fly (False).
@@ -54,9 +54,11 @@ class AugmentConfig:
     """Distortions of log-mel features in training, drawn anew for every utterance.
 
     Args:
+        tempo: every utterance is stretched in time by up to this fraction.
         freq_warp: vocal-tract-length perturbation; the mel axis is stretched by up to this fraction.
         gain_db: level change, uniform in plus or minus this many decibels.
         tilt_db: spectral tilt from the lowest to the highest bin, uniform in plus or minus decibels.
+        ripple_db: slow ripples over the mel axis, four of them, each uniform in plus or minus this.
         noise_prob: share of utterances that get stationary coloured noise.
         noise_snr_db: signal-to-noise ratio of that noise, uniform between the two, decibels.
         time_masks: number of SpecAugment time masks.
@@ -69,9 +71,11 @@ class AugmentConfig:
         warmup_steps: batches over which the strength of all this rises from 0, after the diagonal start.
     """
 
+    tempo: float = 0.0
     freq_warp: float = 0.1
     gain_db: float = 6.0
     tilt_db: float = 6.0
+    ripple_db: float = 0.0
     noise_prob: float = 0.3
     noise_snr_db: tuple[float, float] = (5.0, 30.0)
     time_masks: int = 10
@@ -159,7 +163,12 @@ class LossConfig:
             augmentation or dropout, and the labels are held near the line that spreads them evenly over the
             utterance. A transducer whose encoder sees all of it can stay for hours on a plateau where it
             says the right number of labels, anywhere, without knowing which; near the line it cannot.
+            Nor does the joiner see any labels then: where they predict each other well, they would leave the
+            encoder little to learn.
         diagonal_range: symbols per frame then. The smoothed loss learns beside it, the encoder left alone.
+        hidden_contexts: share of the label positions at which the joiner does not see the labels before, 0 to
+            below 1, after the diagonal start. Greedy search then gets over a label that it missed: what comes
+            next can be heard without it.
     """
 
     backend: Literal["native", "k2", "torchaudio"] = "native"
@@ -172,6 +181,7 @@ class LossConfig:
     warmup_steps: int = 2000
     diagonal_steps: int = 0
     diagonal_range: int = 3
+    hidden_contexts: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

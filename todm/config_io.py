@@ -83,6 +83,13 @@ def check_ranges(config: Config) -> None:
         )
     if not 0.0 <= config.train.average_from <= 1.0:
         raise UserError(f"train.average_from: must be in 0 to 1, got {config.train.average_from}")
+    for key, share in (
+        ("train.loss.hidden_contexts", config.train.loss.hidden_contexts),
+        ("augment.tempo", config.augment.tempo),
+        ("augment.freq_warp", config.augment.freq_warp),
+    ):
+        if not 0.0 <= share < 1.0:
+            raise UserError(f"{key}: must be at least 0 and below 1, got {share}")
 
 
 _AT_LEAST = {

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from todm.config import AugmentConfig
-from todm.data.augment import add_noise, augment, change_level, mask, warp_frequency
+from todm.data.augment import add_noise, augment, change_level, change_tempo, mask, warp_frequency
 from todm.data.batch import Batch
 from todm.runtime.fbank import LOG_FLOOR
 
@@ -81,7 +81,7 @@ def test_everything_off_changes_nothing() -> None:
 
 def test_gain_and_tilt_add_a_straight_line_within_their_limits() -> None:
     feats = torch.zeros(400, 3, 80)
-    change = change_level(feats, 6.0, 4.0, _generator())
+    change = change_level(feats, 6.0, 4.0, 0.0, _generator())
     gain = (change[:, 0, 0] + change[:, 0, -1]) / 2 / DB
     tilt = (change[:, 0, -1] - change[:, 0, 0]) / DB
     assert 5.5 < gain.abs().max() <= 6.001
@@ -93,9 +93,30 @@ def test_gain_and_tilt_add_a_straight_line_within_their_limits() -> None:
 def test_silence_gets_no_louder_and_nothing_falls_below_the_floor() -> None:
     feats = torch.full((50, 2, 80), LOG_FLOOR)
     feats[:, 1] += 0.5
-    changed = change_level(feats, 12.0, 12.0, _generator())
+    changed = change_level(feats, 12.0, 12.0, 12.0, _generator())
     assert (changed[:, 0] == torch.tensor(LOG_FLOOR)).all()
     assert (changed >= LOG_FLOOR - 1e-5).all()
+
+
+def test_ripples_are_slow_and_within_their_limit() -> None:
+    change = change_level(torch.zeros(400, 1, 80), 0.0, 0.0, 3.0, _generator())[:, 0] / DB
+    assert 6.0 < change.abs().max() <= 12.001
+    assert change.diff(dim=1).abs().max() < 3.0 * math.pi / 79 * (1 + 2 + 3 + 4) + 1e-3
+
+
+def test_tempo_stretches_each_utterance_and_keeps_its_ends() -> None:
+    batch = _batch((100, 60) * 100)
+    ramp = torch.arange(100.0)[None, :, None].expand(200, 100, 80)
+    valid = (torch.arange(100) < batch.feat_lens[:, None])[:, :, None]
+    batch = replace(batch, feats=torch.where(valid, ramp, torch.tensor(LOG_FLOOR)))
+    other = change_tempo(batch, 0.2, _generator())
+    ratio = other.feat_lens / batch.feat_lens
+    assert 0.79 < ratio.min() < 0.83 < 1.17 < ratio.max() < 1.21
+    assert other.feats.shape[1] == int(other.feat_lens.max())
+    for row in range(20):
+        old, new = int(batch.feat_lens[row]), int(other.feat_lens[row])
+        torch.testing.assert_close(other.feats[row, :new, 3], torch.linspace(0, old - 1, new))
+        assert (other.feats[row, new:] == LOG_FLOOR).all()
 
 
 def test_frequency_warp_moves_a_peak_up_and_down_and_keeps_constants() -> None:

@@ -19,7 +19,7 @@ from todm.nn.supernet import Supernet, is_ssm_parameter
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.optim import build_optimizer
-from todm.train.step import PassLoss, SandwichStep
+from todm.train.step import PassLoss, SandwichStep, hide_contexts
 
 BATCH = make_batch([70, 52, 60], [5, 3, 0])
 
@@ -88,8 +88,9 @@ def divergence(
 
 
 def start_losses(net: Supernet, spec: SubnetSpec) -> tuple[TransducerLoss, TransducerLoss]:
-    """On a diagonal of two symbols, and smoothed with nothing behind it that could learn."""
+    """On a diagonal of two symbols, no label seen, and smoothed with nothing behind it that could learn."""
     encoder_out, lens, predictor_out = net(BATCH, spec)
+    predictor_out = predictor_out[:, :1].expand_as(predictor_out)
     num_labels = BATCH.labels.shape[1]
     size = feasible_size(2, lens, BATCH.label_lens, num_labels)
     band = diagonal_band(lens, BATCH.label_lens, size, num_frames=encoder_out.shape[1], num_labels=num_labels)
@@ -264,6 +265,29 @@ def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
     _, plain = take_step(net, no_start, specs, step=0)
     for name, grad in plain.items():
         torch.testing.assert_close(first[name], grad)
+
+
+def test_hidden_contexts_hide_their_share_and_keep_the_rest() -> None:
+    net = make_supernet()
+    shared = net.share(BATCH)
+    out = shared.predictor_out
+    assert hide_contexts(shared, 0.0, torch.Generator()) is shared
+    whole = hide_contexts(shared, 1.0, torch.Generator()).predictor_out
+    assert torch.equal(whole, out[:, :1].expand_as(out))
+    long = replace(shared, predictor_out=torch.randn(4, 500, 3))
+    some = hide_contexts(long, 0.3, torch.Generator().manual_seed(1)).predictor_out
+    hidden = (some == long.predictor_out[:, :1]).all(-1)
+    assert 0.25 < hidden.float().mean() < 0.35
+    assert torch.equal(some[~hidden], long.predictor_out[~hidden])
+
+
+def test_with_hidden_contexts_all_specs_of_a_step_run_and_learn() -> None:
+    net = make_supernet()
+    config = make_config()
+    config = replace(config, loss=replace(config.loss, hidden_contexts=0.5))
+    losses, grads = take_step(net, config, random_specs(2, seed=1))
+    assert len(losses) > 1
+    assert all(grad.isfinite().all() for grad in grads.values())
 
 
 def test_the_loss_of_every_size_falls_on_a_toy_batch() -> None:

@@ -25,13 +25,15 @@ _WARP_BREAK_HZ = 4800.0
 def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
     """Distort every utterance on its own; padding keeps `LOG_FLOOR`, digital silence stays silent.
 
-    Order: silence behind the end, frequency warp, noise, tilt and gain, then SpecAugment masks.
+    Order: tempo, silence behind the end, frequency warp, noise, level and colour, then SpecAugment masks.
 
     Args:
         batch: is not changed.
         config: a distortion with strength 0 is left out.
         generator: on the CPU, or on the device of the batch.
     """
+    if config.tempo > 0:
+        batch = change_tempo(batch, config.tempo, generator)
     if config.tail_frames > 0:
         batch = append_silence(batch, config.tail_frames, generator)
     feats, lens = batch.feats, batch.feat_lens
@@ -40,8 +42,8 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
         feats = warp_frequency(feats, config.freq_warp, generator)
     if config.noise_prob > 0:
         feats = add_noise(feats, valid, config.noise_prob, config.noise_snr_db, generator)
-    if config.gain_db > 0 or config.tilt_db > 0:
-        feats = change_level(feats, config.gain_db, config.tilt_db, generator)
+    if config.gain_db > 0 or config.tilt_db > 0 or config.ripple_db > 0:
+        feats = change_level(feats, config.gain_db, config.tilt_db, config.ripple_db, generator)
     if (
         min(config.time_masks, config.time_mask_frames) > 0
         or min(config.freq_masks, config.freq_mask_bins) > 0
@@ -57,13 +59,39 @@ def weaken(config: AugmentConfig, strength: float) -> AugmentConfig:
     """All distortions at `strength`, 0 (none) to 1 (as configured); the silence behind the end stays."""
     return replace(
         config,
+        tempo=config.tempo * strength,
         freq_warp=config.freq_warp * strength,
         gain_db=config.gain_db * strength,
         tilt_db=config.tilt_db * strength,
+        ripple_db=config.ripple_db * strength,
         noise_prob=config.noise_prob * strength,
         time_mask_ratio=config.time_mask_ratio * strength,
         freq_mask_bins=round(config.freq_mask_bins * strength),
     )
+
+
+def change_tempo(batch: Batch, limit: float, generator: torch.Generator) -> Batch:
+    """Stretch each utterance in time, its frequencies unchanged: linear interpolation between frames.
+
+    Args:
+        batch: is not changed.
+        limit: each utterance's length is multiplied by a factor uniform in 1 - limit to 1 + limit, 0 to
+            below 1.
+        generator: see `augment`.
+    """
+    feats, old = batch.feats, batch.feat_lens
+    factor = 1 + limit * _uniform(feats, len(batch), generator)
+    lens = (old * factor).round().long().clamp(min=1)  # (N,)
+    frames = torch.arange(int(lens.max()), device=feats.device)
+    step = (old - 1) / (lens - 1).clamp(min=1)
+    position = (frames * step[:, None]).minimum((old - 1)[:, None].to(step.dtype))  # (N, T')
+    lower = position.floor().long()
+    weight = (position - lower)[:, :, None].to(feats.dtype)
+    rows = torch.arange(len(batch), device=feats.device)[:, None]
+    upper = torch.minimum(lower + 1, (old - 1)[:, None])
+    stretched = torch.lerp(feats[rows, lower], feats[rows, upper], weight)
+    valid = (frames < lens[:, None])[:, :, None].to(feats.dtype)
+    return replace(batch, feats=(stretched - LOG_FLOOR).mul_(valid).add_(LOG_FLOOR), feat_lens=lens)
 
 
 def append_silence(batch: Batch, limit: int, generator: torch.Generator) -> Batch:
@@ -115,21 +143,30 @@ def _to_mel(hertz: float) -> float:
     return 1127 * math.log1p(hertz / 700)
 
 
-def change_level(feats: Tensor, gain_db: float, tilt_db: float, generator: torch.Generator) -> Tensor:
-    """Gain and spectral tilt: per utterance, a straight line over the mel bins is added.
+def change_level(
+    feats: Tensor, gain_db: float, tilt_db: float, ripple_db: float, generator: torch.Generator
+) -> Tensor:
+    """Another distance, room and microphone: per utterance, one curve over the mel bins is added.
 
     Args:
         feats: (N, T, C).
         gain_db: level change, uniform in plus or minus this.
         tilt_db: change of the highest against the lowest bin, uniform in plus or minus this.
+        ripple_db: height of slow ripples over the mel axis, one to four half waves from end to end, each
+            uniform in plus or minus this.
         generator: see `augment`.
     """
-    gain = gain_db * _DB * _uniform(feats, len(feats), generator)
-    tilt = tilt_db * _DB * _uniform(feats, len(feats), generator)
-    slope = torch.linspace(-0.5, 0.5, feats.shape[2], device=feats.device)
-    offset = gain[:, None] + tilt[:, None] * slope  # (N, C)
+    num_utterances, _, num_bins = feats.shape
+    gain = gain_db * _uniform(feats, num_utterances, generator)
+    tilt = tilt_db * _uniform(feats, num_utterances, generator)
+    axis = torch.linspace(0, 1, num_bins, device=feats.device)
+    curve = gain[:, None] + tilt[:, None] * (axis - 0.5)  # (N, C)
+    if ripple_db > 0:
+        orders = torch.arange(1, 5, device=feats.device)
+        ripples = torch.cos(math.pi * orders[:, None] * axis)  # (4, C)
+        curve = curve + ripple_db * _uniform(feats, (num_utterances, 4), generator) @ ripples
     sounding = (feats > _SILENT).to(feats.dtype)
-    height = (feats + (offset - LOG_FLOOR)[:, None]).clamp_(min=0)  # above the floor
+    height = (feats + (_DB * curve - LOG_FLOOR)[:, None]).clamp_(min=0)  # above the floor
     return height.mul_(sounding).add_(LOG_FLOOR)
 
 

@@ -1,4 +1,4 @@
-"""Sentences of the kind said to a device: about 120 words, upper case, no punctuation."""
+"""Sentences of the kind said to a device: about 130 words, upper case, no punctuation."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SLOTS: dict[str, list[str]] = {
 }
 """What may stand for a word in braces."""
 
-TEMPLATES: list[str] = [
+REQUESTS: list[str] = [
     "TURN {switch} THE {device} IN THE {room} {please}",
     "TURN {switch} THE {room} {device}",
     "TURN THE {device} {switch} {please}",
@@ -67,18 +67,59 @@ TEMPLATES: list[str] = [
     "REMIND ME TO BUY {ware} {day} {please}",
 ]
 
+ANSWERS: list[str] = [
+    "{room}",
+    "{device}",
+    "{room} {device}",
+    "THE {opening}",
+    "THE {room} {opening}",
+    "{colour} {please}",
+    "{switch}",
+    "{move}",
+    "{way}",
+    "{percent} PERCENT",
+    "{number} DEGREES",
+    "{number} {unit}",
+    "{number}",
+    "{digit}",
+    "{hour} {day}",
+    "{day}",
+    "{genre}",
+    "{genre} MUSIC",
+    "THE {step} SONG",
+    "{name}",
+    "{name} AND {name}",
+    "{place}",
+    "THE {place} IN {city}",
+    "{city}",
+    "{fall}",
+    "{ware}",
+    "{ware} AND {ware}",
+    "STOP",
+    "SHOW ME",
+    "CALL ME",
+    "REMIND ME",
+    "WAKE ME",
+    "PLAY MUSIC",
+]
+"""What a device hears when it asks back. Words said alone also show where in the audio a word is."""
+
+ANSWER_SHARE = 0.4
+
 
 def vocabulary() -> list[str]:
     """All words that `draw_sentence` can say, sorted."""
-    fixed = (word for template in TEMPLATES for word in template.split() if not word.startswith("{"))
+    words = " ".join([*REQUESTS, *ANSWERS]).split()
+    fixed = (word for word in words if not word.startswith("{"))
     filled = (word for choices in SLOTS.values() for choice in choices for word in choice.split())
     return sorted({*fixed, *filled})
 
 
 def draw_sentence(rng: np.random.Generator) -> str:
-    """One sentence of 2 to 9 words."""
+    """One request or answer of 1 to 9 words."""
+    templates = ANSWERS if rng.random() < ANSWER_SHARE else REQUESTS
     words = []
-    for word in TEMPLATES[rng.integers(len(TEMPLATES))].split():
+    for word in templates[rng.integers(len(templates))].split():
         choices = SLOTS[word.strip("{}")] if word.startswith("{") else [word]
         words += choices[rng.integers(len(choices))].split()
     return " ".join(words)

@@ -8,7 +8,7 @@ pruning band and its log-probabilities, detached, serve all the others, which le
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -63,9 +63,11 @@ class SandwichStep:
             step: batches seen so far, for the warm-ups.
             generator: of the dropout.
         """
-        whole = self.net.share(batch)
+        starting = step < self.config.loss.diagonal_steps
+        hidden = 1.0 if starting else self.config.loss.hidden_contexts
+        whole = hide_contexts(self.net.share(batch), hidden, generator)
         shared, pending = whole.detached()
-        if step < self.config.loss.diagonal_steps:
+        if starting:
             largest = [self.net.space.max(mode) for mode in self.net.space.modes]
             losses = [self._start(batch, shared, spec) for spec in largest]
         else:
@@ -203,6 +205,22 @@ class SandwichStep:
     def _progress(self, step: int, num_steps: int) -> float:
         """Share of a warm-up that is done; it begins where the diagonal start ends."""
         return warmup_progress(step - self.config.loss.diagonal_steps, num_steps)
+
+
+def hide_contexts(shared: SharedPass, share: float, generator: torch.Generator) -> SharedPass:
+    """At a `share` of the label positions, the predictor's output before the first label in place of theirs.
+
+    Args:
+        shared: not changed.
+        share: 0 to 1.
+        generator: draws the positions, one by one.
+    """
+    if share <= 0.0:
+        return shared
+    out = shared.predictor_out  # (N, U + 1, J)
+    draws = torch.empty(out.shape[:2], device=generator.device).uniform_(generator=generator).to(out.device)
+    hidden = (draws < share)[:, :, None]
+    return replace(shared, predictor_out=torch.where(hidden, out[:, :1], out))
 
 
 def warmup_progress(done: int, num_steps: int) -> float:
