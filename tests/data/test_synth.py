@@ -96,7 +96,7 @@ def test_a_strangers_corpus_is_not_touched(corpus: Path) -> None:
 
 
 def test_impossible_numbers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there are only 42 voices"):
-        synthesise(tmp_path, replace(SMALL, eval_speakers=43))
+    with pytest.raises(UserError, match="there are only 24 voices"):
+        synthesise(tmp_path, replace(SMALL, eval_speakers=25))
     with pytest.raises(UserError, match="test-clean: 0 utterances"):
         synthesise(tmp_path, replace(SMALL, test_utterances=0))

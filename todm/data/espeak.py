@@ -8,7 +8,7 @@ import numpy as np
 
 from todm.errors import UserError
 
-ACCENTS = ("en", "en-us", "en-gb-x-rp", "en-gb-scotland", "en-gb-x-gbcwmd", "en-029", "en-us-nyc")
+ACCENTS = ("en", "en-us", "en-gb-x-rp", "en-us-nyc")
 """English voices; with a variant such as ``+f2`` each gives another speaker."""
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback before espeak_Synth returns

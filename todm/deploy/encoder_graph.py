@@ -132,30 +132,26 @@ def _gate(graph: Graph, y: str, directions: int, width: int) -> str:
 def _offline_layer(graph: Graph, layer: EncoderLayer, x: str, mask: str, frames: str, name: str) -> str:
     ssm: MhSsm = layer.mhssm
     width, directions = ssm.direction_dim, ssm.num_directions
-    channels = directions * width
     u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
     u = graph.op("Mul", u, mask)
-    blocks = add_operators(graph, ssm.ssm, BLOCK_FRAMES, f"{name}.ssm")
-    # Up to whole blocks: (C, N, K B); the backward half flipped, its padding in front then.
+    blocks = add_operators(graph, ssm.ssm, BLOCK_FRAMES, f"{name}.ssm", num_forward=width)
     missing = graph.op("Mod", graph.op("Neg", frames), graph.ints(BLOCK_FRAMES))
     pads = graph.op("Concat", graph.ints(0, 0, 0, 0), missing, graph.ints(0), axis=0)
-    padded = graph.transpose(graph.op("Pad", u, pads), 2, 0, 1)
-    padded = _flip_backward(graph, padded, width, channels)
-    y = add_convolution(graph, padded, blocks, channels, ssm.ssm.imag.shape[1])
-    y = graph.transpose(_flip_backward(graph, y, width, channels), 1, 2, 0)
+    padded = graph.transpose(graph.op("Pad", u, pads), 2, 0, 1)  # (C, N, K B)
+    y = add_convolution(
+        graph,
+        padded,
+        blocks,
+        num_forward=width,
+        num_channels=directions * width,
+        state_dim=ssm.ssm.imag.shape[1],
+    )
+    y = graph.transpose(y, 1, 2, 0)
     y = graph.op("Slice", y, graph.ints(0), frames, graph.ints(1))
     branch = _linear(graph, _gate(graph, y, directions, width), ssm.out_proj, f"{name}.out_proj")
     x = graph.op("Add", x, branch)
     normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")
     return graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn"))
-
-
-def _flip_backward(graph: Graph, x: str, width: int, channels: int) -> str:
-    if channels == width:
-        return x
-    forward = graph.slice(x, 0, width, 0)
-    backward = graph.flip(graph.slice(x, width, channels, 0), 2)
-    return graph.op("Concat", forward, backward, axis=0)
 
 
 def _streaming_layer(
@@ -170,10 +166,12 @@ def _streaming_layer(
     ssm: MhSsm = layer.mhssm
     width = ssm.direction_dim
     u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
-    blocks = add_operators(graph, ssm.ssm, chunk, f"{name}.ssm")
+    blocks = add_operators(graph, ssm.ssm, chunk, f"{name}.ssm", num_forward=width)
     # (N, E S) to (E, N, S) and back.
     real, imag = (graph.transpose(graph.reshape(part, 0, width, state_dim), 1, 0, 2) for part in state)
-    y, after = add_chunk(graph, graph.transpose(u, 2, 0, 1), (real, imag), blocks)
+    y, after = add_chunk(
+        graph, graph.transpose(u, 2, 0, 1), (real, imag), blocks, frames=chunk, state_dim=state_dim
+    )
     gated = _gate(graph, graph.transpose(y, 1, 2, 0), 1, width)
     x = graph.op("Add", x, _linear(graph, gated, ssm.out_proj, f"{name}.out_proj"))
     normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")

@@ -10,6 +10,7 @@ stored weight of a MatMul.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,29 +23,24 @@ BLOCK_FRAMES = 32  # B of the offline form
 
 
 class BlockNodes(NamedTuple):
-    """Names of the block form's matrices; shapes as in `todm.nn.ssm.BlockOperators`.
+    """Names of the block form's matrices, those of `todm.nn.ssm.BlockOperators` side by side.
 
     Args:
-        local: (C, B, B).
-        drive_re: (C, B, S); drive_im likewise.
-        drive_im: see drive_re.
-        readout_re: (C, S, B); readout_im likewise, its sign included.
-        readout_im: see readout_re.
+        inward: (C, B, B + 2 S): what a block's input does to its output and, real and imaginary part, to the
+            state behind it.
+        readout: (C, 2 S, B): what the state before a block does to its output.
         decay_re: (C, 1, S); decay_im likewise.
         decay_im: see decay_re.
     """
 
-    local: str
-    drive_re: str
-    drive_im: str
-    readout_re: str
-    readout_im: str
+    inward: str
+    readout: str
     decay_re: str
     decay_im: str
 
 
-def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str) -> BlockNodes:
-    """The matrices of blocks of `frames` frames."""
+def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num_forward: int) -> BlockNodes:
+    """The matrices of blocks of `frames` frames; channels from `num_forward` on run backward in time."""
     log_decay, angle, out_re, out_im, skip = (
         graph.constant(tensor.detach().cpu().numpy(), f"{name}.{field}")
         for field, tensor in ssm.coefficients()._asdict().items()
@@ -78,83 +74,122 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str) -> Blo
     def decay(power: str) -> str:
         return graph.transpose(graph.slice(power, frames, frames + 1, 2), 0, 2, 1)
 
+    def turn(x: str, *axes: int) -> str:
+        """The backward channels, seen from the other end of the block."""
+        num_channels = ssm.imag.shape[0]
+        if num_forward == num_channels:
+            return x
+        backward = graph.slice(x, num_forward, num_channels, 0)
+        for axis in axes:
+            backward = graph.flip(backward, axis)
+        return graph.op("Concat", graph.slice(x, 0, num_forward, 0), backward, axis=0)
+
+    read_parts = (
+        graph.slice(read_re, 1, frames + 1, 2),
+        graph.op("Neg", graph.slice(read_im, 1, frames + 1, 2)),
+    )
+    drives = turn(graph.op("Concat", drive(power_re), drive(power_im), axis=2), 1)
     return BlockNodes(
-        local=local,
-        drive_re=drive(power_re),
-        drive_im=drive(power_im),
-        readout_re=graph.slice(read_re, 1, frames + 1, 2),
-        readout_im=graph.op("Neg", graph.slice(read_im, 1, frames + 1, 2)),
+        inward=graph.op("Concat", turn(local, 1, 2), drives, axis=2),
+        readout=turn(graph.op("Concat", *read_parts, axis=1), 2),
         decay_re=decay(power_re),
         decay_im=decay(power_im),
     )
 
 
 def add_chunk(
-    graph: Graph, u: str, state: tuple[str, str], blocks: BlockNodes
+    graph: Graph, u: str, state: tuple[str, str], blocks: BlockNodes, *, frames: int, state_dim: int
 ) -> tuple[str, tuple[str, str]]:
     """One block from a given state: u (C, N, B), state parts (C, N, S) each, to the same shapes."""
-    out = graph.op("Add", graph.op("MatMul", u, blocks.local), _read(graph, state, blocks))
-    drive_re = graph.op("MatMul", u, blocks.drive_re)
-    drive_im = graph.op("MatMul", u, blocks.drive_im)
-    return out, _advance(graph, state, (drive_re, drive_im), (blocks.decay_re, blocks.decay_im))
+    local, *drive = _inward(graph, u, blocks, frames, state_dim)
+    out = graph.op("Add", local, _read(graph, state, blocks))
+    return out, _advance(graph, state, (drive[0], drive[1]), (blocks.decay_re, blocks.decay_im))
 
 
-def add_convolution(graph: Graph, u: str, blocks: BlockNodes, channels: int, state_dim: int) -> str:
-    """Causal convolution of u (C, N, K B): blocks in parallel, a scan over the K states between them.
+def add_convolution(
+    graph: Graph, u: str, blocks: BlockNodes, *, num_forward: int, num_channels: int, state_dim: int
+) -> str:
+    """Convolution of u (C, N, K B), causal or anticausal: blocks in parallel, a scan over their states.
 
     A Scan runs once per block of B frames and carries (C, N, S) numbers, so that memory and time grow
-    linearly with the length.
+    linearly with the length. It takes the backward channels' blocks from the last to the first.
     """
-    x = graph.op("Reshape", u, graph.ints(channels, -1, BLOCK_FRAMES))  # (C, N K, B)
+    x = graph.op("Reshape", u, graph.ints(num_channels, -1, BLOCK_FRAMES))  # (C, N K, B)
     shape = graph.op("Shape", u)
     batch = graph.op("Slice", shape, graph.ints(1), graph.ints(2))
-    by_block = graph.op("Concat", graph.ints(channels), batch, graph.ints(-1, state_dim), axis=0)
-
-    def to_scan(part: str) -> str:
-        return graph.transpose(graph.op("Reshape", part, by_block), 2, 0, 1, 3)  # (K, C, N, S)
-
-    drives = [
-        to_scan(graph.op("MatMul", x, blocks.drive_re)),
-        to_scan(graph.op("MatMul", x, blocks.drive_im)),
+    by_block = graph.op("Concat", graph.ints(num_channels), batch, graph.ints(-1, state_dim), axis=0)
+    local, *drives = _inward(graph, x, blocks, BLOCK_FRAMES, state_dim)
+    scanned = [graph.transpose(graph.op("Reshape", part, by_block), 2, 0, 1, 3) for part in drives]
+    # In each direction's turn: real and imaginary parts (K, C of that direction, N, S).
+    spans = [(0, num_forward), (num_forward, num_channels)][: 1 + (num_forward < num_channels)]
+    inputs = [graph.slice(part, *span, 1) if len(spans) > 1 else part for span in spans for part in scanned]
+    zero = graph.constant(np.float32(0.0))
+    states = [
+        graph.op(
+            "Expand", zero, graph.op("Concat", graph.ints(end - start), batch, graph.ints(state_dim), axis=0)
+        )
+        for start, end in spans
+        for _ in scanned
     ]
-    zero_shape = graph.op("Concat", graph.ints(channels), batch, graph.ints(state_dim), axis=0)
-    zeros = graph.op("Expand", graph.constant(np.float32(0.0)), zero_shape)
-    _, _, starts_re, starts_im = graph.ops(
+    backward = [direction for direction in range(len(spans)) for _ in scanned]
+    outputs = graph.ops(
         "Scan",
-        zeros,
-        zeros,
-        *drives,
-        num_outputs=4,
-        body=_scan_body(channels, state_dim, blocks),
-        num_scan_inputs=2,
+        *states,
+        *inputs,
+        num_outputs=2 * len(inputs),
+        body=_scan_body(graph, spans, state_dim, blocks),
+        num_scan_inputs=len(inputs),
+        scan_input_directions=backward,
+        scan_output_directions=backward,
     )
+    starts = outputs[len(inputs) :]
 
-    def from_scan(part: str) -> str:
-        return graph.reshape(graph.transpose(part, 1, 2, 0, 3), channels, -1, state_dim)
+    def joined(part: int) -> str:
+        both = starts[part::2]
+        whole = graph.op("Concat", *both, axis=1) if len(both) > 1 else both[0]
+        return graph.reshape(graph.transpose(whole, 1, 2, 0, 3), num_channels, -1, state_dim)
 
-    states = (from_scan(starts_re), from_scan(starts_im))
-    out = graph.op("Add", graph.op("MatMul", x, blocks.local), _read(graph, states, blocks))
+    out = graph.op("Add", local, _read(graph, (joined(0), joined(1)), blocks))
     return graph.op("Reshape", out, shape)
 
 
-def _scan_body(channels: int, state_dim: int, blocks: BlockNodes) -> onnx.GraphProto:
-    body = Graph(f"{blocks.local}.scan")
-    shape = (channels, "N", state_dim)
-    prefix = blocks.local
-    state = (body.input(f"{prefix}.re", shape), body.input(f"{prefix}.im", shape))
-    drive = (body.input(f"{prefix}.drive_re", shape), body.input(f"{prefix}.drive_im", shape))
-    # The decay comes from the outer graph: a Scan's body may read it by name.
-    after = _advance(body, state, drive, (blocks.decay_re, blocks.decay_im), prefix=f"{prefix}.scan.")
-    body.output(after[0], f"{prefix}.next_re", shape)
-    body.output(after[1], f"{prefix}.next_im", shape)
-    body.output(state[0], f"{prefix}.start_re", shape)
-    body.output(state[1], f"{prefix}.start_im", shape)
+def _scan_body(
+    outer: Graph, spans: Sequence[tuple[int, int]], state_dim: int, blocks: BlockNodes
+) -> onnx.GraphProto:
+    """States before a block and its drives to the states behind it, and the former once more as output.
+
+    The decays come from the outer graph: a Scan's body may read them by name.
+    """
+    prefix = blocks.inward
+    body = Graph(f"{prefix}.scan")
+    shapes = [(end - start, "N", state_dim) for start, end in spans for _ in ("re", "im")]
+    names = [f"{prefix}.{way}_{part}" for way, _ in enumerate(spans) for part in ("re", "im")]
+    states = [body.input(name, shape) for name, shape in zip(names, shapes, strict=True)]
+    drives = [body.input(f"{name}.drive", shape) for name, shape in zip(names, shapes, strict=True)]
+    after: list[str] = []
+    for way, (start, end) in enumerate(spans):
+        decay = tuple(
+            outer.slice(part, start, end, 0) if len(spans) > 1 else part
+            for part in (blocks.decay_re, blocks.decay_im)
+        )
+        pair = slice(2 * way, 2 * way + 2)
+        (re, im), (drive_re, drive_im) = states[pair], drives[pair]
+        after += _advance(body, (re, im), (drive_re, drive_im), (decay[0], decay[1]), f"{prefix}.scan{way}.")
+    for name, shape, tensor in zip(names, shapes, after, strict=True):
+        body.output(tensor, f"{name}.next", shape)
+    for name, shape, tensor in zip(names, shapes, states, strict=True):
+        body.output(tensor, f"{name}.start", shape)
     return body.body()
 
 
+def _inward(graph: Graph, u: str, blocks: BlockNodes, frames: int, state_dim: int) -> list[str]:
+    """Output without what came before the block, and the drive of its state: (C, N, B), 2 times (C, N, S)."""
+    product = graph.op("MatMul", u, blocks.inward)
+    return graph.ops("Split", product, graph.ints(frames, state_dim, state_dim), num_outputs=3, axis=-1)
+
+
 def _read(graph: Graph, state: tuple[str, str], blocks: BlockNodes) -> str:
-    real = graph.op("MatMul", state[0], blocks.readout_re)
-    return graph.op("Add", real, graph.op("MatMul", state[1], blocks.readout_im))
+    return graph.op("MatMul", graph.op("Concat", *state, axis=-1), blocks.readout)
 
 
 def _advance(
