@@ -66,6 +66,7 @@ def test_nothing_deprecated_is_used() -> None:
         ("train: {average_from: .nan}", ["train.average_from"]),
         ("train: {distill: {weight: -1}}", ["train.distill.weight"]),
         ("train: {loss: {hidden_contexts: 1}}", ["train.loss.hidden_contexts", "below 1"]),
+        ("train: {loss: {diagonal_hidden_contexts: 2}}", ["train.loss.diagonal_hidden_contexts", "0 to 1"]),
         ("augment: {tempo: -0.1}", ["augment.tempo", "at least 0"]),
     ],
 )

@@ -163,12 +163,13 @@ class LossConfig:
             augmentation or dropout, and the labels are held near the line that spreads them evenly over the
             utterance. A transducer whose encoder sees all of it can stay for hours on a plateau where it
             says the right number of labels, anywhere, without knowing which; near the line it cannot.
-            Nor does the joiner see any labels then: where they predict each other well, they would leave the
-            encoder little to learn.
         diagonal_range: symbols per frame then. The smoothed loss learns beside it, the encoder left alone.
-        hidden_contexts: share of the label positions at which the joiner does not see the labels before, 0 to
-            below 1, after the diagonal start. Greedy search then gets over a label that it missed: what comes
-            next can be heard without it.
+        diagonal_hidden_contexts: share of the label positions, 0 to 1, at which the joiner does not see the
+            labels before, during the diagonal start. Where labels predict each other well (letters of a few
+            words), 1 leaves it to the encoder to tell them apart; where the same label often comes twice, it
+            teaches to swallow the second.
+        hidden_contexts: the same after the start, below 1. Greedy search then gets over a label that it
+            missed: what comes next can be heard without it.
     """
 
     backend: Literal["native", "k2", "torchaudio"] = "native"
@@ -181,6 +182,7 @@ class LossConfig:
     warmup_steps: int = 2000
     diagonal_steps: int = 0
     diagonal_range: int = 3
+    diagonal_hidden_contexts: float = 0.0
     hidden_contexts: float = 0.0
 
 

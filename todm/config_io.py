@@ -83,6 +83,11 @@ def check_ranges(config: Config) -> None:
         )
     if not 0.0 <= config.train.average_from <= 1.0:
         raise UserError(f"train.average_from: must be in 0 to 1, got {config.train.average_from}")
+    if not 0.0 <= config.train.loss.diagonal_hidden_contexts <= 1.0:
+        raise UserError(
+            "train.loss.diagonal_hidden_contexts: must be in 0 to 1, got "
+            f"{config.train.loss.diagonal_hidden_contexts}"
+        )
     for key, share in (
         ("train.loss.hidden_contexts", config.train.loss.hidden_contexts),
         ("augment.tempo", config.augment.tempo),

@@ -241,7 +241,9 @@ def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
     config = make_config(warmup=100)
     config = replace(
         config,
-        loss=replace(config.loss, diagonal_steps=10, diagonal_range=2, path_power=3.0),
+        loss=replace(
+            config.loss, diagonal_steps=10, diagonal_range=2, diagonal_hidden_contexts=1.0, path_power=3.0
+        ),
         dropout=DropoutConfig(rate=0.5),
     )
     specs = [SPACE.max(), SPACE.min()]

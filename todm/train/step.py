@@ -63,8 +63,9 @@ class SandwichStep:
             step: batches seen so far, for the warm-ups.
             generator: of the dropout.
         """
-        starting = step < self.config.loss.diagonal_steps
-        hidden = 1.0 if starting else self.config.loss.hidden_contexts
+        loss = self.config.loss
+        starting = step < loss.diagonal_steps
+        hidden = loss.diagonal_hidden_contexts if starting else loss.hidden_contexts
         whole = hide_contexts(self.net.share(batch), hidden, generator)
         shared, pending = whole.detached()
         if starting:
