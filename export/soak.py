@@ -1,0 +1,120 @@
+"""Stream for hours through one state: is memory flat, is the state sound, is the text that of a fresh start?
+
+    python export/soak.py BUNDLE --corpus-dir DIR --part PART [--hours 1] [--pause 1.5] [--precision int8]
+
+The utterances of the part follow each other with digital silence between them, over and over, in one stream
+of the bundle's own runtime. After every pause the text since the last one is compared with that of the same
+utterance in a new stream. ``--silence`` streams silence alone instead, and no word may come. Exit code 1 if
+a state is not finite, memory grows, or silence makes words.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+
+from todm.data.part_audio import load_part_audio
+from todm.errors import UserError
+from todm.runtime.bundle import open_bundle
+from todm.runtime.errors import BundleError
+from todm.runtime.streaming import Stream, StreamingRecognizer
+
+SAMPLE_RATE = 16000
+ALLOWED_GROWTH_MB = 8.0
+"""Between the first and the last tenth of the time."""
+
+
+def main() -> int:
+    """Print a line for every tenth of the time and the verdict; 0 when all is well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("bundle", type=Path, help="streaming ONNX folder")
+    parser.add_argument("--corpus-dir", type=Path, help="folder in LibriSpeech's layout")
+    parser.add_argument("--part", help="its part")
+    parser.add_argument("--silence", action="store_true", help="silence in place of a corpus")
+    parser.add_argument("--hours", type=float, default=1.0, help="audio to stream (1)")
+    parser.add_argument(
+        "--pause", type=float, default=1.5, help="seconds of silence after an utterance (1.5)"
+    )
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "int8"])
+    args = parser.parse_args()
+    if args.silence == bool(args.corpus_dir and args.part):
+        raise UserError("give --corpus-dir and --part, or --silence")
+    recognizer = StreamingRecognizer(open_bundle(args.bundle, precision=args.precision))
+    if args.silence:
+        utterances = [np.zeros(20 * SAMPLE_RATE, dtype=np.float32)]
+    else:
+        _, _, utterances = load_part_audio(args.corpus_dir, args.part)
+    pause = np.zeros(round(args.pause * SAMPLE_RATE), dtype=np.float32)
+    fresh = [decode(recognizer, recognizer.create_stream(), piece, pause) for piece in utterances]
+
+    stream = recognizer.create_stream()
+    wanted = args.hours * 3600
+    heard, began, tenth = 0.0, time.perf_counter(), 0
+    memory: list[float] = []
+    num_segments = num_different = num_words = 0
+    largest = 0.0
+    for piece, alone in cycle(zip(utterances, fresh, strict=True)):
+        text = decode(recognizer, stream, piece, pause)
+        recognizer.reset(stream)
+        heard += (len(piece) + len(pause)) / SAMPLE_RATE
+        num_segments += 1
+        num_different += text != alone
+        num_words += len(text.split())
+        largest = max(largest, *(float(np.abs(part).max()) for part in stream.states))
+        if heard >= wanted * (tenth + 1) / 10:
+            tenth += 1
+            memory.append(resident_mb())
+            print(
+                f"{heard / 60:6.1f} min  {memory[-1]:7.1f} MB  largest state {largest:.3g}  "
+                f"{num_different} of {num_segments} texts differ from a fresh start"
+            )
+        if heard >= wanted:
+            break
+    growth = memory[-1] - memory[0]
+    verdict = {
+        "bundle": args.bundle.resolve().name,
+        "precision": args.precision,
+        "hours": heard / 3600,
+        "real_time_factor": (time.perf_counter() - began) / heard,
+        "state_bytes": sum(part.nbytes for part in stream.states),
+        "largest_state": largest,
+        "memory_growth_mb": growth,
+        "segments": num_segments,
+        "different": num_different,
+        "words": num_words,
+    }
+    print(json.dumps(verdict))
+    sound = np.isfinite(largest) and growth <= ALLOWED_GROWTH_MB and not (args.silence and num_words)
+    return 0 if sound else 1
+
+
+def decode(recognizer: StreamingRecognizer, stream: Stream, piece: np.ndarray, pause: np.ndarray) -> str:
+    """Text of the stream's segment after an utterance (S,) and a pause, in pieces of 100 ms."""
+    samples = np.concatenate((piece, pause))
+    for begin in range(0, len(samples), SAMPLE_RATE // 10):
+        stream.accept(samples[begin : begin + SAMPLE_RATE // 10])
+        while recognizer.is_ready(stream):
+            recognizer.decode([stream])
+    return recognizer.result(stream).text
+
+
+def resident_mb() -> float:
+    """Memory of this process now, 2^20 bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 2**10
+    raise UserError("/proc/self/status: has no VmRSS; soak.py needs Linux")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (UserError, BundleError) as error:
+        print(f"soak.py: {error}", file=sys.stderr)
+        sys.exit(2)
