@@ -55,6 +55,9 @@ class AugmentConfig:
 
     Args:
         tempo: every utterance is stretched in time by up to this fraction.
+        join_prob: share of batches whose utterances are joined in pairs, a pause between them: a stream that
+            goes on after an utterance carries the state that it left behind.
+        join_pause_frames: frames of that pause at most, uniform from 0.
         freq_warp: vocal-tract-length perturbation; the mel axis is stretched by up to this fraction.
         gain_db: level change, uniform in plus or minus this many decibels.
         tilt_db: spectral tilt from the lowest to the highest bin, uniform in plus or minus decibels.
@@ -72,6 +75,8 @@ class AugmentConfig:
     """
 
     tempo: float = 0.0
+    join_prob: float = 0.0
+    join_pause_frames: int = 150
     freq_warp: float = 0.1
     gain_db: float = 6.0
     tilt_db: float = 6.0

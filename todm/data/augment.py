@@ -13,6 +13,7 @@ from torch import Tensor
 
 from todm.config import AugmentConfig
 from todm.data.batch import Batch
+from todm.data.join import join_pairs
 from todm.runtime.fbank import LOG_FLOOR, FbankSettings
 
 _DB = math.log(10) / 10
@@ -25,7 +26,8 @@ _WARP_BREAK_HZ = 4800.0
 def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
     """Distort every utterance on its own; padding keeps `LOG_FLOOR`, digital silence stays silent.
 
-    Order: tempo, silence behind the end, frequency warp, noise, level and colour, then SpecAugment masks.
+    Order: tempo, joining in pairs, silence behind the end, frequency warp, noise, level and colour, then
+    SpecAugment masks.
 
     Args:
         batch: is not changed.
@@ -34,6 +36,11 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
     """
     if config.tempo > 0:
         batch = change_tempo(batch, config.tempo, generator)
+    if (
+        config.join_prob > 0
+        and torch.rand((), generator=generator, device=generator.device) < config.join_prob
+    ):
+        batch = join_pairs(batch, config.join_pause_frames, generator)
     if config.tail_frames > 0:
         batch = append_silence(batch, config.tail_frames, generator)
     feats, lens = batch.feats, batch.feat_lens
@@ -60,6 +67,7 @@ def weaken(config: AugmentConfig, strength: float) -> AugmentConfig:
     return replace(
         config,
         tempo=config.tempo * strength,
+        join_prob=config.join_prob * strength,
         freq_warp=config.freq_warp * strength,
         gain_db=config.gain_db * strength,
         tilt_db=config.tilt_db * strength,
