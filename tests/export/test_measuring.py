@@ -1,0 +1,76 @@
+"""The measuring commands in ``export/`` run, say what they found, and refuse what they cannot use."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from tests.prepared import write_corpus
+from tests.runtime.conftest import save_bundle
+
+EXPORT = Path(__file__).parents[2] / "export"
+SMALL = """
+model: {num_layers: 2, d_model: 16, num_heads: 4, head_dim: 4, state_dim: 2, subsampling_channels: 4}
+space: {depths: [1, 2], ffn_dims: [8, 16]}
+"""
+
+
+def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, EXPORT / script, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+
+
+def test_encoders_are_compared_in_one_run(tmp_path: Path) -> None:
+    conf = tmp_path / "small.yaml"
+    conf.write_text(SMALL)
+    other = save_bundle(tmp_path / "other", "offline") / "encoder.onnx"
+    out = tmp_path / "out.json"
+    done = run("compare_encoders.py", conf, "--against", other, "--seconds", 1, "--rounds", 1, "--out", out)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(out.read_text())
+    names = {(row["name"], row["precision"]) for row in found["offline"]["encoders"]}
+    assert names == {
+        *((name, kind) for name in ("ours", "floor") for kind in ("fp32", "int8")),
+        (str(other), "fp32"),
+    }
+    for mode in ("offline", "streaming"):
+        rows = found[mode]["encoders"]
+        ours = {row["precision"]: row["ms"] for row in rows if row["name"] == "ours"}
+        for row in rows:
+            assert row["ratio"] == pytest.approx(ours[row["precision"]] / row["ms"])
+    # Two layers, two parts, half of 4 heads of 4 channels, 2 numbers each, 4 bytes.
+    assert found["streaming"]["state_bytes"] == 2 * 2 * 8 * 2 * 4
+    assert "ours takes" in done.stdout
+
+
+def test_an_hour_is_soaked_in_less(tmp_path: Path) -> None:
+    bundle = save_bundle(tmp_path / "bundle", "streaming")
+    corpus = write_corpus(tmp_path / "corpus", num_train=2, num_dev=2)
+    part = next(path.name for path in sorted(corpus.iterdir()) if path.name.startswith("dev"))
+    done = run("soak.py", bundle, "--corpus-dir", corpus, "--part", part, "--hours", 0.02)
+    assert done.returncode == 0, done.stderr + done.stdout
+    verdict = json.loads(done.stdout.splitlines()[-1])
+    assert verdict["hours"] >= 0.02
+    assert verdict["segments"] > verdict["different"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare_encoders.py", "missing.yaml"], "missing.yaml: no such file"),
+        (["soak.py", "missing", "--silence"], "missing"),
+        (["soak.py", "missing"], "give --corpus-dir and --part, or --silence"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence(words: list[str], said: str) -> None:
+    done = run(*words)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
