@@ -8,12 +8,14 @@ up; two processes meet once per step.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 POLL_SECONDS = 0.2
 
@@ -46,6 +48,7 @@ def run_together(words: Sequence[str], num_processes: int, log_dir: Path) -> int
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
     }
     processes: list[subprocess.Popen[bytes]] = []
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         for rank in range(num_processes):
             numbered = {**environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
@@ -62,6 +65,12 @@ def run_together(words: Sequence[str], num_processes: int, log_dir: Path) -> int
                 process.terminate()
         for process in processes:
             process.wait()
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """End by way of the clean-up, which hands the signal on and waits for what the processes still save."""
+    raise SystemExit(128 + number)
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], log_dir: Path) -> int:

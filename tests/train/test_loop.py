@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +22,7 @@ from torch.multiprocessing.spawn import spawn
 from tests.nets import SPACE, make_batch, make_supernet
 from tests.prepared import CONFIG
 from todm.config import Config, DropoutConfig, SpaceConfig
-from todm.config_io import config_from_dict, load_config
+from todm.config_io import config_from_dict, load_config, save_config
 from todm.data.batch import Batch
 from todm.dropout import build_policy
 from todm.errors import UserError
@@ -39,7 +42,7 @@ BATCHES_PER_EPOCH = 5  # of the toy corpus
 
 def settings(**changes: Any) -> Config:
     """Two epochs of five batches, a checkpoint after every second one."""
-    return replace(CONFIG, train=replace(CONFIG.train, num_epochs=2, save_interval=2, **changes))
+    return replace(CONFIG, train=replace(CONFIG.train, **{"num_epochs": 2, "save_interval": 2, **changes}))
 
 
 def newest(exp: Path) -> dict[str, Any]:
@@ -374,3 +377,49 @@ def test_two_processes_train_one_model(new_run: NewRun) -> None:
     assert_identical(newest(exp)["model"], one["weights"])
     assert len(one["seen"]) == len(other["seen"]) == 4
     assert not set(one["seen"]) & set(other["seen"])
+
+
+def test_sigterm_saves_the_batch_at_hand_and_nothing_is_lost(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(save_interval=0)
+    straight, told = new_run("straight"), new_run("told")
+    train(config, straight)
+    original = Run._train_batch
+
+    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
+        result = original(self, batch, epoch)
+        if self.step == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return result
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(Run, "_train_batch", train_batch)
+        train(config, told)
+    assert caught.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert newest(told)["step"] == 3
+    train(config, told)
+    for part in ("model", "optimizer", "average", "step"):
+        assert_identical(newest(told)[part], newest(straight)[part], part)
+
+
+def test_sigterm_to_the_starter_of_two_processes_saves_too(new_run: NewRun) -> None:
+    exp = new_run("two")
+    config = settings(num_processes=2, num_epochs=1000, save_interval=0, log_interval=1)
+    save_config(config, exp / "config.yaml")
+    command = [sys.executable, "-m", "todm", "train", "--exp-dir", str(exp)]
+    environ = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    shown = []
+    for line in process.stderr:
+        shown.append(line)
+        if "step 2 " in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    shown += process.stderr.readlines()
+    assert process.wait() == 143, "".join(shown)
+    assert any("stopped by SIGTERM after step" in line for line in shown)
+    assert newest(exp)["step"] >= 2

@@ -6,6 +6,7 @@ its own batches, and the gradients are summed once per step.
 
 Everything random in a step is drawn from a generator seeded by (seed, step, rank), and the order of batches
 by (seed, epoch); so a resumed run goes on bit for bit, mid-epoch too, without any generator state to restore.
+SIGTERM saves after the batch at hand and ends the run with exit code 143; the same command then goes on.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ from todm.train.metrics import JsonLines, TensorBoard
 from todm.train.optim import build_optimizer
 from todm.train.schedule import Schedule
 from todm.train.step import PassLoss, SandwichStep, warmup_progress
-from todm.train.sync import World, broadcast_weights, process_group, reduce_gradients
+from todm.train.stopping import EXIT_CODE, StopRequest
+from todm.train.sync import World, broadcast_weights, process_group, reduce_gradients, sum_tensor
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +91,8 @@ def train(config: Config, exp_dir: Path, start: Start | None = None) -> None:
     device = choose_device(config.train.device, world)
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
-    with process_group(world, device=device):
-        run = Run(config, exp_dir, world, device, start)
+    with process_group(world, device=device), StopRequest() as stop:
+        run = Run(config, exp_dir, world, device, stop, start)
         try:
             run.resume()
             for epoch in range(run.epoch, config.train.num_epochs):
@@ -109,6 +111,7 @@ class Run:
         exp_dir: run folder.
         world: this process among its peers.
         device: where the model lives.
+        stop: asks the run to save and end.
         start: see `train`.
     """
 
@@ -118,9 +121,11 @@ class Run:
         exp_dir: Path,
         world: World,
         device: torch.device,
+        stop: StopRequest,
         start: Start | None = None,
     ) -> None:
         self.config, self.exp_dir, self.world, self.device = config, exp_dir, world, device
+        self.stop = stop
         self.space = SearchSpace.from_config(config) if start is None else start.space
         self.data_dir = exp_dir / "data" if start is None else start.data_dir
         self.origin = "" if start is None else start.origin
@@ -216,6 +221,10 @@ class Run:
                 self._validate(epoch)
             if config.save_interval and self.step % config.save_interval == 0:
                 self._save()
+            if self._must_stop():
+                self._save()
+                log.info("stopped by SIGTERM after step %d; the same command goes on from there", self.step)
+                raise SystemExit(EXIT_CODE)
             if self.finished:
                 break
         else:
@@ -258,6 +267,11 @@ class Run:
         self.batch += 1
         self.average.update(self.net, self.step)
         return losses, grad_norm
+
+    def _must_stop(self) -> bool:
+        """Whether any process was asked to; all must leave after the same batch."""
+        requested = torch.tensor(float(self.stop.requested), device=self.device)
+        return bool(sum_tensor(requested) > 0)
 
     def _validate(self, epoch: int) -> None:
         """WER of the ladder's corners on the dev parts, with the present weights."""
