@@ -169,6 +169,9 @@ class LossConfig:
             utterance. A transducer whose encoder sees all of it can stay for hours on a plateau where it
             says the right number of labels, anywhere, without knowing which; near the line it cannot.
         diagonal_range: symbols per frame then. The smoothed loss learns beside it, the encoder left alone.
+        diagonal_delay: encoder frames by which that line lags behind; as much silence is appended then.
+            Without it a label finds its place in the middle of what is said, and stays there: too soon for a
+            streaming net, which is then left to guess how a word ends.
         diagonal_hidden_contexts: share of the label positions, 0 to 1, at which the joiner does not see the
             labels before, during the diagonal start. Where labels predict each other well (letters of a few
             words), 1 leaves it to the encoder to tell them apart; where the same label often comes twice, it
@@ -187,6 +190,7 @@ class LossConfig:
     warmup_steps: int = 2000
     diagonal_steps: int = 0
     diagonal_range: int = 3
+    diagonal_delay: int = 0
     diagonal_hidden_contexts: float = 0.0
     hidden_contexts: float = 0.0
 

@@ -426,3 +426,11 @@ def _require(module: str) -> None:
         __import__(module)
     except (ImportError, OSError) as error:
         pytest.skip(f"{module} is not importable here: {error}")
+
+
+def test_a_delayed_diagonal_is_the_same_line_later() -> None:
+    lens, label_lens = torch.tensor([12, 6]), torch.tensor([3, 5])
+    plain = diagonal_band(lens, label_lens, 3, num_frames=12, num_labels=5)
+    later = diagonal_band(lens + 4, label_lens, 3, num_frames=16, num_labels=5, delay=4)
+    assert torch.equal(later.begin[:, 4:], plain.begin)
+    assert (later.begin[0, :4] == 0).all()

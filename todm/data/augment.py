@@ -105,7 +105,12 @@ def change_tempo(batch: Batch, limit: float, generator: torch.Generator) -> Batc
 def append_silence(batch: Batch, limit: int, generator: torch.Generator) -> Batch:
     """Lengthen each utterance by 0 to `limit` frames of digital silence, uniformly drawn."""
     draws = (_uniform(batch.feats, len(batch), generator) + 1) / 2  # 0 to 1
-    lens = batch.feat_lens + (draws * (limit + 1)).long().clamp(max=limit)
+    return lengthen(batch, (draws * (limit + 1)).long().clamp(max=limit))
+
+
+def lengthen(batch: Batch, num_frames: Tensor | int) -> Batch:
+    """Append `num_frames` frames of digital silence, (N,) int64 or the same for all, to each utterance."""
+    lens = batch.feat_lens + num_frames
     extra = int(lens.max()) - batch.feats.shape[1]
     feats = (
         torch.nn.functional.pad(batch.feats, (0, 0, 0, extra), value=LOG_FLOOR) if extra > 0 else batch.feats

@@ -95,9 +95,15 @@ def choose_band(
 
 
 def diagonal_band(
-    encoder_lens: Tensor, label_lens: Tensor, size: int, *, num_frames: int, num_labels: int
+    encoder_lens: Tensor,
+    label_lens: Tensor,
+    size: int,
+    *,
+    num_frames: int,
+    num_labels: int,
+    delay: int = 0,
 ) -> Band:
-    """Windows of ``size`` positions about the straight line from the first frame to the last label.
+    """Windows of ``size`` positions about the straight line from frame `delay` to the last label.
 
     It spreads an utterance's labels evenly over its frames, as guided attention does for attention
     models (Tachibana et al., arXiv 1710.08969): whatever is said at a steady pace lies near it.
@@ -108,10 +114,13 @@ def diagonal_band(
         size: positions in a window; see `feasible_size`.
         num_frames: T of the batch.
         num_labels: U of the batch's padded label matrix.
+        delay: frames at the beginning in which the line stays at 0, fewer in an utterance that has no more.
     """
     frames = torch.arange(num_frames, device=encoder_lens.device)
-    share = (2 * frames + 1) * (label_lens + 1).unsqueeze(-1)
-    nearest = share.div(2 * encoder_lens.clamp(min=1).unsqueeze(-1), rounding_mode="floor")
+    spread = (encoder_lens - delay).clamp(min=1).unsqueeze(-1)  # frames that the labels lie in
+    passed = (frames - encoder_lens.unsqueeze(-1) + spread).clamp(min=0)
+    share = (2 * passed + 1) * (label_lens + 1).unsqueeze(-1)
+    nearest = share.div(2 * spread, rounding_mode="floor")
     last = (label_lens + 1 - size).clamp(min=0).unsqueeze(-1)
     begin = (nearest - (size - 1) // 2).clamp(min=0).minimum(last)
     return _bend(begin, encoder_lens, last, size)

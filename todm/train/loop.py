@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from todm.config import Config
 from todm.config_io import save_config
-from todm.data.augment import augment, weaken
+from todm.data.augment import augment, lengthen, weaken
 from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader, make_train_loader
 from todm.data.tokenizer import Tokenizer
@@ -254,7 +254,10 @@ class Run:
         specs = draw_specs(self.space, config.train.sandwich, seed=config.train.seed, step=self.step)
         generator = seeded_generator(self.device, config.train.seed, self.step, self.world.rank)
         batch = batch.to(self.device)
-        if not starting:  # the plateau is left several times sooner on what was really said
+        if starting:  # the plateau is left several times sooner on what was really said
+            delay = config.train.loss.diagonal_delay * config.model.subsampling_factor
+            batch = lengthen(batch, delay)
+        else:
             done = self.step - config.train.loss.diagonal_steps
             strength = warmup_progress(done, config.augment.warmup_steps)
             batch = augment(batch, weaken(config.augment, strength), generator)

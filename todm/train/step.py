@@ -93,6 +93,7 @@ class SandwichStep:
             size,
             num_frames=encoder_out.shape[1],
             num_labels=batch.labels.shape[1],
+            delay=config.diagonal_delay,
         )
         # The smoothed loss sees the whole lattice: it would pull the encoder to the plateau.
         am = self.net.simple_am(encoder_out.detach())
