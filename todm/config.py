@@ -176,8 +176,11 @@ class LossConfig:
             labels before, during the diagonal start. Where labels predict each other well (letters of a few
             words), 1 leaves it to the encoder to tell them apart; where the same label often comes twice, it
             teaches to swallow the second.
-        hidden_contexts: the same after the start, below 1. Greedy search then gets over a label that it
-            missed: what comes next can be heard without it.
+        streaming_delay: encoder frames by which streaming nets say a label later than the offline max net, in
+            the lattice, its band and its teaching. For a space with both modes; every utterance is lengthened
+            by as much silence.
+        hidden_contexts: the same as `diagonal_hidden_contexts` after the start, below 1. Greedy search then
+            gets over a label that it missed: what comes next can be heard without it.
     """
 
     backend: Literal["native", "k2", "torchaudio"] = "native"
@@ -192,6 +195,7 @@ class LossConfig:
     diagonal_range: int = 3
     diagonal_delay: int = 0
     diagonal_hidden_contexts: float = 0.0
+    streaming_delay: int = 0
     hidden_contexts: float = 0.0
 
 

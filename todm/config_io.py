@@ -126,6 +126,7 @@ _AT_LEAST = {
     "train.loss.diagonal_steps": 0,
     "train.loss.diagonal_range": 2,
     "train.loss.diagonal_delay": 0,
+    "train.loss.streaming_delay": 0,
     "train.loss.path_power": 1.0,
     "train.distill.warmup_steps": 0,
     "train.distill.weight": 0.0,

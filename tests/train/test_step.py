@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any, Literal
+from unittest import mock
 
 import pytest
 import torch
@@ -11,11 +12,12 @@ from torch import Tensor
 
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs
 from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, TrainConfig
+from todm.data.augment import lengthen
 from todm.dropout import build_policy
 from todm.losses.band import diagonal_band, feasible_size
 from todm.losses.lattice import lattice_divergence
 from todm.losses.rnnt import TransducerLoss, rnnt_loss
-from todm.nn.supernet import Supernet, is_ssm_parameter
+from todm.nn.supernet import SharedPass, Supernet, is_ssm_parameter
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.optim import build_optimizer
@@ -267,6 +269,29 @@ def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
     _, plain = take_step(net, no_start, specs, step=0)
     for name, grad in plain.items():
         torch.testing.assert_close(first[name], grad)
+
+
+def test_streaming_nets_learn_the_offline_lattice_some_frames_later() -> None:
+    """With a student that says the teacher's output later, the divergence is 0 and the losses are equal."""
+    lag = 2
+    net = make_supernet()
+    config = make_config(lattice="full", objective="distill_plus_rnnt")
+    config = replace(config, loss=replace(config.loss, streaming_delay=lag))
+    step = SandwichStep(net, config, build_policy(config.dropout, SPACE))
+    assert step.tail_frames(10**6) == lag * net.config.subsampling_factor
+    batch = lengthen(BATCH, step.tail_frames(10**6))
+    offline = net.encode
+
+    def encode(shared: SharedPass, spec: SubnetSpec, *rest: Any) -> Tensor:
+        out = offline(shared, SPACE.max("offline"))
+        return out if spec.mode == "offline" else out.roll(lag, dims=1).detach()
+
+    with mock.patch.object(net, "encode", encode):
+        specs = [SPACE.max("offline"), SPACE.max("streaming")]
+        losses = step(batch, specs, step=10**6, generator=torch.Generator())
+    assert losses[1].parts["distill"] == pytest.approx(0.0, abs=1e-4)
+    single = SearchSpace(num_layers=3, depths=(3,), ffn_dims=(8,), modes=("streaming",))
+    assert SandwichStep(make_supernet(space=single), config, build_policy(config.dropout, single)).lag == 0
 
 
 def test_hidden_contexts_hide_their_share_and_keep_the_rest() -> None:

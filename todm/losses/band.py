@@ -37,6 +37,11 @@ class Band:
         in_frames = frames < encoder_lens.unsqueeze(-1)
         return in_frames.unsqueeze(-1) & (self.indices() <= label_lens[:, None, None])
 
+    def delayed(self, num_frames: int) -> Band:
+        """The same windows `num_frames` later, at 0 before: a band of utterances that are as much longer."""
+        begin = torch.nn.functional.pad(self.begin, (num_frames, 0))[:, : self.begin.shape[1]]
+        return Band(begin=begin, size=self.size)
+
 
 def full_band(num_utterances: int, num_frames: int, num_labels: int, device: torch.device) -> Band:
     """The band that holds the whole lattice: every window is 0 .. ``num_labels``."""

@@ -254,13 +254,11 @@ class Run:
         specs = draw_specs(self.space, config.train.sandwich, seed=config.train.seed, step=self.step)
         generator = seeded_generator(self.device, config.train.seed, self.step, self.world.rank)
         batch = batch.to(self.device)
-        if starting:  # the plateau is left several times sooner on what was really said
-            delay = config.train.loss.diagonal_delay * config.model.subsampling_factor
-            batch = lengthen(batch, delay)
-        else:
+        if not starting:  # the plateau is left several times sooner on what was really said
             done = self.step - config.train.loss.diagonal_steps
             strength = warmup_progress(done, config.augment.warmup_steps)
             batch = augment(batch, weaken(config.augment, strength), generator)
+        batch = lengthen(batch, self.step_fn.tail_frames(self.step))
         losses = self.step_fn(batch, specs, step=self.step, generator=generator)
         reduce_gradients(self.net.parameters())
         self.optimizer.step()

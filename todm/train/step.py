@@ -3,6 +3,10 @@
 Every step runs the max net, some corners and some random nets (sandwich rule). The max net runs first; its
 pruning band and its log-probabilities, detached, serve all the others, which learn from it on the same band
 (in-place distillation). What no spec changes is computed once and its gradient is taken once.
+
+The offline max net may say a label as soon as it begins, or sooner: it has heard all of it. A streaming net
+learns on the same band and from the same node posteriors ``streaming_delay`` encoder frames later (dual-mode
+ASR, Yu et al., arXiv 2010.06030); the batch ends with as much silence, which offline nets do not count.
 """
 
 from __future__ import annotations
@@ -51,6 +55,8 @@ class SandwichStep:
         self.net = net
         self.config = config
         self.policy = policy
+        both = len(net.space.modes) > 1
+        self.lag = config.loss.streaming_delay if both else 0  # encoder frames
 
     def __call__(
         self, batch: Batch, specs: Sequence[SubnetSpec], *, step: int, generator: torch.Generator
@@ -58,7 +64,7 @@ class SandwichStep:
         """Run `specs` on `batch`, the teacher first; gradients are added to those already there.
 
         Args:
-            batch: on the model's device.
+            batch: on the model's device; each utterance ends with `tail_frames` of silence.
             specs: of `todm.space.sandwich.draw_specs`.
             step: batches seen so far, for the warm-ups.
             generator: of the dropout.
@@ -82,23 +88,35 @@ class SandwichStep:
         torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
         return losses
 
+    def tail_frames(self, step: int) -> int:
+        """Feature frames of silence that a batch must be lengthened by."""
+        config = self.config.loss
+        delay = config.diagonal_delay if step < config.diagonal_steps else 0
+        return (delay + self.lag) * self.net.config.subsampling_factor
+
+    def _lens(self, shared: SharedPass, spec: SubnetSpec) -> Tensor:
+        """Encoder frames (N,) that a net of this spec has for its labels."""
+        return (shared.lens - self.lag).clamp(min=1) if spec.mode == "offline" else shared.lens
+
     def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> PassLoss:
         """On the diagonal band and without dropout, see `todm.config.LossConfig`."""
         config = self.config.loss
-        encoder_out = self.net.encode(shared, spec)
-        size = feasible_size(config.diagonal_range, shared.lens, batch.label_lens, batch.labels.shape[1])
+        encoder_out, lens = self.net.encode(shared, spec), self._lens(shared, spec)
+        size = feasible_size(config.diagonal_range, lens, batch.label_lens, batch.labels.shape[1])
         band = diagonal_band(
-            shared.lens,
+            lens,
             batch.label_lens,
             size,
             num_frames=encoder_out.shape[1],
             num_labels=batch.labels.shape[1],
-            delay=config.diagonal_delay,
+            delay=config.diagonal_delay + (self.lag if spec.mode == "streaming" else 0),
         )
         # The smoothed loss sees the whole lattice: it would pull the encoder to the plateau.
         am = self.net.simple_am(encoder_out.detach())
         lm = self.net.simple_lm(shared.predictor_out.detach())
-        loss = self._transducer_loss(encoder_out, batch, shared, band=band, am=am, lm=lm, path_power=1.0)
+        loss = self._transducer_loss(
+            encoder_out, lens, batch, shared, band=band, am=am, lm=lm, path_power=1.0
+        )
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         (pruned + simple).backward()
         return PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
@@ -109,7 +127,7 @@ class SandwichStep:
         encoder_out = self.net.encode(shared, spec, self.policy.plan(spec), generator)
         config = self.config.loss
         am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
-        loss = self._transducer_loss(encoder_out, batch, shared, am=am, lm=lm)
+        loss = self._transducer_loss(encoder_out, self._lens(shared, spec), batch, shared, am=am, lm=lm)
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         pruned_scale = self._warm(config.pruned_scales, step)
         simple_scale = self._warm(config.simple_scales, step)
@@ -119,6 +137,7 @@ class SandwichStep:
     def _transducer_loss(
         self,
         encoder_out: Tensor,
+        encoder_lens: Tensor,
         batch: Batch,
         shared: SharedPass,
         *,
@@ -134,7 +153,7 @@ class SandwichStep:
             predictor_out=shared.predictor_out,
             join=self.net.join,
             labels=batch.labels,
-            encoder_lens=shared.lens,
+            encoder_lens=encoder_lens,
             label_lens=batch.label_lens,
             am=am,
             lm=lm,
@@ -158,12 +177,14 @@ class SandwichStep:
     ) -> PassLoss:
         config = self.config
         encoder_out = self.net.encode(shared, spec, self.policy.plan(spec), generator)
-        student = self._transducer_loss(encoder_out, batch, shared, band=teacher.band)
+        lag = self.lag if spec.mode != teacher_mode else 0
+        lens = self._lens(shared, spec)
+        student = self._transducer_loss(encoder_out, lens, batch, shared, band=teacher.band.delayed(lag))
         pruned = student.pruned.sum()
         distill_weight = self._distill_weight(step, across_modes=spec.mode != teacher_mode)
         divergence = pruned.new_zeros(())
         if distill_weight > 0.0:
-            divergence = self._divergence(batch, shared, student, teacher)
+            divergence = self._divergence(batch, lens - lag, student, teacher, lag)
         # Until the teacher has something to say, its students learn from the labels whatever the objective.
         distill_only = config.distill.objective == "distill_only" and distill_weight >= config.distill.weight
         rnnt_scale = (
@@ -176,16 +197,18 @@ class SandwichStep:
         return PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
 
     def _divergence(
-        self, batch: Batch, shared: SharedPass, student: TransducerLoss, teacher: TransducerLoss
+        self, batch: Batch, encoder_lens: Tensor, student: TransducerLoss, teacher: TransducerLoss, lag: int
     ) -> Tensor:
+        """Node by node, the student's `lag` frames later; `encoder_lens` are the teacher's."""
         config = self.config.distill
         assert config.lattice != "none"
+        num_frames = teacher.log_probs.shape[1] - lag
         return lattice_divergence(
-            student.log_probs,
-            teacher.log_probs.detach(),
+            student.log_probs[:, lag:],
+            teacher.log_probs[:, :num_frames].detach(),
             labels=batch.labels,
-            band=teacher.band,
-            encoder_lens=shared.lens,
+            band=replace(teacher.band, begin=teacher.band.begin[:, :num_frames]),
+            encoder_lens=encoder_lens,
             label_lens=batch.label_lens,
             lattice=config.lattice,
             alpha_min=config.alpha_min,
