@@ -80,7 +80,7 @@ def test_onnx_folder_gives_torch_s_texts(mode: str, models: Path, tmp_path: Path
         # A host hears whole chunks only: of the silence behind the last words it may leave out a part.
         same = theirs if mode == "offline" else theirs[: len(" ".join(ours.split()))]
         assert " ".join(ours.split()) == same
-        assert len(theirs) - len(same) <= 20
+        assert len(theirs) - len(same) <= 40  # of eight encoder frames
     for options in ({"precision": "int8"}, {"beam": True}):
         texts = open_model(tmp_path / "bundle", **options).transcribe(utterances())
         assert len(texts) == len(utterances()) and any(texts)

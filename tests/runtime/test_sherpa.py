@@ -114,7 +114,8 @@ def test_partial_and_final_streaming_results_equal_the_host(
     ours = StreamingRecognizer(bundle, make_search(bundle, method))
     theirs = HostStream(folder, method)
     utterances = make_utterances(LENGTHS[:5])
-    tail = 4 * chunk + 4
+    assert bundle.streaming is not None
+    tail = bundle.streaming.tail
     our_streams = [ours.create_stream() for _ in utterances]
     their_streams = [theirs.host.create_stream() for _ in utterances]
     sizes = np.random.default_rng(3).integers(1, 9000, size=200)

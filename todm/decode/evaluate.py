@@ -11,10 +11,11 @@ from torch import Tensor
 from todm.decode.greedy import greedy_search
 from todm.decode.wer import Utterance, make_utterances
 from todm.nn.transducer import Transducer
+from todm.runtime.bundle import PATIENCE_FRAMES
 from todm.runtime.fbank import LOG_FLOOR
 
 # A stream's host lets silence follow the last sample, or the last words would never leave the encoder.
-STREAM_TAIL_FRAMES = 36
+STREAM_TAIL_FRAMES = 36 + PATIENCE_FRAMES
 
 
 class TextBatch(Protocol):

@@ -25,6 +25,7 @@ from todm.deploy.onnx_export import chunk_frames
 from todm.errors import UserError
 from todm.model_dir import load_subnet
 from todm.recognizer import BundleRecognizer, TorchRecognizer
+from todm.runtime.bundle import PATIENCE_FRAMES
 from todm.runtime.fbank import compute_fbank
 
 AUDIBLE = 11.5  # nepers of energy, 50 dB
@@ -164,9 +165,9 @@ def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray], mode: str)
             texts.append(stream.result.text.strip())
         return texts
     online = sherpa_onnx.OnlineRecognizer.from_transducer(**files, model_type="lstm", num_threads=1)
-    tail = BundleRecognizer(bundle).recognizer.bundle.streaming
-    assert tail is not None
-    silence = np.zeros((tail.window + 1) * 160, dtype=np.float32)
+    shape = BundleRecognizer(bundle).recognizer.bundle.streaming
+    assert shape is not None
+    silence = np.zeros(shape.tail * 160, dtype=np.float32)
     texts = []
     for samples in utterances:
         stream = online.create_stream()
@@ -185,7 +186,7 @@ def _torch_chunks(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray],
     window = shift + net.subsampling.overlap
     texts = []
     for samples in utterances:
-        padded = np.concatenate((samples, np.zeros((window + 1) * 160, dtype=np.float32)))
+        padded = np.concatenate((samples, np.zeros((window + 1 + PATIENCE_FRAMES) * 160, dtype=np.float32)))
         feats = torch.from_numpy(recognizer.features(padded))[None]
         num_chunks = max(0, -(-(feats.shape[1] - window) // shift))  # one waits until it has a frame to spare
         out = encode_in_chunks(net, feats[:, : num_chunks * shift + net.subsampling.overlap], chunk)

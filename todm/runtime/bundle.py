@@ -19,6 +19,10 @@ Mode = Literal["offline", "streaming"]
 Precision = Literal["fp32", "int8", "fp16"]
 
 
+PATIENCE_FRAMES = 40
+"""Frames of silence that a stream hears at least behind its end, 400 ms."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class StreamingShape:
     """How a streaming encoder takes its audio (metadata of sherpa-onnx's ``lstm`` host).
@@ -34,6 +38,15 @@ class StreamingShape:
     shift: int
     num_layers: int
     state_dims: tuple[int, int]
+
+    @property
+    def tail(self) -> int:
+        """Frames of silence to put behind the last sample.
+
+        A host drops what does not fill a window, hence the first part; and a streaming net says a word only
+        when it is over (``train.loss.streaming_delay``), hence the second.
+        """
+        return self.window + 1 + PATIENCE_FRAMES
 
 
 @dataclass(frozen=True, kw_only=True)

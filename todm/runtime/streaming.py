@@ -122,8 +122,8 @@ class Stream:
         """Say that no more audio comes.
 
         Args:
-            tail_frames: frames of digital silence to add, so that the last real frames are decoded;
-                the smallest number that is always enough (``window + 1``) when None.
+            tail_frames: frames of digital silence to add, so that the last real frames are decoded and what
+                was said in them is written; `StreamingShape.tail` when None.
         """
         if self._finished:
             return
@@ -177,9 +177,7 @@ class StreamingRecognizer:
 
     def create_stream(self) -> Stream:
         """A stream at its beginning."""
-        return Stream(
-            self._settings, self.bundle.init_states(1), self._search.start(), self._shape.window + 1
-        )
+        return Stream(self._settings, self.bundle.init_states(1), self._search.start(), self._shape.tail)
 
     def is_ready(self, stream: Stream) -> bool:
         """Whether a chunk can run."""

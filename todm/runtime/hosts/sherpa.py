@@ -32,8 +32,8 @@ class SherpaHost(BundleHost):
         """A stream at its beginning."""
         if self._bundle.streaming is None:
             return _Offline(self._recognizer)
-        # The silence that our own runtime appends: the host drops what does not fill a window.
-        tail = (self._bundle.streaming.window + 1) * DEFAULT_FBANK.frame_shift
+        # The silence that our own runtime appends.
+        tail = self._bundle.streaming.tail * DEFAULT_FBANK.frame_shift
         return _Streaming(self._recognizer, np.zeros(tail, np.float32))
 
 
