@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import signal
 import socket
@@ -423,3 +424,45 @@ def test_sigterm_to_the_starter_of_two_processes_saves_too(new_run: NewRun) -> N
     assert process.wait() == 143, "".join(shown)
     assert any("stopped by SIGTERM after step" in line for line in shown)
     assert newest(exp)["step"] >= 2
+
+
+def test_a_bad_batch_is_skipped_noted_and_counted(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    exp = new_run("bad")
+    original = Run._train_batch
+    lost: list[tuple[str, ...]] = []
+
+    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
+        if self.step == 1:
+            lost.append(batch.ids)
+            batch = replace(batch, feats=torch.full_like(batch.feats, math.nan))
+        return original(self, batch, epoch)
+
+    monkeypatch.setattr(Run, "_train_batch", train_batch)
+    train(settings(log_interval=3), exp)
+    assert newest(exp)["step"] == 2 * BATCHES_PER_EPOCH
+    (line,) = (exp / "train" / "skipped-batches.rank0.jsonl").read_text().splitlines()
+    noted = json.loads(line)
+    assert noted["step"] == 1
+    assert lost == [tuple(noted["ids"])]
+    intervals = [record for record in records(exp) if record["kind"] == "train"]
+    assert [record["skipped"] for record in intervals] == [1, *[0] * (len(intervals) - 1)]
+    assert all(math.isfinite(loss) for record in intervals for loss in record["subnets"].values())
+
+
+def test_a_run_that_only_skips_ends_with_a_sentence(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    exp = new_run("lost")
+    monkeypatch.setattr(loop, "MAX_BAD_STEPS", 3)
+    original = Run._train_batch
+
+    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
+        return original(self, replace(batch, feats=torch.full_like(batch.feats, math.nan)), epoch)
+
+    monkeypatch.setattr(Run, "_train_batch", train_batch)
+    with pytest.raises(
+        UserError, match=r"skipped-batches\.rank0\.jsonl: the last 3 steps had no finite gradient"
+    ):
+        train(settings(), exp)
+
+
+def records(exp: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (exp / "train" / "metrics.jsonl").read_text().splitlines()]

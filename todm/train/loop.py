@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,9 @@ from todm.train.stopping import EXIT_CODE, StopRequest
 from todm.train.sync import World, broadcast_weights, process_group, reduce_gradients, sum_tensor
 
 log = logging.getLogger(__name__)
+
+MAX_BAD_STEPS = 50
+"""In a row; more than a few bad utterances, so the weights themselves are lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +166,7 @@ class Run:
         self.step = 0  # batches done in the run
         self.epoch = 0  # epochs done
         self.batch = 0  # batches done in the present epoch
+        self.num_bad = 0  # steps in a row whose gradient was not finite
         self.outdated: list[Path] = []  # checkpoints of a run that this one replaces
         self.metrics: JsonLines | None = None
         self.tensorboard: TensorBoard | None = None
@@ -263,11 +268,28 @@ class Run:
         reduce_gradients(self.net.parameters())
         self.optimizer.step()
         grad_norm = self.optimizer.clipper.last_norm
+        self._check_finite(grad_norm, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.batch += 1
         self.average.update(self.net, self.step)
         return losses, grad_norm
+
+    def _check_finite(self, grad_norm: float, batch: Batch) -> None:
+        """Note which utterances the optimiser skipped; a run that only skips is ended."""
+        if math.isfinite(grad_norm):
+            self.num_bad = 0
+            return
+        self.num_bad += 1
+        path = self.exp_dir / "train" / f"skipped-batches.rank{self.world.rank}.jsonl"
+        with path.open("a") as file:
+            file.write(json.dumps({"step": self.step, "ids": batch.ids}) + "\n")
+        log.warning("step %d skipped: its gradient is not finite; its utterances are in %s", self.step, path)
+        if self.num_bad >= MAX_BAD_STEPS:
+            raise UserError(
+                f"{path}: the last {MAX_BAD_STEPS} steps had no finite gradient; lower train.optim.lr, go on "
+                "from an earlier checkpoint (train.resume), or look at these utterances"
+            )
 
     def _must_stop(self) -> bool:
         """Whether any process was asked to; all must leave after the same batch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from typing import TYPE_CHECKING
 
@@ -27,13 +28,19 @@ class Meter:
 
     def _clear(self) -> None:
         self.losses, self.extras = Mean(), Mean()
-        self.seconds, self.num_steps, self.grad_norm = 0.0, 0, 0.0
+        self.seconds, self.num_steps, self.num_skipped, self.grad_norm = 0.0, 0, 0, 0.0
         self.clipped_before = self.run.optimizer.clipper.num_clipped
         self.interval_start = time.monotonic()
 
     def add(self, batch: Batch, losses: list[PassLoss], grad_norm: float) -> None:
         """Add one step."""
         frames = float(batch.feat_lens.sum())
+        self.seconds += frames * FRAME_SECONDS
+        self.num_steps += 1
+        self.grad_norm = grad_norm
+        if not math.isfinite(grad_norm):  # such losses would hide those of all other steps
+            self.num_skipped += 1
+            return
         ladder = {spec: name for name, spec in self.run.space.ladder().items()}
         for loss in losses:
             name = ladder.get(loss.spec, f"random-{loss.spec.mode}")
@@ -42,9 +49,6 @@ class Meter:
             self.losses.add(name, total=loss.rnnt, weight=weight)
             for part, total in loss.parts.items():
                 self.extras.add(part, total=total, weight=weight)
-        self.seconds += frames * FRAME_SECONDS
-        self.num_steps += 1
-        self.grad_norm = grad_norm
 
     def report(self, epoch: int) -> None:
         """Write the line, metrics.jsonl and TensorBoard, and begin the next interval."""
@@ -68,6 +72,7 @@ class Meter:
             clipped=(run.optimizer.clipper.num_clipped - self.clipped_before) / self.num_steps,
             hours_per_hour=self.seconds * run.world.size / max(elapsed, 1e-9),
             eta=pace * max(0, run.total_steps - run.step),
+            skipped=self.num_skipped,
         )
         if run.world.is_main:
             logging.getLogger(__name__).info("%s", report.line())

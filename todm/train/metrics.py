@@ -75,6 +75,7 @@ class Report:
         lr: learning rate of the main group.
         grad_norm: last norm before clipping.
         clipped: share of the interval's steps that were clipped, 0 to 1.
+        skipped: steps of the interval whose gradient was not finite; they changed nothing.
         hours_per_hour: hours of audio trained per hour of wall clock.
         eta: seconds to the end of the run; None when unknown.
     """
@@ -90,6 +91,7 @@ class Report:
     clipped: float
     hours_per_hour: float
     eta: float | None = None
+    skipped: int = 0
 
     def line(self) -> str:
         """One line for people."""
@@ -98,7 +100,8 @@ class Report:
             f"epoch {self.epoch} batch {place} step {self.step}",
             " ".join(f"{name} {value:.3f}" for name, value in self.subnets.items()),
             " ".join(f"{name} {value:.3f}" for name, value in self.losses.items()),
-            f"lr {self.lr:.2e} grad-norm {self.grad_norm:.3g} clipped {self.clipped:.0%}",
+            f"lr {self.lr:.2e} grad-norm {self.grad_norm:.3g} clipped {self.clipped:.0%}"
+            + (f" skipped {self.skipped}" if self.skipped else ""),
             f"{self.hours_per_hour:.1f} h/h, ETA {format_duration(self.eta)}",
         ]
         return " | ".join(section for section in sections if section)
@@ -112,6 +115,7 @@ class Report:
         values = {f"loss/{name}": value for name, value in self.subnets.items()}
         values.update({f"loss/{name}": value for name, value in self.losses.items()})
         values.update({"optim/lr": self.lr, "optim/grad_norm": self.grad_norm, "optim/clipped": self.clipped})
+        values["optim/skipped"] = float(self.skipped)
         values["speed/hours_per_hour"] = self.hours_per_hour
         values["progress/epoch"] = float(self.epoch)
         return values
