@@ -288,6 +288,8 @@ class TrainConfig:
         save_interval: batches between checkpoints besides those at epoch ends; 0 for none.
         keep_checkpoints: checkpoints to keep, newest first; 0 keeps all.
         average_period: batches between updates of the running average of the weights.
+        calibrate_utterances: training utterances on which ``todm average`` sets the bias of blank, see
+            `todm.train.calibrate`; 0 leaves it as it was learnt.
         average_from: share of the run (0 to 1) at which the running average starts.
         resume: ``auto`` continues the newest checkpoint in the run folder, ``never`` starts anew,
             anything else is the path of a checkpoint.
@@ -304,6 +306,7 @@ class TrainConfig:
     save_interval: int = 0
     keep_checkpoints: int = 3
     average_period: int = 20
+    calibrate_utterances: int = 0
     average_from: float = 0.7
     resume: str = "auto"
     sandwich: SandwichConfig = field(default_factory=SandwichConfig)

@@ -120,6 +120,7 @@ _AT_LEAST = {
     "train.save_interval": 0,
     "train.keep_checkpoints": 0,
     "train.average_period": 1,
+    "train.calibrate_utterances": 0,
     "train.sandwich.num_corners": 0,
     "train.sandwich.num_random": 0,
     "train.loss.warmup_steps": 0,

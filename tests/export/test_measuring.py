@@ -23,7 +23,7 @@ space: {depths: [1, 2], ffn_dims: [8, 16]}
 
 
 def run(script: str, *words: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, EXPORT / script, *map(str, words)]
+    command = [sys.executable, str(EXPORT / script), *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
 
 
