@@ -21,6 +21,7 @@ import numpy as np
 
 from todm.data.part_audio import load_part_audio
 from todm.errors import UserError
+from todm.runtime.bench_machine import rss_mb
 from todm.runtime.bundle import open_bundle
 from todm.runtime.errors import BundleError
 from todm.runtime.streaming import Stream, StreamingRecognizer
@@ -45,6 +46,8 @@ def main() -> int:
     args = parser.parse_args()
     if args.silence == bool(args.corpus_dir and args.part):
         raise UserError("give --corpus-dir and --part, or --silence")
+    if rss_mb() is None:
+        raise UserError("/proc/self/status: cannot be read; soak.py needs Linux")
     recognizer = StreamingRecognizer(open_bundle(args.bundle, precision=args.precision))
     if args.silence:
         utterances = [np.zeros(20 * SAMPLE_RATE, dtype=np.float32)]
@@ -69,7 +72,7 @@ def main() -> int:
         largest = max(largest, *(float(np.abs(part).max()) for part in stream.states))
         if heard >= wanted * (tenth + 1) / 10:
             tenth += 1
-            memory.append(resident_mb())
+            memory.append(rss_mb() or 0.0)
             print(
                 f"{heard / 60:6.1f} min  {memory[-1]:7.1f} MB  largest state {largest:.3g}  "
                 f"{num_different} of {num_segments} texts differ from a fresh start"
@@ -102,14 +105,6 @@ def decode(recognizer: StreamingRecognizer, stream: Stream, piece: np.ndarray, p
         while recognizer.is_ready(stream):
             recognizer.decode([stream])
     return recognizer.result(stream).text
-
-
-def resident_mb() -> float:
-    """Memory of this process now, 2^20 bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 2**10
-    raise UserError("/proc/self/status: has no VmRSS; soak.py needs Linux")
 
 
 if __name__ == "__main__":
