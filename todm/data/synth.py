@@ -39,7 +39,7 @@ class SynthSettings:
     Args:
         seed: of sentences, voices, noise and levels.
         train_utterances: in ``train-clean-5``; 9,000 last about 3.5 hours.
-        dev_utterances: in ``dev-clean-2``; 120 last about 4 minutes.
+        dev_utterances: in ``dev-clean-2``; 120 last about 3 minutes.
         test_utterances: in ``test-clean``.
         train_speakers: voices in training, at most 104.
         eval_speakers: voices in each of the other parts, at most 24.
