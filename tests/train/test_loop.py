@@ -1,69 +1,26 @@
-"""Whole training runs on a toy corpus: exact resumption, several processes, bad input."""
+"""Whole training runs on a toy corpus: exact resumption, what they leave, bad input."""
 
 from __future__ import annotations
 
-import errno
 import json
-import math
-import os
-import signal
-import socket
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
-from tests.nets import SPACE, make_batch, make_supernet
+from tests.nets import SPACE
 from tests.prepared import CONFIG
-from todm.config import Config, DropoutConfig, SpaceConfig
-from todm.config_io import config_from_dict, load_config, save_config
+from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest, settings
+from todm.config import SpaceConfig
+from todm.config_io import config_from_dict, load_config
 from todm.data.batch import Batch
-from todm.dropout import build_policy
 from todm.errors import UserError
-from todm.nn.supernet import Supernet
-from todm.space.spec import SubnetSpec
-from todm.train import loop
 from todm.train.average import average
-from todm.train.checkpoint import list_checkpoints, load_checkpoint
+from todm.train.checkpoint import list_checkpoints
 from todm.train.loop import Run, choose_device, seeded_generator, train
-from todm.train.step import SandwichStep
-from todm.train.sync import World, process_group, reduce_gradients
-
-NewRun = Callable[[str], Path]
-
-BATCHES_PER_EPOCH = 5  # of the toy corpus
-
-
-def settings(**changes: Any) -> Config:
-    """Two epochs of five batches, a checkpoint after every second one."""
-    return replace(CONFIG, train=replace(CONFIG.train, **{"num_epochs": 2, "save_interval": 2, **changes}))
-
-
-def newest(exp: Path) -> dict[str, Any]:
-    return load_checkpoint(list_checkpoints(exp / "checkpoints")[0])
-
-
-def assert_identical(one: Any, other: Any, where: str = "state") -> None:
-    """Bit for bit, through dicts, lists and tensors."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys(), where
-        for key in one:
-            assert_identical(one[key], other[key], f"{where}.{key}")
-    elif isinstance(one, list):
-        assert len(one) == len(other), where
-        for index, (left, right) in enumerate(zip(one, other, strict=True)):
-            assert_identical(left, right, f"{where}[{index}]")
-    elif isinstance(one, Tensor):
-        assert one.dtype == other.dtype and torch.equal(one, other), where
-    else:
-        assert type(one) is type(other) and one == other, where
+from todm.train.sync import World
 
 
 class StoppedError(Exception):
@@ -250,25 +207,6 @@ def test_an_impossible_space_is_refused_before_anything_is_written(new_run: NewR
     assert not (exp / "checkpoints").exists() and not (exp / "train").exists()
 
 
-def test_full_disk_keeps_the_last_good_checkpoint(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    exp = new_run("exp")
-    original = torch.save
-
-    def save(state: Any, file: Any) -> None:
-        if state["step"] > 2:
-            file.write(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        original(state, file)
-
-    monkeypatch.setattr(torch, "save", save)
-    with pytest.raises(UserError, match=r"step-00000004\.pt: no space left"):
-        train(settings(), exp)
-    assert [path.name for path in (exp / "checkpoints").iterdir()] == ["step-00000002.pt"]
-    monkeypatch.undo()
-    train(settings(max_steps=3), exp)
-    assert newest(exp)["step"] == 3
-
-
 def test_devices() -> None:
     assert choose_device("cpu", World()) == torch.device("cpu")
     with pytest.raises(UserError, match=r"train\.device: 'tpu'"):
@@ -277,192 +215,3 @@ def test_devices() -> None:
         assert choose_device("auto", World()) == torch.device("cpu")
         with pytest.raises(UserError, match=r"train\.device: cuda"):
             choose_device("cuda", World())
-
-
-# ---- two processes ----
-
-
-def rows(batch: Batch, part: slice) -> Batch:
-    return Batch(
-        feats=batch.feats[part],
-        feat_lens=batch.feat_lens[part],
-        labels=batch.labels[part],
-        label_lens=batch.label_lens[part],
-        texts=batch.texts[part],
-        ids=batch.ids[part],
-    )
-
-
-# The middle layer runs in none of them.
-SPECS = [
-    SubnetSpec(layers=(0, 2), ffn_dims=(24, 24), mode="offline"),
-    SubnetSpec(layers=(0, 2), ffn_dims=(8, 16), mode="streaming"),
-    SubnetSpec(layers=(2,), ffn_dims=(16,), mode="offline"),
-]
-
-
-def step_gradients(batch: Batch, together: bool) -> dict[str, Tensor]:
-    config = replace(CONFIG.train, dropout=DropoutConfig(rate=0.0))
-    net: Supernet = make_supernet()
-    run = SandwichStep(net, config, build_policy(config.dropout, SPACE))
-    run(batch, SPECS, step=1000, generator=torch.Generator().manual_seed(0))
-    if together:
-        reduce_gradients(net.parameters())
-    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
-
-
-def join(rank: int, port: int) -> tuple[World, torch.device]:
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        RANK=str(rank),
-        WORLD_SIZE="2",
-        LOCAL_RANK=str(rank),
-    )
-    torch.set_num_threads(1)
-    return World.from_env(), torch.device("cpu")
-
-
-def half_a_step(rank: int, port: int, folder: str) -> None:
-    world, device = join(rank, port)
-    batch = make_batch([70, 52, 66, 40], [5, 3, 2, 4])
-    with process_group(world, device=device):
-        mine = rows(batch, slice(0, 1) if rank == 0 else slice(1, 4))
-        torch.save(step_gradients(mine, together=True), Path(folder) / f"{rank}.pt")
-
-
-def whole_run(rank: int, port: int, exp: str) -> None:
-    join(rank, port)
-    seen: list[Any] = []
-    original = Run._train_batch
-
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
-        seen.append(batch.ids)
-        return original(self, batch, epoch)
-
-    loop.Run._train_batch = train_batch  # type: ignore[method-assign]
-    final: dict[str, Tensor] = {}
-    close = Run.close
-
-    def keep(self: Run) -> None:
-        final.update(self.net.state_dict())
-        close(self)
-
-    loop.Run.close = keep  # type: ignore[method-assign]
-    train(settings(max_steps=4), Path(exp))
-    torch.save({"weights": final, "seen": seen}, Path(exp) / f"rank-{rank}.pt")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def test_two_processes_take_the_step_of_one_on_the_joined_batch(tmp_path: Path) -> None:
-    spawn(half_a_step, args=(free_port(), str(tmp_path)), nprocs=2)
-    wanted = step_gradients(make_batch([70, 52, 66, 40], [5, 3, 2, 4]), together=False)
-    assert not any(name.startswith("full.layers.1.ffn") for name in wanted)
-    for rank in range(2):
-        got = torch.load(tmp_path / f"{rank}.pt")
-        assert got.keys() == wanted.keys()
-        for name, grad in wanted.items():
-            torch.testing.assert_close(got[name], grad, rtol=0.0, atol=2e-5 * float(grad.abs().max()))
-
-
-def test_two_processes_train_one_model(new_run: NewRun) -> None:
-    exp = new_run("exp")
-    spawn(whole_run, args=(free_port(), str(exp)), nprocs=2)
-    one, other = (torch.load(exp / f"rank-{rank}.pt") for rank in range(2))
-    assert_identical(one["weights"], other["weights"])
-    assert_identical(newest(exp)["model"], one["weights"])
-    assert len(one["seen"]) == len(other["seen"]) == 4
-    assert not set(one["seen"]) & set(other["seen"])
-
-
-def test_sigterm_saves_the_batch_at_hand_and_nothing_is_lost(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = settings(save_interval=0)
-    straight, told = new_run("straight"), new_run("told")
-    train(config, straight)
-    original = Run._train_batch
-
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
-        result = original(self, batch, epoch)
-        if self.step == 3:
-            signal.raise_signal(signal.SIGTERM)
-        return result
-
-    before = signal.getsignal(signal.SIGTERM)
-    with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
-        patch.setattr(Run, "_train_batch", train_batch)
-        train(config, told)
-    assert caught.value.code == 143
-    assert signal.getsignal(signal.SIGTERM) is before
-    assert newest(told)["step"] == 3
-    train(config, told)
-    for part in ("model", "optimizer", "average", "step"):
-        assert_identical(newest(told)[part], newest(straight)[part], part)
-
-
-def test_sigterm_to_the_starter_of_two_processes_saves_too(new_run: NewRun) -> None:
-    exp = new_run("two")
-    config = settings(num_processes=2, num_epochs=1000, save_interval=0, log_interval=1)
-    save_config(config, exp / "config.yaml")
-    command = [sys.executable, "-m", "todm", "train", "--exp-dir", str(exp)]
-    environ = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
-    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    shown = []
-    for line in process.stderr:
-        shown.append(line)
-        if "step 2 " in line:
-            process.send_signal(signal.SIGTERM)
-            break
-    shown += process.stderr.readlines()
-    assert process.wait() == 143, "".join(shown)
-    assert any("stopped by SIGTERM after step" in line for line in shown)
-    assert newest(exp)["step"] >= 2
-
-
-def test_a_bad_batch_is_skipped_noted_and_counted(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    exp = new_run("bad")
-    original = Run._train_batch
-    lost: list[tuple[str, ...]] = []
-
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
-        if self.step == 1:
-            lost.append(batch.ids)
-            batch = replace(batch, feats=torch.full_like(batch.feats, math.nan))
-        return original(self, batch, epoch)
-
-    monkeypatch.setattr(Run, "_train_batch", train_batch)
-    train(settings(log_interval=3), exp)
-    assert newest(exp)["step"] == 2 * BATCHES_PER_EPOCH
-    (line,) = (exp / "train" / "skipped-batches.rank0.jsonl").read_text().splitlines()
-    noted = json.loads(line)
-    assert noted["step"] == 1
-    assert lost == [tuple(noted["ids"])]
-    intervals = [record for record in records(exp) if record["kind"] == "train"]
-    assert [record["skipped"] for record in intervals] == [1, *[0] * (len(intervals) - 1)]
-    assert all(math.isfinite(loss) for record in intervals for loss in record["subnets"].values())
-
-
-def test_a_run_that_only_skips_ends_with_a_sentence(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    exp = new_run("lost")
-    monkeypatch.setattr(loop, "MAX_BAD_STEPS", 3)
-    original = Run._train_batch
-
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
-        return original(self, replace(batch, feats=torch.full_like(batch.feats, math.nan)), epoch)
-
-    monkeypatch.setattr(Run, "_train_batch", train_batch)
-    with pytest.raises(
-        UserError, match=r"skipped-batches\.rank0\.jsonl: the last 3 steps had no finite gradient"
-    ):
-        train(settings(), exp)
-
-
-def records(exp: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (exp / "train" / "metrics.jsonl").read_text().splitlines()]

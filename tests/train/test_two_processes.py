@@ -1,0 +1,148 @@
+"""Two processes train one model, as one process would on the joined batches."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.spawn import spawn
+
+from tests.nets import SPACE, make_batch, make_supernet
+from tests.prepared import CONFIG
+from tests.train.runs import NewRun, assert_identical, newest, settings
+from todm.config import DropoutConfig
+from todm.config_io import save_config
+from todm.data.batch import Batch
+from todm.dropout import build_policy
+from todm.nn.supernet import Supernet
+from todm.space.spec import SubnetSpec
+from todm.train import loop
+from todm.train.loop import Run, train
+from todm.train.step import SandwichStep
+from todm.train.sync import World, process_group, reduce_gradients
+
+
+def rows(batch: Batch, part: slice) -> Batch:
+    return Batch(
+        feats=batch.feats[part],
+        feat_lens=batch.feat_lens[part],
+        labels=batch.labels[part],
+        label_lens=batch.label_lens[part],
+        texts=batch.texts[part],
+        ids=batch.ids[part],
+    )
+
+
+# The middle layer runs in none of them.
+SPECS = [
+    SubnetSpec(layers=(0, 2), ffn_dims=(24, 24), mode="offline"),
+    SubnetSpec(layers=(0, 2), ffn_dims=(8, 16), mode="streaming"),
+    SubnetSpec(layers=(2,), ffn_dims=(16,), mode="offline"),
+]
+
+
+def step_gradients(batch: Batch, together: bool) -> dict[str, Tensor]:
+    config = replace(CONFIG.train, dropout=DropoutConfig(rate=0.0))
+    net: Supernet = make_supernet()
+    run = SandwichStep(net, config, build_policy(config.dropout, SPACE))
+    run(batch, SPECS, step=1000, generator=torch.Generator().manual_seed(0))
+    if together:
+        reduce_gradients(net.parameters())
+    return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+
+def join(rank: int, port: int) -> tuple[World, torch.device]:
+    os.environ.update(
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+        RANK=str(rank),
+        WORLD_SIZE="2",
+        LOCAL_RANK=str(rank),
+    )
+    torch.set_num_threads(1)
+    return World.from_env(), torch.device("cpu")
+
+
+def half_a_step(rank: int, port: int, folder: str) -> None:
+    world, device = join(rank, port)
+    batch = make_batch([70, 52, 66, 40], [5, 3, 2, 4])
+    with process_group(world, device=device):
+        mine = rows(batch, slice(0, 1) if rank == 0 else slice(1, 4))
+        torch.save(step_gradients(mine, together=True), Path(folder) / f"{rank}.pt")
+
+
+def whole_run(rank: int, port: int, exp: str) -> None:
+    join(rank, port)
+    seen: list[Any] = []
+    original = Run._train_batch
+
+    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
+        seen.append(batch.ids)
+        return original(self, batch, epoch)
+
+    loop.Run._train_batch = train_batch  # type: ignore[method-assign]
+    final: dict[str, Tensor] = {}
+    close = Run.close
+
+    def keep(self: Run) -> None:
+        final.update(self.net.state_dict())
+        close(self)
+
+    loop.Run.close = keep  # type: ignore[method-assign]
+    train(settings(max_steps=4), Path(exp))
+    torch.save({"weights": final, "seen": seen}, Path(exp) / f"rank-{rank}.pt")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_two_processes_take_the_step_of_one_on_the_joined_batch(tmp_path: Path) -> None:
+    spawn(half_a_step, args=(free_port(), str(tmp_path)), nprocs=2)
+    wanted = step_gradients(make_batch([70, 52, 66, 40], [5, 3, 2, 4]), together=False)
+    assert not any(name.startswith("full.layers.1.ffn") for name in wanted)
+    for rank in range(2):
+        got = torch.load(tmp_path / f"{rank}.pt")
+        assert got.keys() == wanted.keys()
+        for name, grad in wanted.items():
+            torch.testing.assert_close(got[name], grad, rtol=0.0, atol=2e-5 * float(grad.abs().max()))
+
+
+def test_two_processes_train_one_model(new_run: NewRun) -> None:
+    exp = new_run("exp")
+    spawn(whole_run, args=(free_port(), str(exp)), nprocs=2)
+    one, other = (torch.load(exp / f"rank-{rank}.pt") for rank in range(2))
+    assert_identical(one["weights"], other["weights"])
+    assert_identical(newest(exp)["model"], one["weights"])
+    assert len(one["seen"]) == len(other["seen"]) == 4
+    assert not set(one["seen"]) & set(other["seen"])
+
+
+def test_sigterm_to_the_starter_of_two_processes_saves_too(new_run: NewRun) -> None:
+    exp = new_run("two")
+    config = settings(num_processes=2, num_epochs=1000, save_interval=0, log_interval=1)
+    save_config(config, exp / "config.yaml")
+    command = [sys.executable, "-m", "todm", "train", "--exp-dir", str(exp)]
+    environ = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    shown = []
+    for line in process.stderr:
+        shown.append(line)
+        if "step 2 " in line:
+            process.send_signal(signal.SIGTERM)
+            break
+    shown += process.stderr.readlines()
+    assert process.wait() == 143, "".join(shown)
+    assert any("stopped by SIGTERM after step" in line for line in shown)
+    assert newest(exp)["step"] >= 2
