@@ -29,13 +29,14 @@ from onnx import numpy_helper
 
 from todm.config import Config
 from todm.config_io import load_config
+from todm.decode.streaming import chunk_frames
 from todm.deploy.encoder_graph import offline_encoder, streaming_encoder
 from todm.deploy.graph import Graph
-from todm.deploy.onnx_export import FRAME_MS, chunk_frames
 from todm.deploy.quantize import Quantization, list_products, quantize_file
 from todm.errors import UserError
 from todm.nn.transducer import Transducer
 from todm.runtime.bench_machine import describe_machine
+from todm.runtime.fbank import DEFAULT_FBANK
 from todm.space.space import SearchSpace
 
 VOCAB_SIZE = 500
@@ -63,7 +64,7 @@ def main() -> None:
         results = {"machine": describe_machine("onnxruntime")}
         if "offline" in space.modes:
             net = Transducer(config.model, space.max("offline"), VOCAB_SIZE).eval()
-            frames = round(args.seconds * 1000 / FRAME_MS)
+            frames = round(args.seconds * 1000 / DEFAULT_FBANK.frame_shift_ms)
             ours = offline_encoder(net).model({}, opset=config.export.opset)
             files = make_files(Path(scratch), config, ours, frames // net.subsampling_factor)
             for path in args.against:

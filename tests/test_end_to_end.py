@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,9 +36,7 @@ def read(path: Path) -> dict[str, float]:
     return values
 
 
-def run_recipe(
-    corpus: Path, conf: Path, exp: Path, *, dev: str, names: Sequence[str] = LADDER, limit: int = 0
-) -> None:
+def run_recipe(corpus: Path, conf: Path, exp: Path, *, dev: str, limit: int = 0) -> None:
     """The recipe's commands, stage by stage, in this process."""
     for stage in ("manifests", "features", "bpe"):
         todm("prepare", "--conf", conf, "--corpus-dir", corpus, "--exp-dir", exp, "--stage", stage)
@@ -54,16 +51,16 @@ def run_recipe(
         out = exp / "decode" / folder.name / f"{dev}.json"
         todm("decode", "--model", folder, *part, "--out", out, *ONE_THREAD)
     todm("export", "--exp-dir", exp)
-    for name in names:
+    for name in LADDER:
         todm("verify", exp / "bundles" / name, *part, "--limit", str(limit))
-    bundles = [exp / "bundles" / name for name in names]
+    bundles = [exp / "bundles" / name for name in LADDER]
     audio = sorted((corpus / "LibriSpeech" / dev).glob("*/*/*.flac"))[0]
     todm("bench", *bundles, "--out", exp / "bench", "--rounds", "1", "--audio", audio)
     todm("report", exp)
 
 
-def check_run(exp: Path, dev: str, *, verified: Sequence[str] = LADDER) -> None:
-    """What every run must leave behind; `verified` are the bundles that were compared and measured."""
+def check_run(exp: Path, dev: str) -> None:
+    """What every run must leave behind."""
     config = load_config(exp / "config.yaml")
     space = SearchSpace.from_config(config)
     vocab_size = len((exp / "data" / "lang" / "tokens.txt").read_text().splitlines())
@@ -82,9 +79,8 @@ def check_run(exp: Path, dev: str, *, verified: Sequence[str] = LADDER) -> None:
         for file in ("tokens.txt", "bpe.vocab", "spec.json", "config.yaml"):
             assert (bundle / file).is_file()
         assert load_config(bundle / "config.yaml") == config
-        if name in verified:
-            assert (bundle / "parity.json").is_file()
-            assert json.loads((exp / "bench" / f"{name}.json").read_text())[0]["rtf"] > 0
+        assert (bundle / "parity.json").is_file()
+        assert json.loads((exp / "bench" / f"{name}.json").read_text())[0]["rtf"] > 0
     page = (exp / "report" / "index.html").read_text()
     assert all(name in page for name in LADDER) and "not in the report" not in page
     assert (exp / "search" / "pareto.json").is_file()
@@ -109,11 +105,8 @@ def test_spoken_words_from_synthesis_to_report(tmp_path: Path, capsys: pytest.Ca
     )
     save_config(config, tmp_path / "conf.yaml")
     exp = tmp_path / "exp"
-    # An untrained streaming net talks on in the silence behind the speech, of which a host hears whole chunks
-    # only; the streaming sizes are verified below, where they have learnt something.
-    offline = [name for name in LADDER if "streaming" not in name]
-    run_recipe(tmp_path, tmp_path / "conf.yaml", exp, dev="dev-clean-2", names=offline, limit=3)
-    check_run(exp, "dev-clean-2", verified=offline)
+    run_recipe(tmp_path, tmp_path / "conf.yaml", exp, dev="dev-clean-2", limit=3)
+    check_run(exp, "dev-clean-2")
 
     audio = sorted((tmp_path / "LibriSpeech" / "test-clean").glob("*/*/*.flac"))[0]
     capsys.readouterr()
@@ -158,7 +151,7 @@ def test_a_net_that_learns_keeps_what_it_knows_on_every_step_of_the_way(
     for name in LADDER:
         wer = read(exp / "decode" / name / "dev-here.json")["wer"]
         parity = json.loads((exp / "bundles" / name / "parity.json").read_text())["wer"]
-        assert wer < 80.0  # nothing but blank has 100
+        assert wer < 70.0  # nothing but blank has 100
         assert parity["torch"] == pytest.approx(wer, abs=1e-3)
         assert abs(parity["onnx fp32"] - parity["torch"]) <= 0.1
         assert parity.get("sherpa-onnx", parity["onnx fp32"]) == parity["onnx fp32"]
@@ -175,7 +168,7 @@ def test_a_net_that_learns_keeps_what_it_knows_on_every_step_of_the_way(
     out = tmp_path / "tuned.json"
     part = ("--corpus-dir", tmp_path, "--part", "dev-here")
     todm("decode", "--model", exp / "subnets" / "min-tuned", *part, "--out", out, *ONE_THREAD)
-    assert read(out)["wer"] < 80.0
+    assert read(out)["wer"] < 70.0
     todm("export", "--model", exp / "subnets" / "min-tuned", "--out", exp / "bundles" / "min-tuned")
     todm("verify", exp / "bundles" / "min-tuned", *part)
     todm("report", exp)

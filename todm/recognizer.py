@@ -12,10 +12,12 @@ import torch
 from todm.data.batch import collate
 from todm.data.features import compute_features, make_extractor
 from todm.data.tokenizer import Tokenizer
-from todm.decode.evaluate import STREAM_TAIL_FRAMES, transcribe_batches
+from todm.decode.evaluate import transcribe_batches
+from todm.decode.streaming import host_chunks
 from todm.errors import UserError
 from todm.model_dir import load_plain, model_kind
 from todm.nn.transducer import Transducer
+from todm.runtime.chunks import Chunks
 from todm.runtime.fbank import DEFAULT_FBANK, LOG_FLOOR, num_frames
 from todm.runtime.recognize import open_recognizer
 
@@ -34,12 +36,17 @@ class TorchRecognizer:
     Args:
         net: in eval mode.
         tokenizer: labels to text.
+        chunks: how a host feeds a streaming net, which then hears the same; None for an offline net.
         batch_size: utterances per pass.
     """
 
-    def __init__(self, net: Transducer, tokenizer: Tokenizer, batch_size: int = 16) -> None:
+    def __init__(
+        self, net: Transducer, tokenizer: Tokenizer, chunks: Chunks | None, batch_size: int = 16
+    ) -> None:
+        assert (chunks is None) == (net.spec.mode == "offline")
         self.net = net
         self.tokenizer = tokenizer
+        self.chunks = chunks
         self.batch_size = batch_size
         self.extractor = make_extractor()
 
@@ -48,15 +55,21 @@ class TorchRecognizer:
         texts = [""] * len(utterances)
         audible = [i for i, samples in enumerate(utterances) if num_frames(len(samples)) > 0]
         order = sorted(audible, key=lambda i: len(utterances[i]))
-        # As audio, not as features: the last frames hear the silence begin, as they do on a device.
-        tail = STREAM_TAIL_FRAMES * DEFAULT_FBANK.frame_shift if self.net.spec.mode == "streaming" else 0
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            feats = [self.features(np.pad(utterances[i], (0, tail))) for i in rows]
+            feats = [self.heard(utterances[i]) for i in rows]
             batch = collate(feats, [[] for _ in rows], texts=[""] * len(rows), ids=[str(i) for i in rows])
-            for scored in transcribe_batches(self.net, [batch], self.tokenizer, tail_frames=0):
+            for scored in transcribe_batches(self.net, [batch], self.tokenizer):
                 texts[int(scored.id)] = " ".join(scored.hyp)
         return texts
+
+    def heard(self, samples: np.ndarray) -> np.ndarray:
+        """Features (T, 80) that the net gets of `samples`: a stream's end in silence, in whole chunks."""
+        if self.chunks is None:
+            return self.features(samples)
+        # As audio, not as features: the last frames hear the silence begin, as they do on a device.
+        feats = self.features(np.pad(samples, (0, self.chunks.tail * DEFAULT_FBANK.frame_shift)))
+        return feats[: self.chunks.heard(len(feats))]
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Training's features of `samples`: (T, 80) float32."""
@@ -120,5 +133,5 @@ def open_model(
     if beam:
         raise UserError(f"--beam: {path} is no ONNX folder; beam search runs on exported models")
     torch.set_num_threads(num_threads)
-    net, _, folder = load_plain(path, spec)
-    return TorchRecognizer(net, Tokenizer.load(folder))
+    net, config, folder = load_plain(path, spec)
+    return TorchRecognizer(net, Tokenizer.load(folder), host_chunks(net, config.export.chunk_ms))

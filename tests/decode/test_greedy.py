@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.nets import SPACE, make_batch, make_feats, make_talkative
-from todm.decode.evaluate import STREAM_TAIL_FRAMES, transcribe_batches
+from todm.decode.evaluate import transcribe_batches
 from todm.decode.greedy import UNK, greedy_search
-from todm.decode.streaming import encode_in_chunks
+from todm.decode.streaming import encode_in_chunks, host_chunks
 from todm.nn.transducer import Transducer
 from todm.runtime.fbank import LOG_FLOOR
 
@@ -76,15 +76,18 @@ class Spell:
 
 
 @pytest.mark.parametrize("mode", SPACE.modes)
-def test_transcribe_batches_appends_a_stream_s_silence(mode: Literal["offline", "streaming"]) -> None:
+def test_transcribe_batches_hears_what_a_host_hears(mode: Literal["offline", "streaming"]) -> None:
     net = make_talkative(SPACE.max(mode))
     batch = make_batch([100, 60], [1, 1])
-    scored = transcribe_batches(net, [batch, batch], Spell())
+    chunks = host_chunks(net, 160)
+    assert (chunks is None) == (mode == "offline")
+    scored = transcribe_batches(net, [batch, batch], Spell(), chunks=chunks)
     assert [utterance.id for utterance in scored] == ["0", "1", "0", "1"]
-    tail = STREAM_TAIL_FRAMES if mode == "streaming" else 0
+    tail = 0 if chunks is None else chunks.tail
     for row, length in enumerate((100, 60)):
         silence = torch.full((1, tail, 80), LOG_FLOOR)
         feats = torch.cat((batch.feats[row : row + 1, :length], silence), dim=1)
-        encoder_out, _ = net.encode(feats, torch.tensor([length + tail]))
+        heard = length if chunks is None else chunks.heard(length + tail)
+        encoder_out, _ = net.encode(feats[:, :heard], torch.tensor([heard]))
         wanted = Spell().decode(search_one(net, encoder_out[0]))
         assert " ".join(scored[row].hyp) == wanted != ""

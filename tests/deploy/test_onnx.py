@@ -219,7 +219,7 @@ def test_the_stock_host_reads_the_same_words(
     write_bundle(net, Config(model=MODEL), lang, tmp_path)
     ours = BundleRecognizer(tmp_path).transcribe(heard)
     assert len(set("".join(ours)) - {" "}) > 2 and len(set(ours)) == len(heard)
-    assert sherpa_transcribe(tmp_path, heard, mode) == ours
+    assert sherpa_transcribe(tmp_path, heard) == ours
 
 
 BLOCKED = """

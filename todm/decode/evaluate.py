@@ -11,11 +11,8 @@ from torch import Tensor
 from todm.decode.greedy import greedy_search
 from todm.decode.wer import Utterance, make_utterances
 from todm.nn.transducer import Transducer
-from todm.runtime.bundle import PATIENCE_FRAMES
+from todm.runtime.chunks import Chunks
 from todm.runtime.fbank import LOG_FLOOR
-
-# A stream's host lets silence follow the last sample, or the last words would never leave the encoder.
-STREAM_TAIL_FRAMES = 36 + PATIENCE_FRAMES
 
 
 class TextBatch(Protocol):
@@ -39,7 +36,7 @@ class Detokenizer(Protocol):
 
 @torch.inference_mode()
 def transcribe_batches(
-    net: Transducer, batches: Iterable[TextBatch], tokenizer: Detokenizer, *, tail_frames: int | None = None
+    net: Transducer, batches: Iterable[TextBatch], tokenizer: Detokenizer, *, chunks: Chunks | None = None
 ) -> list[Utterance]:
     """Greedy transcripts of every utterance in `batches`, beside what was said.
 
@@ -47,16 +44,17 @@ def transcribe_batches(
         net: in eval mode; the batches are moved to its device.
         batches: features with transcripts, padded with `LOG_FLOOR`.
         tokenizer: turns labels into text.
-        tail_frames: frames of silence put behind each utterance; by default what a streaming net's host
-            appends, `STREAM_TAIL_FRAMES`, and none for an offline net.
+        chunks: of a streaming net's host (`host_chunks`): silence is put behind each utterance, and the
+            whole chunks of both are heard; None takes the batches as they are.
     """
     device = net.norm.weight.device
-    if tail_frames is None:
-        tail_frames = STREAM_TAIL_FRAMES if net.spec.mode == "streaming" else 0
     scored: list[Utterance] = []
     for batch in batches:
-        feats = torch.nn.functional.pad(batch.feats.to(device), (0, 0, 0, tail_frames), value=LOG_FLOOR)
-        encoder_out, lens = net.encode(feats, batch.feat_lens.to(device) + tail_frames)
+        feats, feat_lens = batch.feats, batch.feat_lens
+        if chunks is not None:
+            feats = torch.nn.functional.pad(feats, (0, 0, 0, chunks.tail), value=LOG_FLOOR)
+            feat_lens = torch.tensor([chunks.heard(length + chunks.tail) for length in feat_lens.tolist()])
+        encoder_out, lens = net.encode(feats.to(device), feat_lens.to(device))
         hypotheses = [tokenizer.decode(labels) for labels in greedy_search(net, encoder_out, lens)]
         scored += make_utterances(batch.ids, batch.texts, hypotheses)
     return scored

@@ -8,7 +8,26 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from todm.errors import UserError
 from todm.nn.transducer import Transducer
+from todm.runtime.chunks import Chunks
+from todm.runtime.fbank import DEFAULT_FBANK
+
+
+def chunk_frames(chunk_ms: int, factor: int) -> int:
+    """Encoder frames in `chunk_ms` milliseconds of audio; `UserError` when it is no whole number of them."""
+    period = round(DEFAULT_FBANK.frame_shift_ms * factor)
+    if chunk_ms < period or chunk_ms % period:
+        raise UserError(f"export.chunk_ms: {chunk_ms} is not a multiple of {period} ms, one encoder frame")
+    return chunk_ms // period
+
+
+def host_chunks(net: Transducer, chunk_ms: int) -> Chunks | None:
+    """How a host feeds `net` when it is exported for chunks of `chunk_ms`; None for an offline net."""
+    if net.spec.mode == "offline":
+        return None
+    shift = net.subsampling_factor * chunk_frames(chunk_ms, net.subsampling_factor)
+    return Chunks(window=shift + net.subsampling.overlap, shift=shift)
 
 
 @torch.inference_mode()

@@ -17,13 +17,12 @@ from onnx import TensorProto
 from todm import __version__
 from todm.config import Config
 from todm.config_io import save_config
+from todm.decode.streaming import host_chunks
 from todm.deploy.encoder_graph import offline_encoder, streaming_encoder
 from todm.deploy.graph import Graph
 from todm.errors import UserError
 from todm.model_dir import CONFIG, SPEC
 from todm.nn.transducer import Transducer
-
-FRAME_MS = 10
 
 
 def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path) -> None:
@@ -48,20 +47,20 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
         "subsampling_factor": net.subsampling_factor,
         "todm_spec": net.spec.to_json(),
     }
-    if net.spec.mode == "offline":
+    chunks = host_chunks(net, config.export.chunk_ms)
+    if chunks is None:
         encoder = offline_encoder(net).model({"model_type": "zipformer2", **common}, opset=opset)
     else:
-        chunk = chunk_frames(config.export.chunk_ms, net.subsampling_factor)
         metadata: dict[str, str | int] = {
             "model_type": "lstm",
             **common,
-            "T": net.subsampling_factor * chunk + net.subsampling.overlap,
-            "decode_chunk_len": net.subsampling_factor * chunk,
+            "T": chunks.window,
+            "decode_chunk_len": chunks.shift,
             "num_encoder_layers": len(net.layers),
             "d_model": net.state_dim,
             "rnn_hidden_size": net.state_dim,
         }
-        encoder = streaming_encoder(net, chunk).model(metadata, opset=opset)
+        encoder = streaming_encoder(net, chunks.shift // net.subsampling_factor).model(metadata, opset=opset)
     decoder = decoder_graph(net).model(
         {"vocab_size": net.vocab_size, "context_size": net.context_size}, opset=opset
     )
@@ -76,14 +75,6 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
     net.spec.save(folder / SPEC)
     for name, model in (("encoder", encoder), ("decoder", decoder), ("joiner", joiner)):
         onnx.save(model, folder / f"{name}.onnx")
-
-
-def chunk_frames(chunk_ms: int, factor: int) -> int:
-    """Encoder frames in `chunk_ms` milliseconds of audio; `UserError` when it is no whole number of them."""
-    period = FRAME_MS * factor
-    if chunk_ms < period or chunk_ms % period:
-        raise UserError(f"export.chunk_ms: {chunk_ms} is not a multiple of {period} ms, one encoder frame")
-    return chunk_ms // period
 
 
 def decoder_graph(net: Transducer) -> Graph:

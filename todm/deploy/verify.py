@@ -21,12 +21,11 @@ from todm.decode.greedy import greedy_search
 from todm.decode.streaming import encode_in_chunks
 from todm.decode.wer import compute_wer, make_utterances
 from todm.deploy.contract import check_bundle
-from todm.deploy.onnx_export import chunk_frames
 from todm.errors import UserError
 from todm.model_dir import load_subnet
 from todm.recognizer import BundleRecognizer, TorchRecognizer
-from todm.runtime.bundle import PATIENCE_FRAMES
-from todm.runtime.fbank import compute_fbank
+from todm.runtime.bundle import open_bundle
+from todm.runtime.fbank import DEFAULT_FBANK, compute_fbank
 
 AUDIBLE = 11.5  # nepers of energy, 50 dB
 
@@ -98,16 +97,19 @@ def verify_bundle(
         UserError: bad input, or float ONNX further from torch than `tolerance`.
     """
     check_bundle(bundle)
-    net, config = load_subnet(subnet)
+    net, _ = load_subnet(subnet)
     ids, texts, samples = load_part_audio(corpus_dir, part, limit=limit)
-    torch_recognizer = TorchRecognizer(net, Tokenizer.load(subnet))
+    exact = BundleRecognizer(bundle)
+    # Of the bundle: it may have been exported for other chunks than the subnet's config says.
+    chunks = exact.recognizer.bundle.streaming
+    torch_recognizer = TorchRecognizer(net, Tokenizer.load(subnet), chunks)
 
     forms: dict[str, Transcribe] = {"torch": torch_recognizer.transcribe}
     missing: dict[str, str] = {}
-    if net.spec.mode == "streaming":
-        chunk = chunk_frames(config.export.chunk_ms, net.subsampling_factor)
-        forms["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, chunk)
-    forms["onnx fp32"] = BundleRecognizer(bundle).transcribe
+    if chunks is not None:
+        frames = chunks.shift // net.subsampling_factor
+        forms["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, frames)
+    forms["onnx fp32"] = exact.transcribe
     for precision in ("int8", "fp16"):
         if (bundle / f"encoder.{precision}.onnx").is_file():
             forms[f"onnx {precision}"] = BundleRecognizer(bundle, precision=precision).transcribe
@@ -116,7 +118,7 @@ def verify_bundle(
     except ImportError as error:
         missing["sherpa-onnx"] = f"not installed ({error})"
     else:
-        forms["sherpa-onnx"] = lambda utterances: sherpa_transcribe(bundle, utterances, net.spec.mode)
+        forms["sherpa-onnx"] = lambda utterances: sherpa_transcribe(bundle, utterances)
 
     # Spaces between words do not count: hosts print a piece that is nothing but a word's beginning.
     heard = {
@@ -145,7 +147,7 @@ def verify_bundle(
     return parity
 
 
-def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray], mode: str) -> list[str]:
+def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray]) -> list[str]:
     """Greedy transcripts of the stock host; a stream gets the silence behind it that our runtime gives it."""
     import sherpa_onnx
 
@@ -155,23 +157,22 @@ def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray], mode: str)
         "joiner": str(bundle / "joiner.onnx"),
         "tokens": str(bundle / "tokens.txt"),
     }
-    if mode == "offline":
+    chunks = open_bundle(bundle).streaming
+    if chunks is None:
         offline = sherpa_onnx.OfflineRecognizer.from_transducer(**files, num_threads=1)
         texts = []
         for samples in utterances:
             stream = offline.create_stream()
-            stream.accept_waveform(16000, samples)
+            stream.accept_waveform(DEFAULT_FBANK.sample_rate, samples)
             offline.decode_stream(stream)
             texts.append(stream.result.text.strip())
         return texts
     online = sherpa_onnx.OnlineRecognizer.from_transducer(**files, model_type="lstm", num_threads=1)
-    shape = BundleRecognizer(bundle).recognizer.bundle.streaming
-    assert shape is not None
-    silence = np.zeros(shape.tail * 160, dtype=np.float32)
+    silence = np.zeros(chunks.tail * DEFAULT_FBANK.frame_shift, dtype=np.float32)
     texts = []
     for samples in utterances:
         stream = online.create_stream()
-        stream.accept_waveform(16000, np.concatenate((samples, silence)))
+        stream.accept_waveform(DEFAULT_FBANK.sample_rate, np.concatenate((samples, silence)))
         stream.input_finished()
         while online.is_ready(stream):
             online.decode_stream(stream)
@@ -180,16 +181,11 @@ def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray], mode: str)
 
 
 def _torch_chunks(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray], chunk: int) -> list[str]:
-    """The streaming net fed chunk by chunk in torch, silence appended and whole chunks heard as by a host."""
+    """The streaming net fed `chunk` encoder frames at a time in torch."""
     net = recognizer.net
-    shift = net.subsampling_factor * chunk
-    window = shift + net.subsampling.overlap
     texts = []
     for samples in utterances:
-        padded = np.concatenate((samples, np.zeros((window + 1 + PATIENCE_FRAMES) * 160, dtype=np.float32)))
-        feats = torch.from_numpy(recognizer.features(padded))[None]
-        num_chunks = max(0, -(-(feats.shape[1] - window) // shift))  # one waits until it has a frame to spare
-        out = encode_in_chunks(net, feats[:, : num_chunks * shift + net.subsampling.overlap], chunk)
+        out = encode_in_chunks(net, torch.from_numpy(recognizer.heard(samples))[None], chunk)
         labels = greedy_search(net, out, torch.tensor([out.shape[1]]))[0]
         texts.append(recognizer.tokenizer.decode(labels))
     return texts

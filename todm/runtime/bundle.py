@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from .chunks import Chunks
 from .errors import BundleError
 from .fbank import FloatArray
 from .tokens import TokenTable, read_tokens
@@ -19,12 +20,8 @@ Mode = Literal["offline", "streaming"]
 Precision = Literal["fp32", "int8", "fp16"]
 
 
-PATIENCE_FRAMES = 40
-"""Frames of silence that a stream hears at least behind its end, 400 ms."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class StreamingShape:
+class StreamingShape(Chunks):
     """How a streaming encoder takes its audio (metadata of sherpa-onnx's ``lstm`` host).
 
     Args:
@@ -34,19 +31,8 @@ class StreamingShape:
         state_dims: last dimension of the two states, (L, N, dim).
     """
 
-    window: int
-    shift: int
     num_layers: int
     state_dims: tuple[int, int]
-
-    @property
-    def tail(self) -> int:
-        """Frames of silence to put behind the last sample.
-
-        A host drops what does not fill a window, hence the first part; and a streaming net says a word only
-        when it is over (``train.loss.streaming_delay``), hence the second.
-        """
-        return self.window + 1 + PATIENCE_FRAMES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,7 +123,7 @@ class Stream:
 
         Args:
             tail_frames: frames of digital silence to add, so that the last real frames are decoded and what
-                was said in them is written; `StreamingShape.tail` when None.
+                was said in them is written; `Chunks.tail` when None.
         """
         if self._finished:
             return

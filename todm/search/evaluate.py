@@ -10,6 +10,7 @@ from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
+from todm.decode.streaming import host_chunks
 from todm.decode.wer import WerResult, compute_wer
 from todm.extract import extract
 from todm.model_dir import load_supernet
@@ -24,12 +25,16 @@ class SupernetEvaluator:
         supernet: averaged weights.
         batches: dev utterances, kept in memory.
         tokenizer: labels to text.
+        chunk_ms: audio per chunk that streaming nets will be exported for, milliseconds.
     """
 
-    def __init__(self, supernet: Supernet, batches: Sequence[Batch], tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, supernet: Supernet, batches: Sequence[Batch], tokenizer: Tokenizer, chunk_ms: int
+    ) -> None:
         self.supernet = supernet
         self.batches = batches
         self.tokenizer = tokenizer
+        self.chunk_ms = chunk_ms
 
     @classmethod
     def load(cls, exp_dir: Path, num_utterances: int, seed: int) -> SupernetEvaluator:
@@ -49,9 +54,11 @@ class SupernetEvaluator:
         cuts.sort(key=lambda cut: str(cut.id))
         if 0 < num_utterances < len(cuts):
             cuts = random.Random(seed).sample(cuts, num_utterances)
-        return cls(supernet, list(make_eval_loader(cuts, tokenizer)), tokenizer)
+        return cls(supernet, list(make_eval_loader(cuts, tokenizer)), tokenizer, config.export.chunk_ms)
 
     def wer(self, spec: SubnetSpec) -> WerResult:
         """Greedy WER at `spec`."""
         net = extract(self.supernet, spec)
-        return compute_wer(transcribe_batches(net, self.batches, self.tokenizer), replications=1)
+        chunks = host_chunks(net, self.chunk_ms)
+        scored = transcribe_batches(net, self.batches, self.tokenizer, chunks=chunks)
+        return compute_wer(scored, replications=1)

@@ -31,6 +31,7 @@ from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader, make_train_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
+from todm.decode.streaming import host_chunks
 from todm.decode.wer import Utterance, compute_wer
 from todm.dropout import build_policy
 from todm.envinfo import collect_env
@@ -306,10 +307,11 @@ class Run:
         ends = {spec: name for name, spec in ladder if name.startswith(("min", "max"))}
         for spec, name in ends.items():
             net = extract(self.net, spec)
+            chunks = host_chunks(net, self.config.export.chunk_ms)
             scored: list[Utterance] = []
             for part in self.config.data.dev_parts:
                 loader = make_eval_loader(load_cuts(self.data_dir, part), self.tokenizer)
-                scored += transcribe_batches(net, loader, self.tokenizer)
+                scored += transcribe_batches(net, loader, self.tokenizer, chunks=chunks)
             results[name] = compute_wer(scored, replications=1).wer
         self.net.train()
         log.info(
