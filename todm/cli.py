@@ -18,6 +18,7 @@ COMMANDS = (
     "synth",
     "prepare",
     "train",
+    "bench-train",
     "average",
     "decode",
     "search",
@@ -68,7 +69,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # One command's words need one module; the others stay unread.
     for name in (words[0],) if words and words[0] in COMMANDS else COMMANDS:
-        module = importlib.import_module(f"todm.commands.{name}")
+        module = importlib.import_module(f"todm.commands.{name.replace('-', '_')}")
         command = subparsers.add_parser(
             name, help=module.HELP, description=module.__doc__, allow_abbrev=False
         )

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from todm.nn.elastic import slice_operators
 from todm.nn.ssm import (
     DiagonalSsm,
     SsmCoefficients,
@@ -17,6 +18,7 @@ from todm.nn.ssm import (
     block_operators,
     convolve,
     convolve_fft,
+    discretise,
     kernel,
     step,
 )
@@ -132,13 +134,20 @@ def test_padding_changes_nothing() -> None:
 
 
 def test_slices_of_channels_are_the_slices_of_results() -> None:
-    ssm = make_ssm()
-    operators = block_operators(ssm.coefficients(), 8)
-    fewer = block_operators(ssm.coefficients(slice(4)), 8)
-    for one, other, also in zip(
-        operators.slice(slice(4)), fewer, block_operators(ssm.coefficients().slice(slice(4)), 8), strict=True
-    ):
-        assert torch.equal(one, other) and torch.equal(one, also)
+    coefficients = make_ssm().coefficients()
+    fewer = block_operators(SsmCoefficients(*(tensor[:4] for tensor in coefficients)), 8)
+    whole = block_operators(coefficients, 8)
+    for one, other in zip(slice_operators(whole, 4), fewer, strict=True):
+        assert torch.equal(one, other)
+    for one, other in zip(slice_operators(whole, CHANNELS), whole, strict=True):
+        assert one is other
+
+
+def test_layers_joined_are_the_layers_one_by_one() -> None:
+    layers = [make_ssm(seed=seed) for seed in range(3)]
+    for layer, joined in zip(layers, block_operators(discretise(layers), 8).split(CHANNELS), strict=True):
+        for one, other in zip(block_operators(layer.coefficients(), 8), joined, strict=True):
+            torch.testing.assert_close(one, other)
 
 
 def test_gradients_of_the_forms_agree_in_float64() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -24,14 +25,21 @@ class TransducerLoss:
         simple: (N,) smoothed loss of the additive joiner; zeros where it was not asked for.
         pruned: (N,) loss of the full joiner on the band.
         band: the nodes that the joiner ran on.
-        log_probs: (N, T, S, V) log-softmax of the joiner there, with gradient; finite, but without
-            meaning, at nodes outside an utterance.
+        normalise: gives `log_probs`; called when they are asked for, because not every backend has them.
     """
 
     simple: Tensor
     pruned: Tensor
     band: Band
-    log_probs: Tensor
+    normalise: Callable[[], Tensor]
+
+    @cached_property
+    def log_probs(self) -> Tensor:
+        """Log-softmax of the joiner on the band, (N, T, S, V), with gradient.
+
+        Finite, but without meaning, at nodes outside an utterance.
+        """
+        return self.normalise()
 
 
 @dataclass(frozen=True, kw_only=True)

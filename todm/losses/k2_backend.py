@@ -48,8 +48,7 @@ def compute(inputs: LossInputs) -> TransducerLoss:
             boundary=boundary,
             reduction="none",
         )
-        log_probs = logits.log_softmax(-1)
-    return TransducerLoss(simple=simple, pruned=pruned, band=band, log_probs=log_probs)
+    return TransducerLoss(simple=simple, pruned=pruned, band=band, normalise=lambda: logits.log_softmax(-1))
 
 
 def _smoothed(

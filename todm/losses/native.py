@@ -41,7 +41,8 @@ def compute(inputs: LossInputs) -> TransducerLoss:
             encoder_lens=inputs.encoder_lens,
             label_lens=inputs.label_lens,
         )
-    return TransducerLoss(simple=simple, pruned=-score / inputs.path_power, band=band, log_probs=log_probs)
+    pruned = -score / inputs.path_power
+    return TransducerLoss(simple=simple, pruned=pruned, band=band, normalise=lambda: log_probs)
 
 
 def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:

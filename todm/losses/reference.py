@@ -39,7 +39,7 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     blank, label = _moves(log_probs, inputs.labels, band)
     power = inputs.path_power
     pruned = -_score(power * blank, power * label, band, inputs) / power
-    return TransducerLoss(simple=simple, pruned=pruned, band=band, log_probs=log_probs)
+    return TransducerLoss(simple=simple, pruned=pruned, band=band, normalise=lambda: log_probs)
 
 
 def _smoothed(inputs: LossInputs) -> Tensor:

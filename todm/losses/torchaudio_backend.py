@@ -38,16 +38,15 @@ def compute(inputs: LossInputs) -> TransducerLoss:
         )
     logits = join_on_band(inputs, band)
     with torch.autocast(logits.device.type, enabled=False):
-        log_probs = at_least_float32(logits).log_softmax(-1)
+        logits = at_least_float32(logits)
         # It knows float32 only, and wants tensors exactly as long as the longest utterance.
         longest, most = int(inputs.encoder_lens.max()), int(inputs.label_lens.max())
         costs = rnnt_loss(
-            log_probs[:, :longest, : most + 1].float().contiguous(),
+            logits[:, :longest, : most + 1].float().contiguous(),
             inputs.labels[:, :most].int().contiguous(),
             inputs.encoder_lens.int(),
             inputs.label_lens.int(),
             blank=0,
             reduction="none",
-            fused_log_softmax=False,
         )
-    return TransducerLoss(simple=simple, pruned=costs, band=band, log_probs=log_probs)
+    return TransducerLoss(simple=simple, pruned=costs, band=band, normalise=lambda: logits.log_softmax(-1))

@@ -19,6 +19,7 @@ and one block with a given state *is* the chunk form that runs on a device.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -44,10 +45,6 @@ class SsmCoefficients(NamedTuple):
     out_re: Tensor
     out_im: Tensor
     skip: Tensor
-
-    def slice(self, channels: slice) -> SsmCoefficients:
-        """The coefficients of some channels."""
-        return SsmCoefficients(*(tensor[channels] for tensor in self))
 
 
 class DiagonalSsm(nn.Module):
@@ -76,26 +73,39 @@ class DiagonalSsm(nn.Module):
         self.out_im = nn.Parameter(torch.randn(num_channels, state_dim) * math.sqrt(0.5))
         self.skip = nn.Parameter(torch.randn(num_channels))
 
-    def coefficients(self, channels: slice = slice(None)) -> SsmCoefficients:
+    def coefficients(self) -> SsmCoefficients:
         """Discretise by zero-order hold, in float32."""
-        dt = self.log_dt[channels].float().exp()[:, None]
-        real = -self.log_neg_real[channels].float().exp()
-        imag = self.imag[channels].float()
-        log_decay, angle = dt * real, dt * imag
-        # (exp(dt A) - 1) / A, written as ((e - 1) conj(A)) / |A|^2.
-        shrink = log_decay.exp()
-        num_re, num_im = shrink * angle.cos() - 1, shrink * angle.sin()
-        norm = real.square() + imag.square()
-        gain_re = (num_re * real + num_im * imag) / norm
-        gain_im = (num_im * real - num_re * imag) / norm
-        out_re, out_im = self.out_re[channels].float(), self.out_im[channels].float()
-        return SsmCoefficients(
-            log_decay=log_decay,
-            angle=angle,
-            out_re=out_re * gain_re - out_im * gain_im,
-            out_im=out_re * gain_im + out_im * gain_re,
-            skip=self.skip[channels].float(),
-        )
+        return discretise([self])
+
+
+def discretise(layers: Sequence[DiagonalSsm]) -> SsmCoefficients:
+    """The coefficients of several layers, channels behind each other: a few large operations for many small.
+
+    Args:
+        layers: of equally many pairs each.
+    """
+
+    def joined(name: str) -> Tensor:
+        tensors = [layer.get_parameter(name).float() for layer in layers]
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+
+    dt = joined("log_dt").exp()[:, None]
+    real, imag = -joined("log_neg_real").exp(), joined("imag")
+    log_decay, angle = dt * real, dt * imag
+    # (exp(dt A) - 1) / A, written as ((e - 1) conj(A)) / |A|^2.
+    shrink = log_decay.exp()
+    num_re, num_im = shrink * angle.cos() - 1, shrink * angle.sin()
+    norm = real.square() + imag.square()
+    gain_re = (num_re * real + num_im * imag) / norm
+    gain_im = (num_im * real - num_re * imag) / norm
+    out_re, out_im = joined("out_re"), joined("out_im")
+    return SsmCoefficients(
+        log_decay=log_decay,
+        angle=angle,
+        out_re=out_re * gain_re - out_im * gain_im,
+        out_im=out_re * gain_im + out_im * gain_re,
+        skip=joined("skip"),
+    )
 
 
 class BlockOperators(NamedTuple):
@@ -115,9 +125,9 @@ class BlockOperators(NamedTuple):
     decay_re: Tensor
     decay_im: Tensor
 
-    def slice(self, channels: slice) -> BlockOperators:
-        """The operators of some channels."""
-        return BlockOperators(*(tensor[channels] for tensor in self))
+    def split(self, num_channels: int) -> list[BlockOperators]:
+        """The operators of layers of `num_channels` each, joined by `discretise`."""
+        return [BlockOperators(*parts) for parts in zip(*(x.split(num_channels) for x in self), strict=True)]
 
 
 def block_operators(coefficients: SsmCoefficients, num_frames: int) -> BlockOperators:
@@ -143,12 +153,8 @@ def block_operators(coefficients: SsmCoefficients, num_frames: int) -> BlockOper
 
 def _toeplitz(taps: Tensor) -> Tensor:
     """M[c, s, t] = taps[c, t - s] where t >= s, else 0: (C, B) to (C, B, B)."""
-    channels, frames = taps.shape
-    # Rows of period 2B read with a stride of 2B - 1 shift by one place each.
-    period = nn.functional.pad(taps, (frames - 1, 1))
-    rows = period[:, None].expand(channels, frames, 2 * frames).reshape(channels, -1)
-    shifted = rows[:, : frames * (2 * frames - 1)].view(channels, frames, 2 * frames - 1)
-    return shifted[:, :, frames - 1 :]
+    frames = taps.shape[1]
+    return nn.functional.pad(taps, (frames - 1, 0)).unfold(1, frames, 1).flip(1)
 
 
 def convolve(u: Tensor, operators: BlockOperators, *, num_forward: int) -> Tensor:

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from todm.config import Mode, ModelConfig
 from todm.nn.dropout import drop
-from todm.nn.elastic import slice_feed_forward, slice_mhssm
+from todm.nn.elastic import slice_feed_forward, slice_mhssm, slice_operators
 from todm.nn.feedforward import feed_forward
 from todm.nn.mhssm import mhssm
-from todm.nn.ssm import BlockOperators
+from todm.nn.ssm import BLOCK_FRAMES, BlockOperators, block_operators, discretise
 from todm.nn.subsampling import out_lens
 from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
 from todm.space.dropout_plan import DropoutPlan
@@ -111,8 +111,13 @@ class Supernet(nn.Module):
             lens=lens,
             mask=length_mask(lens, x),
             predictor_out=self.full.predict(batch.labels),
-            operators=tuple(layer.operators() for layer in self.full.encoder_layers),
+            operators=tuple(self._operators()),
         )
+
+    def _operators(self) -> list[BlockOperators]:
+        """Every layer's SSM in blocks, computed for all of them at once."""
+        layers = [layer.mhssm.ssm for layer in self.full.encoder_layers]
+        return block_operators(discretise(layers), BLOCK_FRAMES).split(len(layers[0].skip))
 
     def encode(
         self,
@@ -141,7 +146,7 @@ class Supernet(nn.Module):
                 layer.ssm_norm(x),
                 shared.mask,
                 slice_mhssm(layer.mhssm, channels),
-                shared.operators[index].slice(slice(channels)),
+                slice_operators(shared.operators[index], channels),
                 width,
             )
             x = x + drop(branch, plan.ssm_out[i], generator)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from todm.config import Mode, TrainConfig
 from todm.data.batch import Batch
@@ -25,6 +26,9 @@ from todm.losses.lattice import lattice_divergence
 from todm.losses.rnnt import Band, TransducerLoss, rnnt_loss
 from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
+
+PART = "step: "
+"""Begins the names under which a profiler shows the parts of a step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,8 @@ class SandwichStep:
         loss = self.config.loss
         starting = step < loss.diagonal_steps
         hidden = loss.diagonal_hidden_contexts if starting else loss.hidden_contexts
-        whole = hide_contexts(self.net.share(batch), hidden, generator)
+        with record_function(f"{PART}share"):
+            whole = hide_contexts(self.net.share(batch), hidden, generator)
         shared, pending = whole.detached()
         if starting:
             largest = [self.net.space.max(mode) for mode in self.net.space.modes]
@@ -85,7 +90,8 @@ class SandwichStep:
                 losses.append(self._learn(batch, shared, spec, teacher, teacher_spec.mode, step, generator))
         # What no spec ran has no gradient: the SSM of layers left out.
         flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
-        torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
+        with record_function(f"{PART}backward of what is shared"):
+            torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
         return losses
 
     def tail_frames(self, step: int) -> int:
@@ -98,10 +104,18 @@ class SandwichStep:
         """Encoder frames (N,) that a net of this spec has for its labels."""
         return (shared.lens - self.lag).clamp(min=1) if spec.mode == "offline" else shared.lens
 
+    def _encode(
+        self, shared: SharedPass, spec: SubnetSpec, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The encoder at `spec`, with the policy's dropout where there is a generator."""
+        plan = None if generator is None else self.policy.plan(spec)
+        with record_function(f"{PART}encoder"):
+            return self.net.encode(shared, spec, plan, generator)
+
     def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> PassLoss:
         """On the diagonal band and without dropout, see `todm.config.LossConfig`."""
         config = self.config.loss
-        encoder_out, lens = self.net.encode(shared, spec), self._lens(shared, spec)
+        encoder_out, lens = self._encode(shared, spec), self._lens(shared, spec)
         size = feasible_size(config.diagonal_range, lens, batch.label_lens, batch.labels.shape[1])
         band = diagonal_band(
             lens,
@@ -118,20 +132,20 @@ class SandwichStep:
             encoder_out, lens, batch, shared, band=band, am=am, lm=lm, path_power=1.0
         )
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
-        (pruned + simple).backward()
+        _backward(pruned + simple)
         return PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
 
     def _teach(
         self, batch: Batch, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
     ) -> tuple[TransducerLoss, PassLoss]:
-        encoder_out = self.net.encode(shared, spec, self.policy.plan(spec), generator)
+        encoder_out = self._encode(shared, spec, generator)
         config = self.config.loss
         am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
         loss = self._transducer_loss(encoder_out, self._lens(shared, spec), batch, shared, am=am, lm=lm)
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         pruned_scale = self._warm(config.pruned_scales, step)
         simple_scale = self._warm(config.simple_scales, step)
-        (pruned_scale * pruned + simple_scale * simple).backward()
+        _backward(pruned_scale * pruned + simple_scale * simple)
         return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
 
     def _transducer_loss(
@@ -148,22 +162,23 @@ class SandwichStep:
     ) -> TransducerLoss:
         """`rnnt_loss` as the config says; see there for `band`, `am`, `lm` and `path_power`."""
         config = self.config.loss
-        return rnnt_loss(
-            encoder_out=encoder_out,
-            predictor_out=shared.predictor_out,
-            join=self.net.join,
-            labels=batch.labels,
-            encoder_lens=encoder_lens,
-            label_lens=batch.label_lens,
-            am=am,
-            lm=lm,
-            band=band,
-            prune_range=config.prune_range,
-            lm_scale=config.lm_scale,
-            am_scale=config.am_scale,
-            path_power=config.path_power if path_power is None else path_power,
-            backend=config.backend,
-        )
+        with record_function(f"{PART}loss"):
+            return rnnt_loss(
+                encoder_out=encoder_out,
+                predictor_out=shared.predictor_out,
+                join=self.net.join,
+                labels=batch.labels,
+                encoder_lens=encoder_lens,
+                label_lens=batch.label_lens,
+                am=am,
+                lm=lm,
+                band=band,
+                prune_range=config.prune_range,
+                lm_scale=config.lm_scale,
+                am_scale=config.am_scale,
+                path_power=config.path_power if path_power is None else path_power,
+                backend=config.backend,
+            )
 
     def _learn(
         self,
@@ -176,7 +191,7 @@ class SandwichStep:
         generator: torch.Generator,
     ) -> PassLoss:
         config = self.config
-        encoder_out = self.net.encode(shared, spec, self.policy.plan(spec), generator)
+        encoder_out = self._encode(shared, spec, generator)
         lag = self.lag if spec.mode != teacher_mode else 0
         lens = self._lens(shared, spec)
         student = self._transducer_loss(encoder_out, lens, batch, shared, band=teacher.band.delayed(lag))
@@ -184,7 +199,8 @@ class SandwichStep:
         distill_weight = self._distill_weight(step, across_modes=spec.mode != teacher_mode)
         divergence = pruned.new_zeros(())
         if distill_weight > 0.0:
-            divergence = self._divergence(batch, lens - lag, student, teacher, lag)
+            with record_function(f"{PART}distillation"):
+                divergence = self._divergence(batch, lens - lag, student, teacher, lag)
         # Until the teacher has something to say, its students learn from the labels whatever the objective.
         distill_only = config.distill.objective == "distill_only" and distill_weight >= config.distill.weight
         rnnt_scale = (
@@ -192,7 +208,7 @@ class SandwichStep:
             if distill_only and config.distill.lattice != "none"
             else self._warm(config.loss.pruned_scales, step)
         )
-        (rnnt_scale * pruned + distill_weight * divergence).backward()
+        _backward(rnnt_scale * pruned + distill_weight * divergence)
         parts = {"distill": divergence.item()} if distill_weight > 0.0 else {}
         return PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
 
@@ -230,6 +246,11 @@ class SandwichStep:
     def _progress(self, step: int, num_steps: int) -> float:
         """Share of a warm-up that is done; it begins where the diagonal start ends."""
         return warmup_progress(step - self.config.loss.diagonal_steps, num_steps)
+
+
+def _backward(loss: Tensor) -> None:
+    with record_function(f"{PART}backward"):
+        torch.autograd.backward(loss)
 
 
 def hide_contexts(shared: SharedPass, share: float, generator: torch.Generator) -> SharedPass:

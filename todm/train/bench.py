@@ -1,0 +1,298 @@
+"""What a training step costs, on random batches: by parts, beside the largest net alone, beside other losses.
+
+Works that are compared run in turn, round by round, so that a machine's moods fall on all of them; medians
+count. Letters: N batch, T feature frames, U labels, V vocabulary, J joiner dim, C channels.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from todm.config import Config
+from todm.data.batch import Batch
+from todm.dropout import build_policy
+from todm.errors import UserError
+from todm.losses.rnnt import rnnt_loss
+from todm.nn.joiner import Joiner
+from todm.nn.ssm import BLOCK_FRAMES, DiagonalSsm, block_operators, convolve, convolve_fft
+from todm.nn.supernet import Supernet, is_ssm_parameter
+from todm.space.sandwich import draw_specs
+from todm.space.space import SearchSpace
+from todm.train.optim import build_optimizer
+from todm.train.step import PART, SandwichStep
+
+Work = Callable[[], None]
+
+FRAME_SECONDS = 0.01
+LOSSES = ("native", "k2", "torchaudio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one work.
+
+    Args:
+        seconds: of every round.
+        peak_bytes: most that its tensors took at once, beyond what stood before it.
+    """
+
+    seconds: tuple[float, ...]
+    peak_bytes: int
+
+    @property
+    def median(self) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"median_seconds": self.median, "seconds": list(self.seconds), "peak_bytes": self.peak_bytes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchShape:
+    """A batch of equally long utterances.
+
+    Args:
+        utterances: N.
+        frames: T, of 10 ms.
+        labels: U.
+        vocab_size: V.
+    """
+
+    utterances: int = 4
+    frames: int = 1000
+    labels: int = 40
+    vocab_size: int = 500
+
+    @property
+    def hours(self) -> float:
+        """Of audio."""
+        return self.utterances * self.frames * FRAME_SECONDS / 3600
+
+    def draw(self, device: torch.device) -> Batch:
+        """Random features of the range that log-mel energies have, and random labels."""
+        generator = torch.Generator().manual_seed(0)
+        count = self.utterances
+        feats = torch.randn(count, self.frames, 80, generator=generator) * 3.0 - 7.0
+        return Batch(
+            feats=feats,
+            feat_lens=torch.full((count,), self.frames),
+            labels=torch.randint(1, self.vocab_size, (count, self.labels), generator=generator),
+            label_lens=torch.full((count,), self.labels),
+            texts=("",) * count,
+            ids=tuple(map(str, range(count))),
+        ).to(device)
+
+
+def bench_step(config: Config, shape: BatchShape, device: torch.device, num_rounds: int) -> dict[str, Any]:
+    """The sandwich step as `config` has it, after all its warm-ups, beside the largest net's own step.
+
+    Returns:
+        ``max`` (the teacher alone), ``sandwich`` (a step, specs drawn anew in every round) and ``apart``
+        (its specs one by one, nothing shared): `Cost.to_dict`, forward and backward; ``optimizer``;
+        ``sandwich_to_max`` and ``apart_to_max``, ratios of medians; ``hours_per_hour`` of whole steps,
+        optimiser included; ``parts``: seconds of one sandwich step by part; ``parameters`` of the max net.
+    """
+    space = SearchSpace.from_config(config)
+    torch.manual_seed(0)
+    net = Supernet(config.model, space, shape.vocab_size).to(device)
+    settled = replace(config.train.loss, diagonal_steps=0, warmup_steps=0)
+    settings = replace(config.train, loss=settled, distill=replace(config.train.distill, warmup_steps=0))
+    step_fn = SandwichStep(net, settings, build_policy(config.train.dropout, space))
+    optimizer = build_optimizer(config.train.optim, net.named_parameters(), is_ssm_parameter)
+    batch = shape.draw(device)
+    generator = torch.Generator(device=device).manual_seed(0)
+    rounds = iter(range(10**9))
+
+    def draw() -> tuple[Any, ...]:
+        return draw_specs(space, config.train.sandwich, seed=0, step=next(rounds))
+
+    def run(specs: tuple[Any, ...]) -> None:
+        step_fn(batch, specs, step=0, generator=generator)
+
+    def apart() -> None:
+        for spec in draw():
+            run((spec,))
+
+    def keep_gradients(work: Work) -> Work:
+        def with_clean_gradients() -> None:
+            net.zero_grad(set_to_none=True)
+            work()
+
+        return with_clean_gradients
+
+    works = {"max": lambda: run((space.max(),)), "sandwich": lambda: run(draw()), "apart": apart}
+    costs = measure({name: keep_gradients(work) for name, work in works.items()}, device, num_rounds)
+    update = measure({"optimizer": optimizer.step}, device, num_rounds)["optimizer"]
+
+    def whole_step() -> None:
+        with_gradients()
+        with record_function(f"{PART}optimiser"):
+            optimizer.step()
+
+    with_gradients = keep_gradients(works["sandwich"])
+    step_seconds = costs["sandwich"].median + update.median
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.full.parameters()),
+        **{name: cost.to_dict() for name, cost in costs.items()},
+        "optimizer": update.to_dict(),
+        "sandwich_to_max": costs["sandwich"].median / costs["max"].median,
+        "apart_to_max": costs["apart"].median / costs["max"].median,
+        "hours_per_hour": shape.hours / step_seconds * 3600,
+        "parts": split_parts(whole_step, device),
+    }
+
+
+def bench_losses(
+    shape: BatchShape, joiner_dim: int, prune_range: int, device: torch.device, num_rounds: int
+) -> dict[str, Any]:
+    """The transducer loss by every backend that is installed: joiner, smoothed loss and pruning included.
+
+    Args:
+        shape: its `frames` are encoder frames here.
+        joiner_dim: J.
+        prune_range: S.
+        device: where.
+        num_rounds: at least 1.
+
+    Returns:
+        `Cost.to_dict` of value and gradient by backend; ``missing``: why a backend was left out.
+    """
+    torch.manual_seed(0)
+    joiner = Joiner(joiner_dim, shape.vocab_size).to(device)
+    simple_am, simple_lm = (nn.Linear(joiner_dim, shape.vocab_size).to(device) for _ in range(2))
+    batch = shape.draw(device)
+    encoder_out = torch.randn(shape.utterances, shape.frames, joiner_dim, device=device, requires_grad=True)
+    predictor_out = torch.randn(
+        shape.utterances, shape.labels + 1, joiner_dim, device=device, requires_grad=True
+    )
+
+    def work(backend: str) -> Work:
+        def run() -> None:
+            for tensor in (encoder_out, predictor_out, *joiner.parameters()):
+                tensor.grad = None
+            pruned = backend != "torchaudio"
+            loss = rnnt_loss(
+                encoder_out=encoder_out,
+                predictor_out=predictor_out,
+                join=joiner,
+                labels=batch.labels,
+                encoder_lens=batch.feat_lens,
+                label_lens=batch.label_lens,
+                am=simple_am(encoder_out) if pruned else None,
+                lm=simple_lm(predictor_out) if pruned else None,
+                prune_range=prune_range,
+                backend=backend,
+            )
+            torch.autograd.backward((loss.pruned + loss.simple).sum() if pruned else loss.pruned.sum())
+
+        return run
+
+    works: dict[str, Work] = {}
+    missing: dict[str, str] = {}
+    for backend in LOSSES:
+        try:
+            work(backend)()
+        except UserError as error:
+            missing[backend] = str(error)
+        else:
+            works[backend] = work(backend)
+    costs = measure(works, device, num_rounds)
+    return {**{name: cost.to_dict() for name, cost in costs.items()}, "missing": missing}
+
+
+def bench_convolution(
+    num_channels: int, state_dim: int, lengths: tuple[int, ...], device: torch.device, num_rounds: int
+) -> dict[str, Any]:
+    """The SSM in blocks and by FFT, kernels included, value and gradient, by encoder frames.
+
+    Args:
+        num_channels: C, half of them backward.
+        state_dim: S.
+        lengths: encoder frames of one utterance.
+        device: where.
+        num_rounds: at least 1.
+    """
+    torch.manual_seed(0)
+    ssm = DiagonalSsm(num_channels, state_dim, [(0.03, 3.0)]).to(device)
+    results = {}
+    for length in lengths:
+        u = torch.randn(4, length, num_channels, device=device, requires_grad=True)
+
+        def in_blocks(u: Tensor = u) -> None:
+            operators = block_operators(ssm.coefficients(), BLOCK_FRAMES)
+            convolve(u, operators, num_forward=num_channels // 2).sum().backward()
+
+        def by_fft(u: Tensor = u) -> None:
+            convolve_fft(u, ssm.coefficients(), num_forward=num_channels // 2).sum().backward()
+
+        costs = measure({"blocks": in_blocks, "fft": by_fft}, device, num_rounds)
+        results[str(length)] = {name: cost.to_dict() for name, cost in costs.items()}
+    return results
+
+
+def measure(works: Mapping[str, Work], device: torch.device, num_rounds: int) -> dict[str, Cost]:
+    """Seconds and memory of works, run in turn after one round that does not count."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    peaks = {name: peak_bytes(work, device) for name, work in works.items()}
+    for _ in range(num_rounds):
+        for name, work in works.items():
+            _synchronise(device)
+            start = time.perf_counter()
+            work()
+            _synchronise(device)
+            seconds[name].append(time.perf_counter() - start)
+    return {name: Cost(seconds=tuple(seconds[name]), peak_bytes=peaks[name]) for name in works}
+
+
+def peak_bytes(work: Work, device: torch.device) -> int:
+    """Most that the tensors of `work` take at once on `device`, beyond what stands there before."""
+    if device.type == "cuda":
+        work()  # what is allocated once
+        _synchronise(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    work()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as found:
+        work()
+    assert found.profiler is not None and found.profiler.kineto_results is not None
+    held = peak = 0
+    for event in sorted(found.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak
+
+
+def split_parts(work: Work, device: torch.device) -> dict[str, float]:
+    """Seconds of one run by the parts that `work` names with `PART`, and the rest."""
+    work()
+    _synchronise(device)
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
+        start = time.perf_counter()
+        work()
+        _synchronise(device)
+        total = time.perf_counter() - start
+    parts: dict[str, float] = defaultdict(float)
+    for event in found.events() or ():
+        if event.name.startswith(PART):
+            parts[event.name.removeprefix(PART)] += event.cpu_time_total / 1e6
+    parts["rest"] = max(0.0, total - sum(parts.values()))
+    return dict(parts)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
