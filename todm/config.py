@@ -28,6 +28,8 @@ class DataConfig:
         store_features: keep log-mel features on disk (True) or compute them on the fly (False).
         max_duration: seconds of audio in one training batch at most, padding included.
         num_buckets: duration buckets of the sampler.
+        short_first: the first epoch goes from the shortest utterances to the longest (SortaGrad, Amodei et
+            al., arXiv 1512.02595): what is said alone shows a small corpus's net where in the audio it is.
         min_utterance: seconds; shorter training utterances are dropped and counted.
         max_utterance: seconds; longer training utterances are dropped and counted.
         num_workers: processes that load batches; 0 loads in the training process.
@@ -43,6 +45,7 @@ class DataConfig:
     store_features: bool = True
     max_duration: float = 200.0
     num_buckets: int = 10
+    short_first: bool = False
     min_utterance: float = 0.3
     max_utterance: float = 30.0
     num_workers: int = 1

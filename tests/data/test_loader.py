@@ -59,6 +59,32 @@ def test_order_depends_on_seed_and_epoch_alone(config: Config, exp_dir: Path, to
     assert list(_make(config, exp_dir, tokenizer, epoch=1).batch_ids()) == second
 
 
+def test_short_first_sorts_the_first_epoch_only(config: Config, exp_dir: Path, tokenizer: Tokenizer) -> None:
+    data = replace(config.data, short_first=True)
+    sorted_once, shuffled = (
+        make_train_loader(settings, exp_dir / "data", tokenizer, seed=3) for settings in (data, config.data)
+    )
+    durations = {cut.id: cut.duration for cut in load_train_cuts(exp_dir / "data")}
+    for _ in range(2):  # and again when it is iterated again
+        heard = [durations[item] for batch in sorted_once for item in batch.ids]
+        assert heard == sorted(durations.values())
+    assert _ids(shuffled) != _ids(sorted_once)
+    assert sorted_once.count_batches(0) == len(list(sorted_once))
+    for batches in (sorted_once, shuffled):
+        batches.set_epoch(1)
+    assert _ids(shuffled) == _ids(sorted_once)
+    assert sorted_once.count_batches(1) == len(list(sorted_once))
+    sorted_once.set_epoch(0, 3)
+    rest = _ids(sorted_once)
+    sorted_once.set_epoch(0)
+    assert rest == _ids(sorted_once)[3:]
+    halves = [
+        _ids(make_train_loader(data, exp_dir / "data", tokenizer, seed=3, rank=rank, world_size=2))
+        for rank in range(2)
+    ]
+    assert len(halves[0]) == len(halves[1]) and not set(halves[0]) & set(halves[1])
+
+
 def test_resume_in_mid_epoch_loads_only_what_is_left(
     config: Config, exp_dir: Path, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

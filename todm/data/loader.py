@@ -12,6 +12,7 @@ import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
+from lhotse.dataset.sampling.base import CutSampler
 from torch.utils.data import DataLoader, Dataset
 
 from todm.config import DataConfig
@@ -84,7 +85,7 @@ class TrainLoader:
     Args:
         cuts: training cuts.
         tokenizer: makes the labels.
-        config: `max_duration`, `num_buckets` and `num_workers` are used.
+        config: `max_duration`, `num_buckets`, `short_first` and `num_workers` are used.
         seed: with the epoch it fixes which utterances form which batch, and their order.
         epoch: epoch to start with, from 0.
         start_batch: batches of that epoch to pass over, without loading them.
@@ -111,7 +112,7 @@ class TrainLoader:
         self.num_workers = config.num_workers
         self.epoch = epoch
         self.start_batch = start_batch
-        self.sampler = DynamicBucketingSampler(
+        self.sampler: CutSampler = DynamicBucketingSampler(
             cuts,
             max_duration=config.max_duration,
             num_buckets=max(2, min(config.num_buckets, len(first))),
@@ -123,6 +124,13 @@ class TrainLoader:
             # that buckets take their turns in the same order in every epoch; what they give still varies.
             sync_buckets=True,
         )
+        self._counts: dict[int, int] = {}
+        self.first_sampler: CutSampler = self.sampler
+        if config.short_first:
+            by_length = sorted(cuts, key=lambda cut: (cut.duration, cut.id))
+            self.first_sampler = DynamicCutSampler(
+                by_length, max_duration=config.max_duration, rank=rank, world_size=world_size
+            )
 
     def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
         """Let the next iteration run through ``epoch`` from its batch number ``start_batch`` on."""
@@ -130,13 +138,26 @@ class TrainLoader:
 
     def batch_ids(self) -> Iterator[tuple[str, ...]]:
         """Utterance ids of the epoch's batches, all of them, without loading anything."""
-        self.sampler.set_epoch(self.epoch)
-        for cuts in self.sampler:
+        for cuts in self._sampler():
             yield tuple(cut.id for cut in cuts)
 
+    def count_batches(self, epoch: int) -> int:
+        """How many batches an epoch has; shuffled epochs differ by a few, and count as the first of them."""
+        counted = min(epoch, 1) if self.first_sampler is not self.sampler else 0
+        if counted not in self._counts:
+            present, self.epoch = self.epoch, counted
+            self._counts[counted] = sum(1 for _ in self.batch_ids())
+            self.epoch = present
+        return self._counts[counted]
+
     def __iter__(self) -> Iterator[Batch]:
-        self.sampler.set_epoch(self.epoch)
-        return _load(self.dataset, _Skip(self.sampler, self.start_batch), self.num_workers)
+        return _load(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)
+
+    def _sampler(self) -> CutSampler:
+        """The sampler of the present epoch."""
+        sampler = self.sampler if self.epoch else self.first_sampler
+        sampler.set_epoch(self.epoch)
+        return sampler
 
 
 class EvalLoader:

@@ -155,8 +155,8 @@ class Run:
             rank=world.rank,
             world_size=world.size,
         )
-        self.num_batches = sum(1 for _ in self.loader.batch_ids())
-        self.total_steps = self.num_batches * config.train.num_epochs
+        self.num_batches = self.loader.count_batches(0)  # of the present epoch
+        self.total_steps = self.num_batches + self.loader.count_batches(1) * (config.train.num_epochs - 1)
         if config.train.max_steps:
             self.total_steps = min(self.total_steps, config.train.max_steps)
         self.schedule = Schedule(self.optimizer, config.train.optim, total_steps=self.total_steps)
@@ -217,6 +217,7 @@ class Run:
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training cuts, then validation and a checkpoint."""
         config = self.config.train
+        self.num_batches = self.loader.count_batches(epoch)
         meter = Meter(self)
         for batch in self._batches(epoch):
             losses, grad_norm = self._train_batch(batch, epoch)
