@@ -12,8 +12,13 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_talkative
 from tests.prepared import write_corpus
 from tests.runtime.conftest import save_bundle
+from todm.config import Config
+from todm.data.tokenizer import Tokenizer
+from todm.deploy.onnx_export import export_bundle
+from todm.model_dir import save_subnet
 
 EXPORT = Path(__file__).parents[2] / "export"
 SMALL = """
@@ -61,11 +66,30 @@ def test_an_hour_is_soaked_in_less(tmp_path: Path) -> None:
     assert verdict["segments"] > verdict["different"] >= 0
 
 
+def test_long_audio_is_compared_with_the_whole_convolution(tmp_path: Path) -> None:
+    Tokenizer.train(["AB BA ABBA CAB ABC BAC CCC ACBA"] * 20, VOCAB_SIZE).save(tmp_path / "lang")
+    config = Config(model=MODEL)
+    for mode in SPACE.modes:
+        net = make_talkative(SPACE.max(mode))
+        save_subnet(tmp_path / mode, net, config, tmp_path / "lang")
+        export_bundle(net, config, tmp_path / "lang", tmp_path / f"{mode}-bundle")
+    out = tmp_path / "out.json"
+    offline = (tmp_path / "offline-bundle", tmp_path / "offline")
+    done = run("long_audio.py", *offline, "--minutes", 0.2, 0.05, "--out", out)
+    assert done.returncode in (0, 1), done.stderr  # so short, time and memory may not be linear
+    rows = json.loads(out.read_text())
+    assert [row["minutes"] for row in rows] == [0.05, 0.2]
+    assert all(0 < row["difference"] < 1e-4 and row["seconds"] > 0 for row in rows)
+    done = run("long_audio.py", tmp_path / "streaming-bundle", tmp_path / "streaming")
+    assert done.returncode == 2 and "give an offline bundle" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (["compare_encoders.py", "missing.yaml"], "missing.yaml: no such file"),
         (["soak.py", "missing", "--silence"], "missing"),
+        (["long_audio.py", "missing", "missing"], "missing"),
         (["soak.py", "missing"], "give --corpus-dir and --part, or --silence"),
     ],
 )
