@@ -3,9 +3,9 @@
     python export/soak.py BUNDLE --corpus-dir DIR --part PART [--hours 1] [--pause 1.5] [--precision int8]
 
 The utterances of the part follow each other with digital silence between them, over and over, in one stream
-of the bundle's own runtime. After every pause the text since the last one is compared with that of the same
-utterance in a new stream. ``--silence`` streams silence alone instead, and no word may come. Exit code 1 if
-a state is not finite, memory grows, or silence makes words.
+of the bundle's own runtime. From the middle of one pause to the middle of the next the text is compared with
+that of a new stream which begins at the first of them. ``--silence`` streams silence alone instead, and no
+word may come. Exit code 1 if a state is not finite, memory grows, or silence makes words.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--silence", action="store_true", help="silence in place of a corpus")
     parser.add_argument("--hours", type=float, default=1.0, help="audio to stream (1)")
     parser.add_argument(
-        "--pause", type=float, default=1.5, help="seconds of silence after an utterance (1.5)"
+        "--pause", type=float, default=1.5, help="seconds of silence between utterances (1.5)"
     )
     parser.add_argument("--precision", default="fp32", choices=["fp32", "int8"])
     args = parser.parse_args()
@@ -53,8 +53,9 @@ def main() -> int:
         utterances = [np.zeros(20 * SAMPLE_RATE, dtype=np.float32)]
     else:
         _, _, utterances = load_part_audio(args.corpus_dir, args.part)
-    pause = np.zeros(round(args.pause * SAMPLE_RATE), dtype=np.float32)
-    fresh = [decode(recognizer, recognizer.create_stream(), piece, pause) for piece in utterances]
+    half_pause = np.zeros(round(args.pause * SAMPLE_RATE / 2), dtype=np.float32)
+    pieces = [np.concatenate((half_pause, samples, half_pause)) for samples in utterances]
+    fresh = [decode(recognizer, recognizer.create_stream(), piece) for piece in pieces]
 
     stream = recognizer.create_stream()
     wanted = args.hours * 3600
@@ -62,10 +63,10 @@ def main() -> int:
     memory: list[float] = []
     num_segments = num_different = num_words = 0
     largest = 0.0
-    for piece, alone in cycle(zip(utterances, fresh, strict=True)):
-        text = decode(recognizer, stream, piece, pause)
+    for piece, alone in cycle(zip(pieces, fresh, strict=True)):
+        text = decode(recognizer, stream, piece)
         recognizer.reset(stream)
-        heard += (len(piece) + len(pause)) / SAMPLE_RATE
+        heard += len(piece) / SAMPLE_RATE
         num_segments += 1
         num_different += text != alone
         num_words += len(text.split())
@@ -97,9 +98,8 @@ def main() -> int:
     return 0 if sound else 1
 
 
-def decode(recognizer: StreamingRecognizer, stream: Stream, piece: np.ndarray, pause: np.ndarray) -> str:
-    """Text of the stream's segment after an utterance (S,) and a pause, in pieces of 100 ms."""
-    samples = np.concatenate((piece, pause))
+def decode(recognizer: StreamingRecognizer, stream: Stream, samples: np.ndarray) -> str:
+    """Text of the stream's segment after more samples (S,), given 100 ms at a time."""
     for begin in range(0, len(samples), SAMPLE_RATE // 10):
         stream.accept(samples[begin : begin + SAMPLE_RATE // 10])
         while recognizer.is_ready(stream):

@@ -120,13 +120,16 @@ def _feed_forward(graph: Graph, ffn: FeedForward, x: str, name: str) -> str:
     return _linear(graph, hidden, ffn.out_proj, f"{name}.out_proj")
 
 
-def _gate(graph: Graph, y: str, directions: int, width: int) -> str:
-    """(N, T, directions E) to half of that width: values times activated gates, direction by direction."""
-    parts = graph.split(y, 2 * directions, axis=-1)
+def _gate(graph: Graph, y: str, directions: int) -> str:
+    """(directions E, N, T) to (N, T, directions E / 2): values times activated gates, by direction.
+
+    Before the time axis goes back to its place, because half as much is moved then.
+    """
+    parts = graph.split(y, 2 * directions, axis=0)
     gated = [
         graph.op("Mul", value, graph.silu(gate)) for value, gate in zip(parts[::2], parts[1::2], strict=True)
     ]
-    return gated[0] if directions == 1 else graph.op("Concat", *gated, axis=-1)
+    return graph.transpose(gated[0] if directions == 1 else graph.op("Concat", *gated, axis=0), 1, 2, 0)
 
 
 def _offline_layer(graph: Graph, layer: EncoderLayer, x: str, mask: str, frames: str, name: str) -> str:
@@ -146,9 +149,8 @@ def _offline_layer(graph: Graph, layer: EncoderLayer, x: str, mask: str, frames:
         num_channels=directions * width,
         state_dim=ssm.ssm.imag.shape[1],
     )
-    y = graph.transpose(y, 1, 2, 0)
-    y = graph.op("Slice", y, graph.ints(0), frames, graph.ints(1))
-    branch = _linear(graph, _gate(graph, y, directions, width), ssm.out_proj, f"{name}.out_proj")
+    gated = graph.op("Slice", _gate(graph, y, directions), graph.ints(0), frames, graph.ints(1))
+    branch = _linear(graph, gated, ssm.out_proj, f"{name}.out_proj")
     x = graph.op("Add", x, branch)
     normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")
     return graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn"))
@@ -172,8 +174,7 @@ def _streaming_layer(
     y, after = add_chunk(
         graph, graph.transpose(u, 2, 0, 1), (real, imag), blocks, frames=chunk, state_dim=state_dim
     )
-    gated = _gate(graph, graph.transpose(y, 1, 2, 0), 1, width)
-    x = graph.op("Add", x, _linear(graph, gated, ssm.out_proj, f"{name}.out_proj"))
+    x = graph.op("Add", x, _linear(graph, _gate(graph, y, 1), ssm.out_proj, f"{name}.out_proj"))
     normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")
     x = graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn"))
     packed = tuple(graph.reshape(graph.transpose(part, 1, 0, 2), 0, width * state_dim) for part in after)
