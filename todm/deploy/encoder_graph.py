@@ -58,18 +58,21 @@ def streaming_encoder(net: Transducer, chunk: int) -> Graph:
     window = net.subsampling_factor * chunk + net.subsampling.overlap
     state_shape = (len(net.layers), "N", net.state_dim)
     x = graph.input("x", ("N", window, 80))
+    num_layers, state_dim = len(net.layers), net.config.state_dim
     parts = [graph.input("state0", state_shape), graph.input("state1", state_shape)]
-    per_layer = [_split_layers(graph, part, len(net.layers)) for part in parts]
+    # All layers' states at once: (L, N, E S) each to (2 L, E, N, S), and a layer's two parts are neighbours.
+    stacked = graph.op("Concat", *(graph.op("Unsqueeze", part, graph.ints(1)) for part in parts), axis=1)
+    width = net.state_dim // state_dim
+    stacked = graph.transpose(graph.reshape(stacked, 2 * num_layers, -1, width, state_dim), 0, 2, 1, 3)
+    states = graph.split(stacked, num_layers, axis=0) if num_layers > 1 else [stacked]
     x = _subsample(graph, net, x)
-    new_parts: list[list[str]] = [[], []]
     for i, layer in enumerate(net.encoder_layers):
-        state = (per_layer[0][i], per_layer[1][i])
-        x, state = _streaming_layer(graph, layer, x, state, chunk, net.config.state_dim, f"layer{i}")
-        for part, tensor in zip(new_parts, state, strict=True):
-            part.append(graph.op("Unsqueeze", tensor, graph.ints(0)))
+        x, states[i] = _streaming_layer(graph, layer, x, states[i], chunk, state_dim, f"layer{i}")
     graph.output(_head(graph, net, x), "encoder_out", ("N", chunk, net.joiner_dim))
-    for i, part in enumerate(new_parts):
-        graph.output(graph.op("Concat", *part, axis=0), f"new_state{i}", state_shape)
+    stacked = graph.op("Concat", *states, axis=0) if num_layers > 1 else states[0]
+    stacked = graph.reshape(graph.transpose(stacked, 0, 2, 1, 3), num_layers, 2, -1, net.state_dim)
+    for i, part in enumerate(graph.split(stacked, 2, axis=1)):
+        graph.output(graph.op("Squeeze", part, graph.ints(1)), f"new_state{i}", state_shape)
     return graph
 
 
@@ -160,30 +163,17 @@ def _streaming_layer(
     graph: Graph,
     layer: EncoderLayer,
     x: str,
-    state: tuple[str, str],
+    state: str,
     chunk: int,
     state_dim: int,
     name: str,
-) -> tuple[str, tuple[str, str]]:
+) -> tuple[str, str]:
+    """One chunk: x (N, B, D) and state (2, E, N, S) to the same shapes."""
     ssm: MhSsm = layer.mhssm
     width = ssm.direction_dim
     u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
     blocks = add_operators(graph, ssm.ssm, chunk, f"{name}.ssm", num_forward=width)
-    # (N, E S) to (E, N, S) and back.
-    real, imag = (graph.transpose(graph.reshape(part, 0, width, state_dim), 1, 0, 2) for part in state)
-    y, after = add_chunk(
-        graph, graph.transpose(u, 2, 0, 1), (real, imag), blocks, frames=chunk, state_dim=state_dim
-    )
+    y, state = add_chunk(graph, graph.transpose(u, 2, 0, 1), state, blocks, frames=chunk, state_dim=state_dim)
     x = graph.op("Add", x, _linear(graph, _gate(graph, y, 1), ssm.out_proj, f"{name}.out_proj"))
     normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")
-    x = graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn"))
-    packed = tuple(graph.reshape(graph.transpose(part, 1, 0, 2), 0, width * state_dim) for part in after)
-    return x, (packed[0], packed[1])
-
-
-def _split_layers(graph: Graph, state: str, num_layers: int) -> list[str]:
-    """(L, N, X) to L tensors (N, X)."""
-    if num_layers == 1:
-        return [graph.op("Squeeze", state, graph.ints(0))]
-    parts = graph.split(state, num_layers, axis=0)
-    return [graph.op("Squeeze", part, graph.ints(0)) for part in parts]
+    return graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn")), state

@@ -44,6 +44,10 @@ class Graph:
         self._nodes.append(helper.make_node("Identity", [tensor], [name], name=f"output/{name}"))
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
 
+    def result(self, tensor: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> None:
+        """Declare a node's output, under its own name, as the next one: inner graphs save a copy."""
+        self._outputs.append(helper.make_tensor_value_info(tensor, dtype, shape))
+
     def constant(self, value: Any, name: str = "const") -> str:
         """An initialiser: float32 for floats, the given dtype otherwise."""
         array = np.asarray(value)

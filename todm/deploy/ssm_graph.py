@@ -1,6 +1,7 @@
 """The SSM's block form as ONNX nodes.
 
-Shapes: N batch, T encoder frames, K blocks of B frames, C channels, S conjugate pairs of a state.
+Shapes: N batch, T encoder frames, K blocks of B frames, C channels, S conjugate pairs of a state. States and
+their drives are pairs (..., 2, S) or (2, ..., S), real parts first.
 
 Only the discretised coefficients, a few numbers per channel, are stored. The block's matrices are computed
 from them by nodes without inputs, which a runtime folds into constants when it loads the file: small files,
@@ -29,14 +30,14 @@ class BlockNodes(NamedTuple):
         inward: (C, B, B + 2 S): what a block's input does to its output and, real and imaginary part, to the
             state behind it.
         readout: (C, 2 S, B): what the state before a block does to its output.
-        decay_re: (C, 1, S); decay_im likewise.
-        decay_im: see decay_re.
+        decay: (2, C, 1, S), for a state's own parts: the real part of exp(dt A B), twice.
+        turn: (2, C, 1, S), for its parts exchanged: minus and plus the imaginary part of exp(dt A B).
     """
 
     inward: str
     readout: str
-    decay_re: str
-    decay_im: str
+    decay: str
+    turn: str
 
 
 def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num_forward: int) -> BlockNodes:
@@ -71,10 +72,12 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
     def drive(power: str) -> str:
         return graph.transpose(graph.flip(graph.slice(power, 0, frames, 2), 2), 0, 2, 1)
 
-    def decay(power: str) -> str:
-        return graph.transpose(graph.slice(power, frames, frames + 1, 2), 0, 2, 1)
+    def behind(*powers: str) -> str:
+        """(C, S, B + 1) each, at the block's end, to (2, C, 1, S)."""
+        ends = [graph.transpose(graph.slice(power, frames, frames + 1, 2), 0, 2, 1) for power in powers]
+        return graph.op("Concat", *(graph.op("Unsqueeze", end, graph.ints(0)) for end in ends), axis=0)
 
-    def turn(x: str, *axes: int) -> str:
+    def turned(x: str, *axes: int) -> str:
         """The backward channels, seen from the other end of the block."""
         num_channels = ssm.imag.shape[0]
         if num_forward == num_channels:
@@ -88,22 +91,24 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
         graph.slice(read_re, 1, frames + 1, 2),
         graph.op("Neg", graph.slice(read_im, 1, frames + 1, 2)),
     )
-    drives = turn(graph.op("Concat", drive(power_re), drive(power_im), axis=2), 1)
+    drives = turned(graph.op("Concat", drive(power_re), drive(power_im), axis=2), 1)
     return BlockNodes(
-        inward=graph.op("Concat", turn(local, 1, 2), drives, axis=2),
-        readout=turn(graph.op("Concat", *read_parts, axis=1), 2),
-        decay_re=decay(power_re),
-        decay_im=decay(power_im),
+        inward=graph.op("Concat", turned(local, 1, 2), drives, axis=2),
+        readout=turned(graph.op("Concat", *read_parts, axis=1), 2),
+        decay=behind(power_re, power_re),
+        turn=behind(graph.op("Neg", power_im), power_im),
     )
 
 
 def add_chunk(
-    graph: Graph, u: str, state: tuple[str, str], blocks: BlockNodes, *, frames: int, state_dim: int
-) -> tuple[str, tuple[str, str]]:
-    """One block from a given state: u (C, N, B), state parts (C, N, S) each, to the same shapes."""
-    local, *drive = _inward(graph, u, blocks, frames, state_dim)
-    out = graph.op("Add", local, _read(graph, state, blocks))
-    return out, _advance(graph, state, (drive[0], drive[1]), (blocks.decay_re, blocks.decay_im))
+    graph: Graph, u: str, state: str, blocks: BlockNodes, *, frames: int, state_dim: int
+) -> tuple[str, str]:
+    """One block from a given state: u (C, N, B), state (2, C, N, S), to the same shapes."""
+    local, drive = _inward(graph, u, blocks, frames, state_dim)
+    pairs = graph.transpose(state, 1, 2, 0, 3)  # (C, N, 2, S)
+    out = graph.op("Add", local, _read(graph, pairs, blocks, state_dim))
+    drive = graph.transpose(graph.reshape(drive, 0, 0, 2, state_dim), 2, 0, 1, 3)
+    return out, _advance(graph, state, drive, blocks.decay, blocks.turn)
 
 
 def add_convolution(
@@ -111,45 +116,42 @@ def add_convolution(
 ) -> str:
     """Convolution of u (C, N, K B), causal or anticausal: blocks in parallel, a scan over their states.
 
-    A Scan runs once per block of B frames and carries (C, N, S) numbers, so that memory and time grow
+    A Scan runs once per block of B frames and carries (2, C, N, S) numbers, so that memory and time grow
     linearly with the length. It takes the backward channels' blocks from the last to the first.
     """
     x = graph.op("Reshape", u, graph.ints(num_channels, -1, BLOCK_FRAMES))  # (C, N K, B)
     shape = graph.op("Shape", u)
     batch = graph.op("Slice", shape, graph.ints(1), graph.ints(2))
-    by_block = graph.op("Concat", graph.ints(num_channels), batch, graph.ints(-1, state_dim), axis=0)
-    local, *drives = _inward(graph, x, blocks, BLOCK_FRAMES, state_dim)
-    scanned = [graph.transpose(graph.op("Reshape", part, by_block), 2, 0, 1, 3) for part in drives]
-    # In each direction's turn: real and imaginary parts (K, C of that direction, N, S).
+    by_block = graph.op("Concat", graph.ints(num_channels), batch, graph.ints(-1, 2, state_dim), axis=0)
+    local, drive = _inward(graph, x, blocks, BLOCK_FRAMES, state_dim)
+    scanned = graph.transpose(graph.op("Reshape", drive, by_block), 2, 3, 0, 1, 4)  # (K, 2, C, N, S)
+    # One direction's channels after the other's.
     spans = [(0, num_forward), (num_forward, num_channels)][: 1 + (num_forward < num_channels)]
-    inputs = [graph.slice(part, *span, 1) if len(spans) > 1 else part for span in spans for part in scanned]
+    inputs = [graph.slice(scanned, *span, 2) for span in spans] if len(spans) > 1 else [scanned]
     zero = graph.constant(np.float32(0.0))
     states = [
         graph.op(
-            "Expand", zero, graph.op("Concat", graph.ints(end - start), batch, graph.ints(state_dim), axis=0)
+            "Expand",
+            zero,
+            graph.op("Concat", graph.ints(2, end - start), batch, graph.ints(state_dim), axis=0),
         )
         for start, end in spans
-        for _ in scanned
     ]
-    backward = [direction for direction in range(len(spans)) for _ in scanned]
+    directions = list(range(len(spans)))  # 0 is forward
     outputs = graph.ops(
         "Scan",
         *states,
         *inputs,
-        num_outputs=2 * len(inputs),
+        num_outputs=2 * len(spans),
         body=_scan_body(graph, spans, state_dim, blocks),
-        num_scan_inputs=len(inputs),
-        scan_input_directions=backward,
-        scan_output_directions=backward,
+        num_scan_inputs=len(spans),
+        scan_input_directions=directions,
+        scan_output_directions=directions,
     )
-    starts = outputs[len(inputs) :]
-
-    def joined(part: int) -> str:
-        both = starts[part::2]
-        whole = graph.op("Concat", *both, axis=1) if len(both) > 1 else both[0]
-        return graph.reshape(graph.transpose(whole, 1, 2, 0, 3), num_channels, -1, state_dim)
-
-    out = graph.op("Add", local, _read(graph, (joined(0), joined(1)), blocks))
+    starts = outputs[len(spans) :]
+    joined = graph.op("Concat", *starts, axis=2) if len(spans) > 1 else starts[0]
+    pairs = graph.reshape(graph.transpose(joined, 2, 3, 0, 1, 4), num_channels, -1, 2, state_dim)
+    out = graph.op("Add", local, _read(graph, pairs, blocks, state_dim))
     return graph.op("Reshape", out, shape)
 
 
@@ -162,45 +164,38 @@ def _scan_body(
     """
     prefix = blocks.inward
     body = Graph(f"{prefix}.scan")
-    shapes = [(end - start, "N", state_dim) for start, end in spans for _ in ("re", "im")]
-    names = [f"{prefix}.{way}_{part}" for way, _ in enumerate(spans) for part in ("re", "im")]
+    shapes = [(2, end - start, "N", state_dim) for start, end in spans]
+    names = [f"{prefix}.{way}" for way, _ in enumerate(spans)]
     states = [body.input(name, shape) for name, shape in zip(names, shapes, strict=True)]
     drives = [body.input(f"{name}.drive", shape) for name, shape in zip(names, shapes, strict=True)]
-    after: list[str] = []
     for way, (start, end) in enumerate(spans):
-        decay = tuple(
-            outer.slice(part, start, end, 0) if len(spans) > 1 else part
-            for part in (blocks.decay_re, blocks.decay_im)
+        decay, turn = (
+            outer.slice(part, start, end, 1) if len(spans) > 1 else part
+            for part in (blocks.decay, blocks.turn)
         )
-        pair = slice(2 * way, 2 * way + 2)
-        (re, im), (drive_re, drive_im) = states[pair], drives[pair]
-        after += _advance(body, (re, im), (drive_re, drive_im), (decay[0], decay[1]), f"{prefix}.scan{way}.")
-    for name, shape, tensor in zip(names, shapes, after, strict=True):
-        body.output(tensor, f"{name}.next", shape)
-    for name, shape, tensor in zip(names, shapes, states, strict=True):
-        body.output(tensor, f"{name}.start", shape)
+        after = _advance(body, states[way], drives[way], decay, turn, f"{prefix}.scan{way}.")
+        body.result(after, shapes[way])
+    for state, name, shape in zip(states, names, shapes, strict=True):
+        body.output(state, f"{name}.start", shape)
     return body.body()
 
 
 def _inward(graph: Graph, u: str, blocks: BlockNodes, frames: int, state_dim: int) -> list[str]:
-    """Output without what came before the block, and the drive of its state: (C, N, B), 2 times (C, N, S)."""
+    """Output without what came before the block, and the drive of its state: (C, N, B), (C, N, 2 S)."""
     product = graph.op("MatMul", u, blocks.inward)
-    return graph.ops("Split", product, graph.ints(frames, state_dim, state_dim), num_outputs=3, axis=-1)
+    return graph.ops("Split", product, graph.ints(frames, 2 * state_dim), num_outputs=2, axis=-1)
 
 
-def _read(graph: Graph, state: tuple[str, str], blocks: BlockNodes) -> str:
-    return graph.op("MatMul", graph.op("Concat", *state, axis=-1), blocks.readout)
+def _read(graph: Graph, pairs: str, blocks: BlockNodes, state_dim: int) -> str:
+    """Output of states (C, N, 2, S) in the block before which they stand: (C, N, B)."""
+    return graph.op("MatMul", graph.reshape(pairs, 0, 0, 2 * state_dim), blocks.readout)
 
 
-def _advance(
-    graph: Graph, state: tuple[str, str], drive: tuple[str, str], decay: tuple[str, str], prefix: str = ""
-) -> tuple[str, str]:
-    """One block further: decay * state + drive, complex."""
+def _advance(graph: Graph, state: str, drive: str, decay: str, turn: str, prefix: str = "") -> str:
+    """States (2, C, N, S) one block further: exp(dt A B) times the state, plus its drive."""
 
-    def op(kind: str, left: str, right: str) -> str:
-        return graph.op(kind, left, right, name=f"{prefix}{kind}")
+    def op(kind: str, *inputs: str, **attributes: int) -> str:
+        return graph.op(kind, *inputs, name=f"{prefix}{kind}", **attributes)
 
-    (real, imag), (decay_re, decay_im) = state, decay
-    next_re = op("Sub", op("Mul", real, decay_re), op("Mul", imag, decay_im))
-    next_im = op("Add", op("Mul", real, decay_im), op("Mul", imag, decay_re))
-    return op("Add", next_re, drive[0]), op("Add", next_im, drive[1])
+    swapped = op("Gather", state, graph.ints(1, 0), axis=0)  # imaginary part first
+    return op("Add", op("Add", op("Mul", state, decay), op("Mul", swapped, turn)), drive)
