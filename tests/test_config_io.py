@@ -68,6 +68,8 @@ def test_nothing_deprecated_is_used() -> None:
         ("train: {loss: {hidden_contexts: 1}}", ["train.loss.hidden_contexts", "below 1"]),
         ("train: {loss: {diagonal_hidden_contexts: 2}}", ["train.loss.diagonal_hidden_contexts", "0 to 1"]),
         ("augment: {tempo: -0.1}", ["augment.tempo", "at least 0"]),
+        ("train: {collapse: {factor: .nan}}", ["train.collapse.factor", "above 1"]),
+        ("train: {collapse: {lr_scale: 1}}", ["train.collapse.lr_scale"]),
     ],
 )
 def test_bad_files_are_named_in_one_line(text: str, words: list[str], tmp_path: Path) -> None:

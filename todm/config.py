@@ -275,6 +275,23 @@ class OptimConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CollapseConfig:
+    """When a run has collapsed, and what is done then (`todm.train.collapse`).
+
+    Args:
+        window: steps over which the losses of the largest and smallest nets are averaged; 0 looks at none.
+        factor: a window that is this many times worse than the best one, for two windows, is a collapse.
+        lr_scale: what the learning rate is multiplied by when the run goes back to before it.
+        max_rollbacks: after so many the run is given up.
+    """
+
+    window: int = 200
+    factor: float = 2.0
+    lr_scale: float = 0.5
+    max_rollbacks: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The training run.
 
@@ -317,6 +334,7 @@ class TrainConfig:
     distill: DistillConfig = field(default_factory=DistillConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    collapse: CollapseConfig = field(default_factory=CollapseConfig)
 
 
 @dataclass(frozen=True, kw_only=True)

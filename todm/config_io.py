@@ -83,6 +83,11 @@ def check_ranges(config: Config) -> None:
         )
     if not 0.0 <= config.train.average_from <= 1.0:
         raise UserError(f"train.average_from: must be in 0 to 1, got {config.train.average_from}")
+    collapse = config.train.collapse
+    if not collapse.factor > 1.0:
+        raise UserError(f"train.collapse.factor: must be above 1, got {collapse.factor}")
+    if not 0.0 < collapse.lr_scale < 1.0:
+        raise UserError(f"train.collapse.lr_scale: must be between 0 and 1, got {collapse.lr_scale}")
     if not 0.0 <= config.train.loss.diagonal_hidden_contexts <= 1.0:
         raise UserError(
             "train.loss.diagonal_hidden_contexts: must be in 0 to 1, got "
@@ -121,6 +126,8 @@ _AT_LEAST = {
     "train.keep_checkpoints": 0,
     "train.average_period": 1,
     "train.calibrate_utterances": 0,
+    "train.collapse.window": 0,
+    "train.collapse.max_rollbacks": 0,
     "train.sandwich.num_corners": 0,
     "train.sandwich.num_random": 0,
     "train.loss.warmup_steps": 0,

@@ -50,13 +50,21 @@ from todm.train.checkpoint import (
     prune_checkpoints,
     save_checkpoint,
 )
+from todm.train.collapse import CollapseGuard
 from todm.train.meter import Meter
-from todm.train.metrics import JsonLines, TensorBoard
+from todm.train.metrics import JsonLines, Mean, TensorBoard
 from todm.train.optim import build_optimizer
 from todm.train.schedule import Schedule
 from todm.train.step import PassLoss, SandwichStep, warmup_progress
 from todm.train.stopping import EXIT_CODE, StopRequest
-from todm.train.sync import World, broadcast_weights, process_group, reduce_gradients, sum_tensor
+from todm.train.sync import (
+    World,
+    broadcast_weights,
+    process_group,
+    reduce_gradients,
+    sum_over_processes,
+    sum_tensor,
+)
 
 log = logging.getLogger(__name__)
 
@@ -100,10 +108,8 @@ def train(config: Config, exp_dir: Path, start: Start | None = None) -> None:
         run = Run(config, exp_dir, world, device, stop, start)
         try:
             run.resume()
-            for epoch in range(run.epoch, config.train.num_epochs):
-                run.train_epoch(epoch)
-                if run.finished:
-                    break
+            while run.epoch < config.train.num_epochs and not run.finished:
+                run.train_epoch(run.epoch)
         finally:
             run.close()
 
@@ -168,6 +174,7 @@ class Run:
         self.epoch = 0  # epochs done
         self.batch = 0  # batches done in the present epoch
         self.num_bad = 0  # steps in a row whose gradient was not finite
+        self.guard = CollapseGuard(config.train.collapse)
         self.outdated: list[Path] = []  # checkpoints of a run that this one replaces
         self.metrics: JsonLines | None = None
         self.tensorboard: TensorBoard | None = None
@@ -196,13 +203,9 @@ class Run:
                 vocab_size=self.tokenizer.vocab_size,
                 source=path,
             )
-            self.net.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.schedule.load_state_dict(state["schedule"])
-            if state["step"] > self.average.start_step:
-                # Otherwise the run was made longer: what was averaged at its old end is no end any more.
-                self.average.load_state_dict(state["average"])
-            self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
+            self._load(state)
+            if "guard" in state:  # a checkpoint of 0.1.0 has none
+                self.guard.load_state_dict(state["guard"])
             log.info("resumed %s: epoch %d, batch %d, step %d", path, self.epoch, self.batch, self.step)
         if self.world.is_main:
             save_config(self.config, self.exp_dir / "config.yaml")
@@ -214,6 +217,16 @@ class Run:
                 params / 1e6, self.tokenizer.vocab_size, self.num_batches, self.total_steps, self.device,
             )  # fmt: skip
 
+    def _load(self, state: dict[str, Any]) -> None:
+        """Take over a checkpoint's weights, optimiser and place in the run."""
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        if state["step"] > self.average.start_step:
+            # Otherwise the run was made longer: what was averaged at its old end is no end any more.
+            self.average.load_state_dict(state["average"])
+        self.step, self.epoch, self.batch = state["step"], state["epoch"], state["batch"]
+
     def train_epoch(self, epoch: int) -> None:
         """One pass over the training cuts, then validation and a checkpoint."""
         config = self.config.train
@@ -224,6 +237,9 @@ class Run:
             meter.add(batch, losses, grad_norm)
             if self.step % config.log_interval == 0:
                 meter.report(epoch)
+            if self._has_collapsed(batch, losses):
+                self._roll_back()
+                return
             if config.valid_interval and self.step % config.valid_interval == 0:
                 self._validate(epoch)
             if config.save_interval and self.step % config.save_interval == 0:
@@ -256,7 +272,7 @@ class Run:
     def _train_batch(self, batch: Batch, epoch: int) -> tuple[list[PassLoss], float]:
         """Draw specs, run them all, add up, update once."""
         config = self.config
-        self.schedule.set(self.step, epoch + self.batch / self.num_batches)
+        self.schedule.set(self.step, epoch + self.batch / self.num_batches, scale=self.guard.lr_scale)
         starting = self.step < config.train.loss.diagonal_steps
         specs = draw_specs(self.space, config.train.sandwich, seed=config.train.seed, step=self.step)
         generator = seeded_generator(self.device, config.train.seed, self.step, self.world.rank)
@@ -292,6 +308,48 @@ class Run:
                 f"{path}: the last {MAX_BAD_STEPS} steps had no finite gradient; lower train.optim.lr, go on "
                 "from an earlier checkpoint (train.resume), or look at these utterances"
             )
+
+    def _has_collapsed(self, batch: Batch, losses: list[PassLoss]) -> bool:
+        """Whether the losses of the largest or the smallest nets jumped and stayed."""
+        if self.step <= self.config.train.loss.diagonal_steps:
+            return False  # losses on other bands than later
+        watched = {self.space.max(mode): "max" for mode in self.space.modes}
+        watched |= {self.space.min(mode): "min" for mode in self.space.modes}
+        for loss in losses:
+            if loss.spec in watched:
+                name = f"{watched[loss.spec]}-{loss.spec.mode}"
+                self.guard.add(name, total=loss.rnnt, weight=float(batch.feat_lens.sum()))
+        if not self.guard.end_step():
+            return False
+        sums = sum_over_processes(self.guard.losses.to_sums())
+        return self.guard.close_window(Mean.from_sums(sums).means(), self.step)
+
+    def _roll_back(self) -> None:
+        """Go on from the newest checkpoint from before the collapse, with a lower learning rate."""
+        folder = self.exp_dir / "checkpoints"
+        before, collapsed_at = self.guard.good_step, self.step
+        paths = [path for path in list_checkpoints(folder) if path not in self.outdated]
+        good = [path for path in paths if path <= checkpoint_path(folder, before)]
+        if not good:
+            raise UserError(
+                f"{folder}: the loss jumped and stayed after step {before}, and no checkpoint is as old; "
+                "lower train.optim.lr, or set train.save_interval so that a run can go back"
+            )
+        self._load(load_checkpoint(good[0]))
+        self.guard.roll_back()
+        sum_tensor(torch.zeros((), device=self.device))  # all have read it before any file goes
+        log.warning(
+            "the loss jumped and stayed after step %d: back from step %d to %d, at %g of the learning rate",
+            before, collapsed_at, self.step, self.guard.lr_scale,
+        )  # fmt: skip
+        if self.metrics is not None:
+            places = {"step": collapsed_at, "to": self.step}
+            self.metrics.write({"kind": "rollback", **places, "lr_scale": self.guard.lr_scale})
+        if self.world.is_main:
+            for path in paths:
+                if path > good[0]:
+                    path.unlink(missing_ok=True)
+        self._save()
 
     def _must_stop(self) -> bool:
         """Whether any process was asked to; all must leave after the same batch."""
@@ -332,6 +390,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "average": self.average.state_dict(),
+            "guard": self.guard.state_dict(),
             "step": self.step,
             "epoch": self.epoch,
             "batch": self.batch,

@@ -116,10 +116,16 @@ class Schedule:
             warmup_batches=config.warmup_batches,
         )
 
-    def set(self, step: int, epoch: float) -> float:
-        """Set the groups' ``lr`` for the batch after `step` batches and `epoch` epochs; returns the first."""
+    def set(self, step: int, epoch: float, *, scale: float = 1.0) -> float:
+        """Set the groups' ``lr`` for the batch after `step` batches and `epoch` epochs; returns the first.
+
+        Args:
+            step: batches done.
+            epoch: epochs done, with fraction.
+            scale: what all rates are multiplied by besides.
+        """
         self._step, self._epoch = step, epoch
-        factor = self.factor(step, epoch)
+        factor = scale * self.factor(step, epoch)
         for group, base_lr in zip(self._optimizer.param_groups, self._base_lrs, strict=True):
             group["lr"] = base_lr * factor
         return float(self._optimizer.param_groups[0]["lr"])
