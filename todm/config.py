@@ -304,6 +304,10 @@ class TrainConfig:
         num_processes: processes on this machine that train together, each on batches of its own, so that a
             step sees this many times ``data.max_duration``. More machines: start with torchrun.
         log_interval: batches between log lines.
+        micro_batches: a batch runs in this many parts, one after the other, and their gradients add up to
+            one update: memory for a part is enough.
+        scan_batches: before the first step, this many of the largest batches run once to see whether they fit
+            into memory; 0 for none.
         valid_interval: batches between validations; 0 validates at epoch ends only.
         save_interval: batches between checkpoints besides those at epoch ends; 0 for none.
         keep_checkpoints: checkpoints to keep, newest first; 0 keeps all.
@@ -322,6 +326,8 @@ class TrainConfig:
     num_threads: int = 0
     num_processes: int = 1
     log_interval: int = 50
+    micro_batches: int = 1
+    scan_batches: int = 0
     valid_interval: int = 0
     save_interval: int = 0
     keep_checkpoints: int = 3

@@ -121,6 +121,8 @@ _AT_LEAST = {
     "train.max_steps": 0,
     "train.num_threads": 0,
     "train.log_interval": 1,
+    "train.micro_batches": 1,
+    "train.scan_batches": 0,
     "train.valid_interval": 0,
     "train.save_interval": 0,
     "train.keep_checkpoints": 0,

@@ -71,6 +71,20 @@ def one_pass(
     )
 
 
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_a_batch_in_parts_is_the_batch(count: int) -> None:
+    config = make_config()
+    specs = random_specs(1)
+    whole_losses, whole = take_step(make_supernet(), config, specs)
+    part_losses, parts = take_step(make_supernet(), replace(config, micro_batches=count), specs)
+    assert parts.keys() == whole.keys()
+    for name, grad in whole.items():
+        torch.testing.assert_close(parts[name], grad, atol=2e-4, rtol=2e-4, msg=name)
+    for one, other in zip(part_losses, whole_losses, strict=True):
+        assert one.spec == other.spec and one.rnnt == pytest.approx(other.rnnt, rel=1e-5)
+        assert one.parts == pytest.approx(other.parts, rel=1e-4)
+
+
 def divergence(
     net: Supernet, config: TrainConfig, student: TransducerLoss, teacher: TransducerLoss
 ) -> Tensor:

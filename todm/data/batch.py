@@ -35,6 +35,24 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def split(self, count: int) -> list[Batch]:
+        """At most `count` batches of neighbouring rows, each no longer than its longest utterance needs."""
+        if count == 1:
+            return [self]
+        size = -(-len(self) // count)
+        return [self._rows(slice(start, start + size)) for start in range(0, len(self), size)]
+
+    def _rows(self, rows: slice) -> Batch:
+        feat_lens, label_lens = self.feat_lens[rows], self.label_lens[rows]
+        return Batch(
+            feats=self.feats[rows, : int(feat_lens.max())],
+            feat_lens=feat_lens,
+            labels=self.labels[rows, : int(label_lens.max())],
+            label_lens=label_lens,
+            texts=self.texts[rows],
+            ids=self.ids[rows],
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on ``device``."""
         return Batch(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import multiprocessing
 import sys
 from collections.abc import Iterable, Iterator
@@ -149,6 +150,14 @@ class TrainLoader:
             self._counts[counted] = sum(1 for _ in self.batch_ids())
             self.epoch = present
         return self._counts[counted]
+
+    def longest_batches(self, count: int) -> list[Batch]:
+        """The present epoch's batches with most frames, padding included, largest first."""
+        # Kept with its number: cuts cannot be compared.
+        sized = (
+            (max(cut.duration for cut in cuts) * len(cuts), i, cuts) for i, cuts in enumerate(self._sampler())
+        )
+        return [self.dataset[cuts] for _, _, cuts in heapq.nlargest(count, sized)]
 
     def __iter__(self) -> Iterator[Batch]:
         return _load(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)

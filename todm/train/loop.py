@@ -51,6 +51,7 @@ from todm.train.checkpoint import (
     save_checkpoint,
 )
 from todm.train.collapse import CollapseGuard
+from todm.train.memory_scan import scan_longest_batches
 from todm.train.meter import Meter
 from todm.train.metrics import JsonLines, Mean, TensorBoard
 from todm.train.optim import build_optimizer
@@ -108,6 +109,7 @@ def train(config: Config, exp_dir: Path, start: Start | None = None) -> None:
         run = Run(config, exp_dir, world, device, stop, start)
         try:
             run.resume()
+            scan_longest_batches(run.step_fn, run.loader, config.train, device)
             while run.epoch < config.train.num_epochs and not run.finished:
                 run.train_epoch(run.epoch)
         finally:

@@ -45,6 +45,12 @@ class PassLoss:
     rnnt: float
     parts: dict[str, float]
 
+    def plus(self, other: PassLoss) -> PassLoss:
+        """Over both batches."""
+        assert self.spec == other.spec and self.parts.keys() == other.parts.keys()
+        parts = {name: value + other.parts[name] for name, value in self.parts.items()}
+        return PassLoss(spec=self.spec, rnnt=self.rnnt + other.rnnt, parts=parts)
+
 
 class SandwichStep:
     """Forward and backward of one batch at several specs; the gradients stand in the parameters afterwards.
@@ -67,12 +73,27 @@ class SandwichStep:
     ) -> list[PassLoss]:
         """Run `specs` on `batch`, the teacher first; gradients are added to those already there.
 
+        In ``micro_batches`` parts, which is the same but for what a batch shares: the size of the band.
+
         Args:
             batch: on the model's device; each utterance ends with `tail_frames` of silence.
             specs: of `todm.space.sandwich.draw_specs`.
             step: batches seen so far, for the warm-ups.
             generator: of the dropout.
+
+        Returns:
+            a `PassLoss` for each pass that ran.
         """
+        whole, *parts = (
+            self._run(part, specs, step, generator) for part in batch.split(self.config.micro_batches)
+        )
+        for part in parts:
+            whole = [one.plus(other) for one, other in zip(whole, part, strict=True)]
+        return whole
+
+    def _run(
+        self, batch: Batch, specs: Sequence[SubnetSpec], step: int, generator: torch.Generator
+    ) -> list[PassLoss]:
         loss = self.config.loss
         starting = step < loss.diagonal_steps
         hidden = loss.diagonal_hidden_contexts if starting else loss.hidden_contexts

@@ -1,0 +1,58 @@
+"""Does the largest batch fit into memory? Better to learn it before the first step than after hours.
+
+The longest batches of the epoch run once, forward and backward, at the largest specs. Nothing else of the run
+changes: no weight, no gradient, no order of batches, no random number.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from todm.config import TrainConfig
+from todm.data.augment import lengthen
+from todm.data.loader import TrainLoader
+from todm.errors import UserError
+from todm.train.step import SandwichStep
+
+log = logging.getLogger(__name__)
+
+
+def scan_longest_batches(
+    step_fn: SandwichStep, loader: TrainLoader, config: TrainConfig, device: torch.device
+) -> None:
+    """Run the epoch's ``config.scan_batches`` largest batches, padding included.
+
+    Args:
+        step_fn: of the run; gradients are cleared behind it.
+        loader: its epoch and place stay as they are.
+        config: of the run.
+        device: where the net is.
+
+    Raises:
+        UserError: one of them does not fit.
+    """
+    if not config.scan_batches:
+        return
+    space = step_fn.net.space
+    specs = tuple(dict.fromkeys([space.max(), *space.corners()]))
+    after_start = config.loss.diagonal_steps + max(config.loss.warmup_steps, config.distill.warmup_steps)
+    for batch in loader.longest_batches(config.scan_batches):
+        count, frames = batch.feats.shape[:2]
+        try:
+            longer = lengthen(batch.to(device), step_fn.tail_frames(after_start))
+            generator = torch.Generator(device=device).manual_seed(0)
+            step_fn(longer, specs, step=after_start, generator=generator)
+        except (MemoryError, RuntimeError) as error:  # torch's own OutOfMemoryError is a RuntimeError
+            if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
+                raise
+            raise UserError(
+                f"data.max_duration: the largest batch, {count} utterances of up to {frames} frames, does "
+                f"not fit into the memory of {device}; lower it, or train with more processes"
+            ) from error
+        finally:
+            step_fn.net.zero_grad(set_to_none=True)
+        log.info("a batch of %d utterances of up to %d frames fits into memory", count, frames)
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
