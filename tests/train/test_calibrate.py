@@ -18,7 +18,7 @@ def test_the_amount_with_the_fewest_errors_is_taken_the_least_of_equals() -> Non
     bias = net.full.joiner.output.bias
     before = bias.detach().clone()
     specs = [SPACE.max(), SPACE.min()]
-    wrong = {0.0: 3, 0.5: 2, 1.0: 1, 1.5: 1, 2.0: 1, 2.5: 2, 3.0: 3}
+    wrong = {0.0: 3, 1.0: 2, 1.5: 1, 2.0: 1, 2.5: 1, 3.0: 2, 4.0: 3, 5.0: 4}
 
     def transcribe(extracted: torch.nn.Module, *_: object, chunks: object) -> list[Utterance]:
         taken = before[BLANK] - extracted.get_parameter("joiner.output.bias")[BLANK]
@@ -28,6 +28,6 @@ def test_the_amount_with_the_fewest_errors_is_taken_the_least_of_equals() -> Non
     tokenizer = Tokenizer.train(["AB BA ABBA CAB ABC BAC CCC ACBA"] * 20, 16)
     with mock.patch.object(calibrate, "transcribe_batches", transcribe):
         errors = calibrate_blank(net, specs, [make_batch([70], [2])], tokenizer, 320)
-    assert errors == {amount: 2 * wrong[amount] for amount in STEPS}
-    assert torch.isclose(before[BLANK] - bias[BLANK], torch.tensor(1.0))
+    assert errors == {amount: 2 * wrong[amount] for amount in (*STEPS, 1.5, 2.5)}
+    assert torch.isclose(before[BLANK] - bias[BLANK], torch.tensor(1.5))
     assert torch.equal(bias[1:], before[1:])

@@ -27,8 +27,8 @@ from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
 BLANK = 0
-STEPS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
-"""What may be taken from the bias, nats."""
+STEPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+"""What may be taken from the bias, nats; half a step to either side of the best is tried after them."""
 
 
 def calibrate_run(weights: dict[str, Tensor], config: Config, exp_dir: Path) -> str:
@@ -83,12 +83,23 @@ def calibrate_blank(
     bias = net.full.joiner.output.bias
     before = bias[BLANK].clone()
     errors: dict[float, int] = {}
-    for amount in STEPS:
+
+    def count(amount: float) -> None:
         bias[BLANK] = before - amount
         errors[amount] = 0
         for spec in specs:
             plain = extract(net, spec)
             scored = transcribe_batches(plain, batches, tokenizer, chunks=host_chunks(plain, chunk_ms))
             errors[amount] += compute_wer(scored, replications=1).errors
-    bias[BLANK] = before - min(errors, key=lambda amount: (errors[amount], amount))
+
+    def best() -> float:
+        return min(errors, key=lambda amount: (errors[amount], amount))
+
+    for amount in STEPS:
+        count(amount)
+    near = best()
+    for amount in (near - 0.5, near + 0.5):
+        if amount > 0.0:
+            count(amount)
+    bias[BLANK] = before - best()
     return errors
