@@ -19,8 +19,8 @@ from todm.data.batch import Batch
 from todm.errors import UserError
 from todm.train.average import average
 from todm.train.checkpoint import list_checkpoints
-from todm.train.loop import Run, choose_device, seeded_generator, train
-from todm.train.sync import World
+from todm.train.loop import Run, seeded_generator, train
+from todm.train.sync import World, choose_device
 
 
 class StoppedError(Exception):

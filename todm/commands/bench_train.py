@@ -33,8 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from todm.errors import UserError
     from todm.runtime.bench_machine import describe_machine
     from todm.train.bench import BatchShape, bench_convolution, bench_losses, bench_step
-    from todm.train.loop import choose_device
-    from todm.train.sync import World
+    from todm.train.sync import World, choose_device
 
     numbers = {"utterances": 1, "frames": 40, "labels": 1, "vocab_size": 3, "rounds": 1}
     for name, least in numbers.items():

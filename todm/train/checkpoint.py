@@ -205,6 +205,15 @@ def load_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
+def find_checkpoint(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """What ``train.resume`` names: the newest readable checkpoint, none, or a path."""
+    if resume == "never":
+        return None
+    if resume == "auto":
+        return load_latest(folder)
+    return Path(resume), load_checkpoint(Path(resume))
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
     """Path of the newest readable checkpoint; see `load_latest`."""
     found = load_latest(folder)

@@ -44,9 +44,9 @@ from todm.train.average import RunningAverage
 from todm.train.checkpoint import (
     check_same_architecture,
     checkpoint_path,
+    find_checkpoint,
     list_checkpoints,
     load_checkpoint,
-    load_latest,
     prune_checkpoints,
     save_checkpoint,
 )
@@ -61,6 +61,7 @@ from todm.train.stopping import EXIT_CODE, StopRequest
 from todm.train.sync import (
     World,
     broadcast_weights,
+    choose_device,
     process_group,
     reduce_gradients,
     sum_over_processes,
@@ -418,30 +419,10 @@ class Run:
             self.tensorboard.close()
 
 
-def choose_device(name: str, world: World) -> torch.device:
-    """``cpu``, ``cuda`` or ``auto`` to this process's device; `UserError` when it is not there."""
-    if name not in ("cpu", "cuda", "auto"):
-        raise UserError(f"train.device: {name!r} is not one of cpu, cuda, auto")
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise UserError("train.device: cuda was asked for, but torch finds no GPU; use cpu or auto")
-    return torch.device("cuda", world.local_rank)
-
-
 def seeded_generator(device: torch.device, seed: int, step: int, rank: int) -> torch.Generator:
     """A generator on `device` that (seed, step, rank) determine."""
     digest = hashlib.sha256(f"step-{seed}-{step}-{rank}".encode()).digest()
     return torch.Generator(device=device).manual_seed(int.from_bytes(digest[:8], "little") >> 1)
-
-
-def find_checkpoint(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """What ``train.resume`` names: the newest readable checkpoint, none, or a path."""
-    if resume == "never":
-        return None
-    if resume == "auto":
-        return load_latest(folder)
-    return Path(resume), load_checkpoint(Path(resume))
 
 
 def set_feature_stats(net: Supernet, path: Path) -> None:

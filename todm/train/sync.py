@@ -62,6 +62,17 @@ class World:
         return self.rank == 0
 
 
+def choose_device(name: str, world: World) -> torch.device:
+    """``cpu``, ``cuda`` or ``auto`` to this process's device; `UserError` when it is not there."""
+    if name not in ("cpu", "cuda", "auto"):
+        raise UserError(f"train.device: {name!r} is not one of cpu, cuda, auto")
+    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("train.device: cuda was asked for, but torch finds no GPU; use cpu or auto")
+    return torch.device("cuda", world.local_rank)
+
+
 _VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
 
 
