@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import re
 import shlex
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import todm
-from todm.cli import COMMANDS
+from todm.cli import COMMANDS, command_module
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "recipes" / "librispeech" / "README.md")
@@ -38,6 +37,7 @@ def commands_in(path: Path) -> list[str]:
     """Lines of the shell blocks of a Markdown file, continued lines joined, comments left out."""
     blocks = re.findall(r"^```sh\n(.*?)^```", path.read_text(encoding="utf-8"), flags=re.S | re.M)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    lines = [line for line in lines if not line.startswith("#")]
     return [line.split("  #")[0].strip() for line in lines if line.strip()]
 
 
@@ -97,7 +97,7 @@ def parse_todm(words: list[str]) -> None:
     if words == ["--help"]:
         return
     assert words[0] in COMMANDS, words
-    module = importlib.import_module(f"todm.commands.{words[0]}")
+    module = command_module(words[0])
     parser = argparse.ArgumentParser(prog=f"todm {words[0]}", allow_abbrev=False)
     module.add_arguments(parser)
     args, rest = parser.parse_known_args(words[1:])
@@ -117,6 +117,10 @@ def test_documented_commands_are_real(path: Path) -> None:
         words = shlex.split(line)
         if words[0] == "todm":
             parse_todm(words[1:])
+        elif words[0] == "torchrun":
+            module = words.index("-m")
+            assert words[module + 1] == "todm", line
+            parse_todm(words[module + 2 :])
         elif words[0] == "make":
             assert set(words[1:]) <= targets, line
         elif words[0].endswith("run.sh"):
@@ -134,7 +138,7 @@ def test_documented_commands_are_real(path: Path) -> None:
 def test_the_recipe_calls_real_commands() -> None:
     text = (ROOT / "recipes" / "librispeech" / "run.sh").read_text().replace("\\\n", " ")
     calls = re.findall(r"^ *run (todm .*)$", text, re.M)
-    assert {shlex.split(call)[1] for call in calls} == set(COMMANDS) - {"env", "transcribe"}
+    assert {shlex.split(call)[1] for call in calls} == set(COMMANDS) - {"env", "transcribe", "bench-train"}
     for call in calls:
         words = [word for word in shlex.split(call)[1:] if "overrides" not in word]
         parse_todm(["manifests" if word == "$1" else word for word in words])
@@ -152,5 +156,5 @@ def test_help_needs_no_torch() -> None:
 
 def test_every_command_has_its_three_names() -> None:
     for name in COMMANDS:
-        module = importlib.import_module(f"todm.commands.{name}")
+        module = command_module(name)
         assert module.HELP and callable(module.add_arguments) and callable(module.run)

@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from todm import __version__
 from todm.errors import UserError
@@ -61,6 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def command_module(name: str) -> ModuleType:
+    """The module of a sub-command: ``bench-train`` is `todm.commands.bench_train`."""
+    return importlib.import_module(f"todm.commands.{name.replace('-', '_')}")
+
+
 def _parse(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="todm", description="Train one speech recogniser, ship every size.", allow_abbrev=False
@@ -69,7 +75,7 @@ def _parse(words: list[str]) -> argparse.Namespace:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # One command's words need one module; the others stay unread.
     for name in (words[0],) if words and words[0] in COMMANDS else COMMANDS:
-        module = importlib.import_module(f"todm.commands.{name.replace('-', '_')}")
+        module = command_module(name)
         command = subparsers.add_parser(
             name, help=module.HELP, description=module.__doc__, allow_abbrev=False
         )
