@@ -124,23 +124,26 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
         for spec in draw():
             run((spec,))
 
-    def keep_gradients(work: Work) -> Work:
-        def with_clean_gradients() -> None:
+    def afresh(work: Work) -> Work:
+        def with_new_gradients() -> None:
             net.zero_grad(set_to_none=True)
             work()
 
-        return with_clean_gradients
+        return with_new_gradients
 
-    works = {"max": lambda: run((space.max(),)), "sandwich": lambda: run(draw()), "apart": apart}
-    costs = measure({name: keep_gradients(work) for name, work in works.items()}, device, num_rounds)
+    works = {
+        "max": afresh(lambda: run((space.max(),))),
+        "sandwich": afresh(lambda: run(draw())),
+        "apart": afresh(apart),
+    }
+    costs = measure(works, device, num_rounds)
     update = measure({"optimizer": optimizer.step}, device, num_rounds)["optimizer"]
 
     def whole_step() -> None:
-        with_gradients()
+        works["sandwich"]()
         with record_function(f"{PART}optimiser"):
             optimizer.step()
 
-    with_gradients = keep_gradients(works["sandwich"])
     step_seconds = costs["sandwich"].median + update.median
     return {
         "parameters": sum(parameter.numel() for parameter in net.full.parameters()),
