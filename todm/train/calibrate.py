@@ -7,6 +7,7 @@ blank mends that in one number, which the joiner, and so every size and every ru
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -54,9 +55,10 @@ def calibrate_run(weights: dict[str, Tensor], config: Config, exp_dir: Path) -> 
     specs = dict.fromkeys(space.ladder().values())
     errors = calibrate_blank(net, specs, batches, tokenizer, config.export.chunk_ms)
     weights["full.joiner.output.bias"] = bias.detach().clone()
+    taken = before - bias[BLANK].item()
     return (
-        f"bias of blank: less by {before - bias[BLANK].item():.1f}; errors of all sizes on {count} training "
-        f"utterances: {errors[0.0]} before, {min(errors.values())} now"
+        f"bias of blank: less by {taken:.1f}; errors of all sizes on {count} training utterances: "
+        f"{errors[0.0]} before, {errors[round(taken, 1)]} now"
     )
 
 
@@ -68,7 +70,10 @@ def calibrate_blank(
     tokenizer: Tokenizer,
     chunk_ms: int,
 ) -> dict[float, int]:
-    """Take from the joiner's bias of blank what makes the fewest errors, the least of equals.
+    """Take from the joiner's bias of blank what makes the fewest errors, or hardly more.
+
+    Of all amounts within one standard error of the fewest the least is taken (Breiman et al., Classification
+    and Regression Trees, 1984): a count of E errors is uncertain by about the root of E.
 
     Args:
         net: in eval mode; its bias is changed.
@@ -92,14 +97,12 @@ def calibrate_blank(
             scored = transcribe_batches(plain, batches, tokenizer, chunks=host_chunks(plain, chunk_ms))
             errors[amount] += compute_wer(scored, replications=1).errors
 
-    def best() -> float:
-        return min(errors, key=lambda amount: (errors[amount], amount))
-
     for amount in STEPS:
         count(amount)
-    near = best()
+    near = min(errors, key=lambda amount: (errors[amount], amount))
     for amount in (near - 0.5, near + 0.5):
         if amount > 0.0:
             count(amount)
-    bias[BLANK] = before - best()
+    fewest = min(errors.values())
+    bias[BLANK] = before - min(a for a, number in errors.items() if number <= fewest + math.sqrt(fewest))
     return errors
