@@ -24,6 +24,7 @@ from todm.errors import UserError
 from todm.runtime.bench_machine import rss_mb
 from todm.runtime.bundle import open_bundle
 from todm.runtime.errors import BundleError
+from todm.runtime.fbank import DEFAULT_FBANK
 from todm.runtime.streaming import Stream, StreamingRecognizer
 
 SAMPLE_RATE = 16000
@@ -55,6 +56,10 @@ def main() -> int:
         _, _, utterances = load_part_audio(args.corpus_dir, args.part)
     half_pause = np.zeros(round(args.pause * SAMPLE_RATE / 2), dtype=np.float32)
     pieces = [np.concatenate((half_pause, samples, half_pause)) for samples in utterances]
+    # A whole number of chunks each: a few milliseconds of another phase change texts as well.
+    assert recognizer.bundle.streaming is not None
+    chunk = recognizer.bundle.streaming.shift * DEFAULT_FBANK.frame_shift
+    pieces = [np.pad(piece, (0, -len(piece) % chunk)) for piece in pieces]
     fresh = [decode(recognizer, recognizer.create_stream(), piece) for piece in pieces]
 
     stream = recognizer.create_stream()
