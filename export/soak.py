@@ -5,10 +5,10 @@
 The utterances of the part follow each other with digital silence between them, over and over, in one stream
 of the bundle's own runtime. From the middle of one pause to the middle of the next the text is compared with
 that of a new stream which begins at the first of them. The one stream keeps its state and its last labels all
-the time. With ``--endpoints`` it is cut where the runtime and sherpa-onnx (``reset_encoder=True``) hear an end:
-after 1.2 s without a token a segment ends, after 2.4 s more the state is forgotten (take a pause of 4 s).
-``--silence`` streams silence alone instead, and no word may come. Exit code 1 if a state is not finite, memory
-grows, or silence makes words.
+the time. With ``--endpoints`` it is cut as sherpa-onnx cuts it (``reset_encoder=True``): after 1.2 s without
+a token a segment ends, after 2.4 s more the state is forgotten (take a pause of 4 s). ``--silence`` streams
+silence alone instead, and no word may come. Exit code 1 if a state is not finite, memory grows, or silence
+makes words.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 IR_VERSION = 10  # hosts with older runtimes refuse newer ones
 
+LOWEST = int(np.iinfo(np.int64).min)  # where a slice that goes backward ends: before the first
 Shape = Sequence[int | str]
 
 
@@ -108,8 +109,7 @@ class Graph:
 
     def flip(self, x: str, axis: int) -> str:
         """Reverse `axis`."""
-        lowest = int(np.iinfo(np.int64).min)
-        return self.op("Slice", x, self.ints(-1), self.ints(lowest), self.ints(axis), self.ints(-1))
+        return self.op("Slice", x, self.ints(-1), self.ints(LOWEST), self.ints(axis), self.ints(-1))
 
     def body(self) -> onnx.GraphProto:
         """The graph itself, as the body of a Scan."""
