@@ -44,7 +44,7 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
         graph.constant(tensor.detach().cpu().numpy(), f"{name}.{field}")
         for field, tensor in ssm.coefficients()._asdict().items()
     )
-    exponents = graph.constant(np.arange(frames + 1, dtype=np.float32), f"{name}.exponents")
+    exponents = graph.constant(np.arange(frames + 1, dtype=np.float32))
     last = graph.ints(-1)
     size = graph.op("Exp", graph.op("Mul", graph.op("Unsqueeze", log_decay, last), exponents))
     phase = graph.op("Mul", graph.op("Unsqueeze", angle, last), exponents)
