@@ -48,6 +48,7 @@ class SharedPass:
         mask: 1 inside an utterance, (N, T', 1).
         predictor_out: (N, U + 1, J).
         operators: the SSM's block form of each layer of the supernet, all channels.
+        into_grad: whether backward of a pass adds straight to the ``grad`` of weights, see `todm.nn.elastic`.
     """
 
     x: Tensor
@@ -55,6 +56,7 @@ class SharedPass:
     mask: Tensor
     predictor_out: Tensor
     operators: tuple[BlockOperators, ...]
+    into_grad: bool = False
 
     def detached(self) -> tuple[SharedPass, list[tuple[Tensor, Tensor]]]:
         """Copies cut off from the graph, and the pairs (original, copy) whose gradients are still to flow.
@@ -76,6 +78,7 @@ class SharedPass:
             mask=self.mask,
             predictor_out=cut(self.predictor_out),
             operators=tuple(BlockOperators(*map(cut, layer)) for layer in self.operators),
+            into_grad=True,
         )
         return shared, pairs
 
@@ -145,14 +148,13 @@ class Supernet(nn.Module):
             branch = mhssm(
                 layer.ssm_norm(x),
                 shared.mask,
-                slice_mhssm(layer.mhssm, channels),
-                slice_operators(shared.operators[index], channels),
+                slice_mhssm(layer.mhssm, channels, into_grad=shared.into_grad),
+                slice_operators(shared.operators[index], channels, into_grad=shared.into_grad),
                 width,
             )
             x = x + drop(branch, plan.ssm_out[i], generator)
-            branch = feed_forward(
-                layer.ffn_norm(x), slice_feed_forward(layer.ffn, ffn_dim), plan.ffn_hidden[i], generator
-            )
+            ffn = slice_feed_forward(layer.ffn, ffn_dim, into_grad=shared.into_grad)
+            branch = feed_forward(layer.ffn_norm(x), ffn, plan.ffn_hidden[i], generator)
             x = x + drop(branch, plan.ffn_out[i], generator)
         return self.full.encoder_proj(self.full.norm(x))
 
