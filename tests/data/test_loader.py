@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from todm.config import Config
-from todm.data import loader
+from todm.data import loader, utterances
 from todm.data.batch import Batch
 from todm.data.features import load_features
 from todm.data.loader import TrainLoader, load_cuts, load_train_cuts, make_eval_loader, make_train_loader
@@ -95,7 +95,7 @@ def test_resume_in_mid_epoch_loads_only_what_is_left(
         loaded.append(cut.id)
         return load_features(cut, extractor)
 
-    monkeypatch.setattr(loader, "load_features", record)
+    monkeypatch.setattr(utterances, "load_features", record)
     rest = list(_make(config, exp_dir, tokenizer, epoch=2, start_batch=4))
     assert _ids(rest) == _ids(whole[4:])
     assert loaded == [item for batch in rest for item in batch.ids]

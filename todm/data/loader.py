@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import heapq
-import multiprocessing
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 from lhotse.dataset.sampling.base import CutSampler
-from torch.utils.data import DataLoader, Dataset
 
 from todm.config import DataConfig
 from todm.data.archive import ArchiveReader
-from todm.data.batch import Batch, collate
-from todm.data.features import load_features, make_extractor
+from todm.data.batch import Batch
 from todm.data.tokenizer import Tokenizer
+from todm.data.utterances import UtteranceDataset, load
 from todm.errors import UserError
 
 MANIFESTS = "manifests"
@@ -60,24 +56,6 @@ def _read_manifest(data_dir: Path, name: str, hint: str) -> CutSet:
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; run 'todm prepare' first ({hint})")
     return CutSet.from_jsonl_lazy(path).with_features_path_prefix(data_dir)
-
-
-class UtteranceDataset(Dataset[Batch]):
-    """Turns the cuts that a sampler chose into a `Batch`; runs in the loading processes."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.extractor = make_extractor()
-
-    def __getitem__(self, cuts: Iterable[Cut]) -> Batch:
-        chosen = list(cuts)
-        texts = [str(cut.supervisions[0].text) for cut in chosen]
-        return collate(
-            [load_features(cut, self.extractor) for cut in chosen],
-            self.tokenizer.encode(texts),
-            texts=texts,
-            ids=[cut.id for cut in chosen],
-        )
 
 
 class TrainLoader:
@@ -160,7 +138,7 @@ class TrainLoader:
         return [self.dataset[cuts] for _, _, cuts in heapq.nlargest(count, sized)]
 
     def __iter__(self) -> Iterator[Batch]:
-        return _load(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)
+        return load(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)
 
     def _sampler(self) -> CutSampler:
         """The sampler of the present epoch."""
@@ -182,7 +160,7 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         sampler = DynamicCutSampler(self.cuts, max_duration=self.max_duration, rank=0, world_size=1)
-        return _load(self.dataset, _Skip(sampler, 0), self.num_workers)
+        return load(self.dataset, _Skip(sampler, 0), self.num_workers)
 
 
 class _Skip:
@@ -193,21 +171,6 @@ class _Skip:
 
     def __iter__(self) -> Iterator[CutSet]:
         return islice(iter(self.sampler), self.num_batches, None)
-
-
-def _load(dataset: UtteranceDataset, sampler: Iterable[CutSet], num_workers: int) -> Iterator[Batch]:
-    if num_workers == 0:
-        return (dataset[cuts] for cuts in sampler)
-    # DataLoader draws a base seed for its workers; ours use none, and torch's global one stays untouched
-    loader = DataLoader(
-        dataset,
-        sampler=sampler,
-        batch_size=None,
-        num_workers=num_workers,
-        generator=torch.Generator(),
-        multiprocessing_context=multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn"),
-    )
-    return iter(loader)
 
 
 def make_train_loader(
