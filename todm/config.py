@@ -32,6 +32,11 @@ class DataConfig:
             al., arXiv 1512.02595): what is said alone shows a small corpus's net where in the audio it is.
         min_utterance: seconds; shorter training utterances are dropped and counted.
         max_utterance: seconds; longer training utterances are dropped and counted.
+        shar_dir: train from the shards there (`todm.data.shar`) instead of from single files: a folder, which
+            ``todm prepare`` fills, a URL, or ``pipe:`` and a command that writes the file ``{}``; or empty.
+        shar_utterances: utterances in one shard; a run needs a shard for each loading process of each rank.
+        shar_buffer: utterances among which a reader of shards shuffles and finds those of like duration; each
+            loading process holds so many in memory, features or compressed audio.
         num_workers: processes that load batches; 0 loads in the training process.
         num_jobs: processes that compute features in ``todm prepare``.
     """
@@ -48,6 +53,9 @@ class DataConfig:
     short_first: bool = False
     min_utterance: float = 0.3
     max_utterance: float = 30.0
+    shar_dir: str = ""
+    shar_utterances: int = 1000
+    shar_buffer: int = 2000
     num_workers: int = 1
     num_jobs: int = 2
 

@@ -24,7 +24,9 @@ def tokenizer(exp_dir: Path) -> Tokenizer:
 
 def _make(config: Config, exp_dir: Path, tokenizer: Tokenizer, **options: Any) -> TrainLoader:
     options = {"seed": 3, **options}
-    return make_train_loader(config.data, exp_dir / "data", tokenizer, **options)
+    batches = make_train_loader(config.data, exp_dir / "data", tokenizer, **options)
+    assert isinstance(batches, TrainLoader)
+    return batches
 
 
 def _ids(batches: Iterable[Batch]) -> list[tuple[str, ...]]:

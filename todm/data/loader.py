@@ -15,6 +15,8 @@ from lhotse.dataset.sampling.base import CutSampler
 from todm.config import DataConfig
 from todm.data.archive import ArchiveReader
 from todm.data.batch import Batch
+from todm.data.shar import read_index, read_shard
+from todm.data.shar_loader import SharLoader
 from todm.data.tokenizer import Tokenizer
 from todm.data.utterances import UtteranceDataset, load
 from todm.errors import UserError
@@ -56,6 +58,18 @@ def _read_manifest(data_dir: Path, name: str, hint: str) -> CutSet:
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; run 'todm prepare' first ({hint})")
     return CutSet.from_jsonl_lazy(path).with_features_path_prefix(data_dir)
+
+
+def first_train_cuts(config: DataConfig, data_dir: Path, count: int) -> list[Cut]:
+    """The first `count` training cuts, or all if there are fewer, of the manifest or of the shards."""
+    if not config.shar_dir:
+        return list(islice(load_train_cuts(data_dir), count))
+    index = read_index(config.shar_dir)
+    cuts: list[Cut] = []
+    for shard, durations in enumerate(index.durations):
+        wanted = set(range(min(len(durations), count - len(cuts))))
+        cuts += (cut for _, cut in read_shard(config.shar_dir, index, shard, wanted))
+    return cuts
 
 
 class TrainLoader:
@@ -183,11 +197,12 @@ def make_train_loader(
     start_batch: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> TrainLoader:
-    """Training batches of a prepared run folder; see `TrainLoader`.
+    subsampling_factor: int = 4,
+) -> TrainLoader | SharLoader:
+    """Training batches of a prepared run folder or of shards; see `TrainLoader` and `SharLoader`.
 
     Args:
-        config: the ``data`` section.
+        config: the ``data`` section; its ``shar_dir`` decides which of the two.
         data_dir: ``EXP/data``.
         tokenizer: makes the labels.
         seed: of the order.
@@ -195,7 +210,19 @@ def make_train_loader(
         start_batch: batches of that epoch to pass over.
         rank: of this process.
         world_size: number of processes.
+        subsampling_factor: of the model; manifests have been chosen by it already.
     """
+    if config.shar_dir:
+        return SharLoader(
+            config,
+            tokenizer,
+            subsampling_factor=subsampling_factor,
+            seed=seed,
+            epoch=epoch,
+            start_batch=start_batch,
+            rank=rank,
+            world_size=world_size,
+        )
     cuts: Iterable[Cut] = load_train_cuts(data_dir)
     if (data_dir / MANIFESTS / TRAIN_MANIFEST).stat().st_size <= EAGER_BYTES:
         cuts = list(cuts)  # parsing them anew costs more than a tenth of a second per 1,000 in every epoch
