@@ -59,6 +59,11 @@ class DataConfig:
     num_workers: int = 1
     num_jobs: int = 2
 
+    @property
+    def writes_shards(self) -> bool:
+        """Whether `shar_dir` is a path, where ``todm prepare`` writes shards, not something far away."""
+        return bool(self.shar_dir) and not self.shar_dir.startswith("pipe:") and "://" not in self.shar_dir
+
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:

@@ -28,7 +28,7 @@ from todm.data.features import feature_stats, perturb_speed, relative_features, 
 from todm.data.files import atomic_path, write_json
 from todm.data.fit import TOO_MANY_LABELS, duration_problem, length_problem
 from todm.data.loader import MANIFESTS, TRAIN_MANIFEST, load_train_cuts
-from todm.data.shar import is_folder, write_shar
+from todm.data.shar import write_shar
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
 
@@ -56,8 +56,7 @@ def prepare(
         if stage not in STAGES:
             raise UserError(f"--stage {stage}: no such stage; use one of: {', '.join(STAGES)}")
     if not stages:
-        wants_shards = bool(config.data.shar_dir) and is_folder(config.data.shar_dir)
-        stages = STAGES if wants_shards else STAGES[:-1]
+        stages = STAGES if config.data.writes_shards else STAGES[:-1]
     data_dir = exp_dir.resolve() / "data"
     figures: dict[str, dict[str, float]] = {}
     if "manifests" in stages:

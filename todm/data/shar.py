@@ -27,6 +27,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from lhotse.audio import AudioLoadingError
 from lhotse.cut import Cut
 from lhotse.serialization import deserialize_item, open_best
 from lhotse.shar.readers.tar import iterate_tarfile_pairwise
@@ -73,11 +74,6 @@ def digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(tokenizer.model).hexdigest()[:16]
 
 
-def is_folder(location: str) -> bool:
-    """Whether `location` is a path of this machine, where shards can be written."""
-    return not location.startswith("pipe:") and "://" not in location
-
-
 def source_of(location: str, name: str) -> str:
     """Where lhotse finds the file `name`."""
     if location.startswith("pipe:"):
@@ -100,7 +96,7 @@ def write_shar(cuts: Iterable[Cut], config: Config, tokenizer: Tokenizer) -> Sha
         UserError: if ``data.shar_dir`` is no folder of this machine or cannot be written.
     """
     data = config.data
-    if not data.shar_dir or not is_folder(data.shar_dir):
+    if not data.writes_shards:
         raise UserError(
             f"data.shar_dir: '{data.shar_dir}' is no folder; write the shards to one, copy it to where they "
             "shall be, and train with its URL or 'pipe:' command"
@@ -124,10 +120,8 @@ def write_shar(cuts: Iterable[Cut], config: Config, tokenizer: Tokenizer) -> Sha
                 if count % data.shar_utterances == 0:
                     durations.append(array("d"))
                 durations[-1].append(cut.duration)
-    except OSError as error:
-        raise UserError(
-            f"{root}: shards cannot be written ({error}); free some space and run again"
-        ) from error
+    except (OSError, AudioLoadingError) as error:
+        raise UserError(f"{root}: shards cannot be written ({error}); mend that and run again") from error
     index = SharIndex(
         field=field,
         durations=tuple(durations),
@@ -152,9 +146,8 @@ def read_index(location: str) -> SharIndex:
     text = _read(source)
     try:
         content = json.loads(text)
-        return SharIndex(
-            **content | {"durations": tuple(array("d", shard) for shard in content["durations"])}
-        )
+        durations = tuple(array("d", shard) for shard in content.pop("durations"))
+        return SharIndex(durations=durations, **content)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{source}: not an index of shards; run 'todm prepare --stage shar' again") from error
 

@@ -1,9 +1,9 @@
 """Training batches from shards that are only ever read from beginning to end (`todm.data.shar`).
 
 An epoch is planned before anything is read: the shards are shuffled and dealt out to streams, one for each
-loading process of each rank, and lhotse's sampler runs over the *durations* of a stream's utterances, which the
-index holds. So every rank knows how many batches the others have, no state needs saving, and a run that goes on
-in mid-epoch reads only the shards that its remaining batches need.
+loading process of each rank, and lhotse's sampler runs over the *durations* of a stream's utterances, which
+the index holds. So every rank knows how many batches the others have, no state needs saving, and a run that
+goes on in mid-epoch reads only the shards that its remaining batches need.
 """
 
 from __future__ import annotations
