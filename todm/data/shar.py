@@ -218,7 +218,9 @@ def _opened(source: str) -> Iterator[Any]:
         finally:
             stream.close()
     except Exception as error:
-        # lhotse's pipes raise a plain Exception when their command fails
-        if not isinstance(error, _READ_ERRORS) and type(error) is not Exception:
+        reason = " ".join(str(error).split())
+        if type(error) is Exception:  # of lhotse's pipes, with the whole call in front
+            reason = f"its command failed: {reason.rpartition(': ')[2]}"
+        elif not isinstance(error, _READ_ERRORS):
             raise
-        raise UserError(f"{source}: cannot be read ({error}); copy or write the shards again") from error
+        raise UserError(f"{source}: cannot be read ({reason}); copy or write the shards again") from error
