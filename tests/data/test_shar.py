@@ -107,7 +107,9 @@ def test_order_depends_on_seed_and_epoch_alone(shards: Config, tokenizer: Tokeni
     second = _ids(one)
     assert second != first and sorted(sum(second, ())) == sorted(sum(first, ()))
     assert _ids(_make(shards, tokenizer, epoch=1)) == second
-    assert _ids(_make(shards, tokenizer, seed=4)) != first
+    other = _make(shards, tokenizer, seed=4)
+    assert _ids(other) != first
+    assert len({loader._plan(epoch)[0].shards for loader in (one, other) for epoch in range(2)}) == 4
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
