@@ -1,15 +1,18 @@
 """Slices of full-width modules: how one weight serves every spec. Views, never copies.
 
 The gradient of a slice is, to autograd, a tensor of the whole size with zeros around it, which is filled and
-added up for every slice of every pass. With ``into_grad`` a slice is a leaf of its own whose ``grad`` is the
-slice of the whole tensor's ``grad``: backward adds to the numbers that it concerns and touches no other.
-`torch.autograd.grad` by the whole tensor does not see such slices. What is used whole is not sliced.
+added up for every slice of every pass. With ``into_grad`` backward adds what is there to the whole tensor's
+``grad`` and touches no other number of it; `torch.autograd.grad` by the whole tensor does not see such
+slices. What is used whole is not sliced.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from todm.nn.feedforward import FeedForward, FeedForwardWeights
 from todm.nn.mhssm import MhSsm, MhSsmWeights
@@ -46,10 +49,25 @@ def slice_operators(operators: BlockOperators, channels: int, *, into_grad: bool
 def _first(tensor: Tensor, count: int, into_grad: bool, dim: int = 0) -> Tensor:
     if tensor.shape[dim] == count:
         return tensor
-    if not (into_grad and tensor.requires_grad):
-        return tensor.narrow(dim, 0, count)
-    if tensor.grad is None:
-        tensor.grad = torch.zeros_like(tensor)
-    part = tensor.detach().narrow(dim, 0, count).requires_grad_()
-    part.grad = tensor.grad.narrow(dim, 0, count)
-    return part
+    if into_grad:
+        part: Tensor = _SliceIntoGrad.apply(tensor, count, dim)  # type: ignore[no-untyped-call]
+        return part
+    return tensor.narrow(dim, 0, count)
+
+
+class _SliceIntoGrad(torch.autograd.Function):
+    """A slice of a leaf; its gradient goes straight into the leaf's."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor, count: int, dim: int) -> Tensor:
+        assert leaf.is_leaf
+        ctx.leaf, ctx.count, ctx.dim = leaf, count, dim
+        return leaf.narrow(dim, 0, count)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, None]:
+        if ctx.leaf.grad is None:
+            ctx.leaf.grad = torch.zeros_like(ctx.leaf)
+        ctx.leaf.grad.narrow(ctx.dim, 0, ctx.count).add_(grad)
+        return None, None, None

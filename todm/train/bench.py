@@ -195,6 +195,7 @@ def bench_losses(
                 am=simple_am(encoder_out) if pruned else None,
                 lm=simple_lm(predictor_out) if pruned else None,
                 prune_range=prune_range,
+                with_log_probs=False,
                 backend=backend,
             )
             torch.autograd.backward((loss.pruned + loss.simple).sum() if pruned else loss.pruned.sum())

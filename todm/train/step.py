@@ -198,6 +198,7 @@ class SandwichStep:
                 lm_scale=config.lm_scale,
                 am_scale=config.am_scale,
                 path_power=config.path_power if path_power is None else path_power,
+                with_log_probs=self.config.distill.lattice != "none",
                 backend=config.backend,
             )
 
