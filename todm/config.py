@@ -317,6 +317,8 @@ class TrainConfig:
         num_processes: processes on this machine that train together, each on batches of its own, so that a
             step sees this many times ``data.max_duration``. More machines: start with torchrun.
         log_interval: batches between log lines.
+        precision: ``bfloat16`` computes the products of the linear layers and convolutions in it (autocast);
+            weights, gradients, SSM, losses and divergences stay float32.
         micro_batches: a batch runs in this many parts, one after the other, and their gradients add up to
             one update: memory for a part is enough.
         scan_batches: before the first step, this many of the largest batches run once to see whether they fit
@@ -339,6 +341,7 @@ class TrainConfig:
     num_threads: int = 0
     num_processes: int = 1
     log_interval: int = 50
+    precision: Literal["float32", "bfloat16"] = "float32"
     micro_batches: int = 1
     scan_batches: int = 0
     valid_interval: int = 0

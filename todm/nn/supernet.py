@@ -19,7 +19,7 @@ from todm.nn.dropout import drop
 from todm.nn.elastic import slice_feed_forward, slice_mhssm, slice_operators
 from todm.nn.feedforward import feed_forward
 from todm.nn.mhssm import mhssm
-from todm.nn.ssm import BLOCK_FRAMES, BlockOperators, block_operators, discretise
+from todm.nn.ssm import BlockOperators, block_frames, block_operators, discretise
 from todm.nn.subsampling import out_lens
 from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
 from todm.space.dropout_plan import DropoutPlan
@@ -114,13 +114,13 @@ class Supernet(nn.Module):
             lens=lens,
             mask=length_mask(lens, x),
             predictor_out=self.full.predict(batch.labels),
-            operators=tuple(self._operators()),
+            operators=tuple(self._operators(block_frames(x.shape[1]))),
         )
 
-    def _operators(self) -> list[BlockOperators]:
+    def _operators(self, num_frames: int) -> list[BlockOperators]:
         """Every layer's SSM in blocks, computed for all of them at once."""
         layers = [layer.mhssm.ssm for layer in self.full.encoder_layers]
-        return block_operators(discretise(layers), BLOCK_FRAMES).split(len(layers[0].skip))
+        return block_operators(discretise(layers), num_frames).split(len(layers[0].skip))
 
     def encode(
         self,

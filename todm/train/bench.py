@@ -23,7 +23,7 @@ from todm.dropout import build_policy
 from todm.errors import UserError
 from todm.losses.rnnt import rnnt_loss
 from todm.nn.joiner import Joiner
-from todm.nn.ssm import BLOCK_FRAMES, DiagonalSsm, block_operators, convolve, convolve_fft
+from todm.nn.ssm import DiagonalSsm, block_frames, block_operators, convolve, convolve_fft
 from todm.nn.supernet import Supernet, is_ssm_parameter
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace
@@ -234,7 +234,7 @@ def bench_convolution(
         u = torch.randn(4, length, num_channels, device=device, requires_grad=True)
 
         def in_blocks(u: Tensor = u) -> None:
-            operators = block_operators(ssm.coefficients(), BLOCK_FRAMES)
+            operators = block_operators(ssm.coefficients(), block_frames(u.shape[1]))
             convolve(u, operators, num_forward=num_channels // 2).sum().backward()
 
         def by_fft(u: Tensor = u) -> None:

@@ -84,9 +84,11 @@ class SandwichStep:
         Returns:
             a `PassLoss` for each pass that ran.
         """
-        whole, *parts = (
-            self._run(part, specs, step, generator) for part in batch.split(self.config.micro_batches)
-        )
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=half):
+            whole, *parts = [
+                self._run(part, specs, step, generator) for part in batch.split(self.config.micro_batches)
+            ]
         for part in parts:
             whole = [one.plus(other) for one, other in zip(whole, part, strict=True)]
         return whole
@@ -112,7 +114,7 @@ class SandwichStep:
         # What no spec ran has no gradient: the SSM of layers left out.
         flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
         with record_function(f"{PART}backward of what is shared"):
-            torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
+            _backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
         return losses
 
     def tail_frames(self, step: int) -> int:
@@ -153,7 +155,8 @@ class SandwichStep:
             encoder_out, lens, batch, shared, band=band, am=am, lm=lm, path_power=1.0
         )
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
-        _backward(pruned + simple)
+        with record_function(f"{PART}backward"):
+            _backward([pruned + simple])
         return PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
 
     def _teach(
@@ -166,7 +169,8 @@ class SandwichStep:
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         pruned_scale = self._warm(config.pruned_scales, step)
         simple_scale = self._warm(config.simple_scales, step)
-        _backward(pruned_scale * pruned + simple_scale * simple)
+        with record_function(f"{PART}backward"):
+            _backward([pruned_scale * pruned + simple_scale * simple])
         return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
 
     def _transducer_loss(
@@ -230,7 +234,8 @@ class SandwichStep:
             if distill_only and config.distill.lattice != "none"
             else self._warm(config.loss.pruned_scales, step)
         )
-        _backward(rnnt_scale * pruned + distill_weight * divergence)
+        with record_function(f"{PART}backward"):
+            _backward([rnnt_scale * pruned + distill_weight * divergence])
         parts = {"distill": divergence.item()} if distill_weight > 0.0 else {}
         return PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
 
@@ -270,9 +275,10 @@ class SandwichStep:
         return warmup_progress(step - self.config.loss.diagonal_steps, num_steps)
 
 
-def _backward(loss: Tensor) -> None:
-    with record_function(f"{PART}backward"):
-        torch.autograd.backward(loss)
+def _backward(tensors: list[Tensor], grads: list[Tensor] | None = None) -> None:
+    """Every product in the precision of its forward pass."""
+    with torch.autocast(tensors[0].device.type, enabled=False):
+        torch.autograd.backward(tensors, grads)
 
 
 def hide_contexts(shared: SharedPass, share: float, generator: torch.Generator) -> SharedPass:
