@@ -103,13 +103,38 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
         ``sandwich_to_max`` and ``apart_to_max``, ratios of medians; ``hours_per_hour`` of whole steps,
         optimiser included; ``parts``: seconds of one sandwich step by part; ``parameters`` of the max net.
     """
+    net, works = prepare_steps(config, shape, device)
+    optimizer = build_optimizer(config.train.optim, net.named_parameters(), is_ssm_parameter)
+    costs = measure(works, device, num_rounds)
+    update = measure({"optimizer": optimizer.step}, device, num_rounds)["optimizer"]
+
+    def whole_step() -> None:
+        works["sandwich"]()
+        with record_function(f"{PART}optimiser"):
+            optimizer.step()
+
+    step_seconds = costs["sandwich"].median + update.median
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.full.parameters()),
+        **{name: cost.to_dict() for name, cost in costs.items()},
+        "optimizer": update.to_dict(),
+        "sandwich_to_max": costs["sandwich"].median / costs["max"].median,
+        "apart_to_max": costs["apart"].median / costs["max"].median,
+        "hours_per_hour": shape.hours / step_seconds * 3600,
+        "parts": split_parts(whole_step, device),
+    }
+
+
+def prepare_steps(
+    config: Config, shape: BatchShape, device: torch.device
+) -> tuple[Supernet, dict[str, Work]]:
+    """A net with random weights and the works ``max``, ``sandwich`` and ``apart``, see `bench_step`."""
     space = SearchSpace.from_config(config)
     torch.manual_seed(0)
     net = Supernet(config.model, space, shape.vocab_size).to(device)
     settled = replace(config.train.loss, diagonal_steps=0, warmup_steps=0)
     settings = replace(config.train, loss=settled, distill=replace(config.train.distill, warmup_steps=0))
     step_fn = SandwichStep(net, settings, build_policy(config.train.dropout, space))
-    optimizer = build_optimizer(config.train.optim, net.named_parameters(), is_ssm_parameter)
     batch = shape.draw(device)
     generator = torch.Generator(device=device).manual_seed(0)
     rounds = iter(range(10**9))
@@ -131,28 +156,10 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
 
         return with_new_gradients
 
-    works = {
+    return net, {
         "max": afresh(lambda: run((space.max(),))),
         "sandwich": afresh(lambda: run(draw())),
         "apart": afresh(apart),
-    }
-    costs = measure(works, device, num_rounds)
-    update = measure({"optimizer": optimizer.step}, device, num_rounds)["optimizer"]
-
-    def whole_step() -> None:
-        works["sandwich"]()
-        with record_function(f"{PART}optimiser"):
-            optimizer.step()
-
-    step_seconds = costs["sandwich"].median + update.median
-    return {
-        "parameters": sum(parameter.numel() for parameter in net.full.parameters()),
-        **{name: cost.to_dict() for name, cost in costs.items()},
-        "optimizer": update.to_dict(),
-        "sandwich_to_max": costs["sandwich"].median / costs["max"].median,
-        "apart_to_max": costs["apart"].median / costs["max"].median,
-        "hours_per_hour": shape.hours / step_seconds * 3600,
-        "parts": split_parts(whole_step, device),
     }
 
 
