@@ -20,7 +20,7 @@ from todm.report.ladder import format_table, ladder_entries, ladder_table, write
 from todm.report.page import render_page
 from todm.report.plots import collect_series
 from todm.search.cache import EvalCache
-from todm.search.front import Point, pareto_front, save_points
+from todm.search.front import Found, Point, pareto_front
 from todm.space.cost import count_params
 from todm.space.space import SearchSpace
 
@@ -77,9 +77,11 @@ def write_run(exp: Path) -> None:
     for _ in range(20):
         spec = SPACE.sample(rng)
         params = count_params(CONFIG.model, spec, VOCAB_SIZE)
-        points.append(Point(spec=spec, wer=1.0 + 1e6 / params + rng.random(), params=params))
+        wer = 1.0 + 1e6 / params + rng.random()
+        points.append(Point(spec=spec, figures={"wer": wer, "params": float(params)}))
         cache.put(spec, {"wer": points[-1].wer})
-    save_points(exp / "search" / "pareto.json", pareto_front(points))
+    front = tuple(pareto_front(points, ("wer", "params")))
+    Found(objectives=("wer", "params"), precision="fp32", points=front).save(exp / "search" / "pareto.json")
     (exp / "commands.txt").write_text("# stage 4 train\ntodm train --conf <a&b>.yaml\n")
     (exp / ".done").mkdir()
     (exp / ".done" / "4").write_text("settings abc\nseconds 754\n")

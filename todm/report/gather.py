@@ -11,7 +11,7 @@ from typing import Any
 from todm.config import Config
 from todm.config_io import load_config
 from todm.errors import UserError
-from todm.search.front import Point, load_points
+from todm.search.front import Found, Point
 from todm.space.cost import count_params
 from todm.space.spec import SubnetSpec
 
@@ -64,10 +64,15 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """Specs that the search looked at: `points` all of them, `front` the chosen ones."""
+    """Specs that the search looked at: `points` all of them, `found` the fronts."""
 
     points: tuple[Point, ...] = ()
-    front: tuple[Point, ...] = ()
+    found: Found | None = None
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """Of all modes and budgets; those with a WER only."""
+        return tuple(p for p in self.found.points if "wer" in p.figures) if self.found else ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +237,7 @@ class _Reader:
     def evaluated(self, config: Config | None) -> Evaluated:
         path = self.exp / "search" / "pareto.json"
         try:
-            front = tuple(load_points(path))
+            found = Found.load(path)
         except UserError:
             self.note("search/pareto.json", "no search yet; stage 6, todm search, does it")
             return Evaluated()
@@ -240,18 +245,22 @@ class _Reader:
         points: list[Point] = []
         if config and vocab_size:
             points = list(self.cached_points(config, vocab_size))
-        return Evaluated(points=tuple(points), front=front)
+        return Evaluated(points=tuple(points), found=found)
 
     def cached_points(self, config: Config, vocab_size: int) -> Iterator[Point]:
-        """Evaluations of the newest context, which is that of the file's last line."""
+        """Decoded specs of the newest context: that of the file's last line with a word error rate."""
         path = self.exp / "search" / "cache.jsonl"
         entries = [] if not path.is_file() else list(self.lines(path))
+        # Sizes and proxies are kept in the same file.
+        entries = [e for e in entries if not isinstance(e.get("result"), dict) or "wer" in e["result"]]
         for entry in entries:
             try:
                 if entry["context"] == entries[-1]["context"]:
                     spec = SubnetSpec.from_dict(entry["spec"])
-                    wer = float(entry["result"]["wer"])
-                    yield Point(spec=spec, wer=wer, params=count_params(config.model, spec, vocab_size))
+                    params = count_params(config.model, spec, vocab_size)
+                    yield Point(
+                        spec=spec, figures={"wer": float(entry["result"]["wer"]), "params": float(params)}
+                    )
             except (KeyError, TypeError, ValueError) as error:
                 self.note("search/cache.jsonl", f"a line is not an evaluation ({error})")
 
