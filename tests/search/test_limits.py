@@ -22,7 +22,8 @@ from todm.search.limits import parse_budget, parse_limit, parse_term
 )
 def test_forms_that_are_understood(text: str, term: str, bound: float) -> None:
     limit = parse_limit(text)
-    assert (str(limit.term), limit.bound) == (term, pytest.approx(bound))
+    assert str(limit.term) == term
+    assert limit.bound == pytest.approx(bound)
     assert parse_term(term) == limit.term
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -78,6 +78,10 @@ class Measured:
         if spec.mode != way.mode or min(figures.values()) <= 0:
             raise UserError(f"{source}: its spec or its figures make no sense; measure the bundle again")
         return cls(way=way, spec=spec, figures=figures)
+
+    def least(self, other: Measured) -> Measured:
+        """The smaller one of each figure: whatever else runs on a device only adds time."""
+        return replace(self, figures={f: min(self.figures[f], other.figures[f]) for f in FIGURES})
 
     def to_dict(self) -> dict[str, Any]:
         """The part of a bench result that a fit needs, readable by `from_result`."""
@@ -248,7 +252,7 @@ def fit_device(
     *,
     runtime: str = "onnxruntime",
 ) -> DeviceTable:
-    """A table from results of ``todm bench``.
+    """A table from results of ``todm bench``; of several of one spec in one way the least figures count.
 
     Args:
         device: its name.
@@ -260,14 +264,15 @@ def fit_device(
         UserError: results without a spec, or too few of them to tell a model.
     """
     machine: Mapping[str, Any] = {}
-    groups: dict[Way, tuple[list[Measured], list[Measured]]] = {}
+    groups: dict[Way, tuple[dict[SubnetSpec, Measured], dict[SubnetSpec, Measured]]] = {}
     for place, results in enumerate((fitted, held_out)):
         for source, result in results:
             if result.get("runtime") != runtime:
                 continue
             item = Measured.from_result(result, source)
             machine = machine or result.get("machine") or {}
-            groups.setdefault(item.way, ([], []))[place].append(item)
+            known = groups.setdefault(item.way, ({}, {}))[place]
+            known[item.spec] = known[item.spec].least(item) if item.spec in known else item
     ways = sorted(groups, key=lambda way: (way.mode, way.precision, way.num_threads))
     for _, same in groupby(ways, key=lambda way: (way.mode, way.precision, way.num_threads, way.method)):
         if len(several := list(same)) > 1:
@@ -278,7 +283,7 @@ def fit_device(
         raise UserError(f"device {device}: no results of {runtime} to fit; run todm bench first")
     if missing := [way for way in ways if not groups[way][0]]:
         raise UserError(f"device {device}: {missing[0]} was measured on held-out bundles only")
-    fits = tuple(Fit.of(*groups[way]) for way in ways)
+    fits = tuple(Fit.of(*(list(items.values()) for items in groups[way])) for way in ways)
     return DeviceTable(device=device, fits=fits, machine=machine)
 
 

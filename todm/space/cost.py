@@ -40,7 +40,8 @@ def count_macs(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
     layer = d_model * channels + ssm + channels // 2 * d_model
     total = sum(layer + 2 * d_model * ffn_dim for ffn_dim in spec.ffn_dims)
     total += d_model * config.joiner_dim + config.joiner_dim * vocab_size
-    inputs, bins, frames = 1, NUM_MEL_BINS, config.subsampling_factor
+    inputs, bins = 1, NUM_MEL_BINS
+    frames: int = config.subsampling_factor
     while frames > 1:
         bins, frames = (bins - 1) // 2, frames // 2
         total += frames * bins * config.subsampling_channels * inputs * 9

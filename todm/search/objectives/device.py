@@ -9,13 +9,13 @@ from todm.search.objectives.base import Family, Objective, Setup, Term, Unit
 
 def _family(about: str, unit: Unit, figure: Figure) -> Family:
     def build(term: Term, setup: Setup) -> Objective:
-        if term.device not in setup.devices:
+        table = setup.devices.get(term.device or "")
+        if table is None:
             known = f"those known are {', '.join(setup.devices)}" if setup.devices else "none is known yet"
             raise UserError(
                 f"{term}: no table of the device {term.device}; {known}; todm latency measures one, "
                 "--device-table FILE gives another"
             )
-        table = setup.devices[term.device]
         return Objective(
             term=term,
             unit=unit,
