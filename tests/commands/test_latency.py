@@ -27,8 +27,8 @@ bundle, out = map(Path, sys.argv[1:])
 spec = json.loads((bundle / "spec.json").read_text())
 rtf = 0.01 * len(spec["layers"]) + 0.001 * sum(spec["ffn_dims"])
 entry = {"spec": spec, "mode": spec["mode"], "runtime": "onnxruntime", "precision": "int8",
-         "method": "greedy", "num_threads": 2, "chunk_ms": None if spec["mode"] == "offline" else 320.0, "rtf": rtf,
-         "latency_ms": {"p95": 100 * rtf}, "machine": {"cpu": "toy"}}
+         "method": "greedy", "num_threads": 2, "chunk_ms": None if spec["mode"] == "offline" else 320.0,
+         "rtf": rtf, "latency_ms": {"p95": 100 * rtf}, "machine": {"cpu": "toy"}}
 assert (bundle / "encoder.int8.onnx").is_file()
 with (out.parent / "measured.txt").open("a") as file:
     print(out.name, file=file)

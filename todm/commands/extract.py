@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--exp-dir", type=Path, required=True, metavar="EXP", help="run folder with supernet/"
     )
     parser.add_argument("--ladder", action="store_true", help="min, mid and max of every mode")
-    parser.add_argument("--pareto", action="store_true", help="the specs that 'todm search' picked as knees")
+    parser.add_argument("--pareto", action="store_true", help="the sizes that 'todm search' chose")
     parser.add_argument("--spec", type=Path, metavar="FILE", help="the spec in a spec.json")
     parser.add_argument("--name", help="folder name for --spec (default: the spec's own short name)")
 
