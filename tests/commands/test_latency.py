@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import soundfile
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("scipy")
 
 from tests.nets import MODEL, SPACE, make_supernet, write_lang
+from tests.prepared import CONFIG, prepare_run
 from todm.cli import main
-from todm.commands.latency import plan_specs
+from todm.commands.latency import SECONDS, plan_specs
 from todm.config import Config, SpaceConfig
-from todm.config_io import save_config
 from todm.model_dir import save_supernet
 from todm.search.latency import DeviceTable
 
@@ -23,7 +25,8 @@ from todm.search.latency import DeviceTable
 DEVICE = """
 import json, sys
 from pathlib import Path
-bundle, out = map(Path, sys.argv[1:])
+bundle, audio, out = map(Path, sys.argv[1:])
+assert audio.stat().st_size > 1000
 spec = json.loads((bundle / "spec.json").read_text())
 rtf = 0.01 * len(spec["layers"]) + 0.001 * sum(spec["ffn_dims"])
 entry = {"spec": spec, "mode": spec["mode"], "runtime": "onnxruntime", "precision": "int8",
@@ -41,8 +44,8 @@ def exp(tmp_path: Path) -> Path:
     config = Config(
         model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)
     )
-    folder = tmp_path / "exp"
-    save_config(config, folder / "config.yaml")
+    config = replace(config, data=CONFIG.data)
+    folder = prepare_run(tmp_path, config)
     weights = make_supernet().state_dict()
     save_supernet(folder / "supernet", weights, config, write_lang(tmp_path / "lang"))
     (tmp_path / "device.py").write_text(DEVICE)
@@ -50,7 +53,7 @@ def exp(tmp_path: Path) -> Path:
 
 
 def words(exp: Path, *more: str) -> list[str]:
-    command = f"{sys.executable} {exp.parent / 'device.py'} {{bundle}} {{out}}"
+    command = f"{sys.executable} {exp.parent / 'device.py'} {{bundle}} {{audio}} {{out}}"
     return ["latency", "pi4", "--exp-dir", str(exp), "--with", command, "--fit", "4", "--repeats", "1", *more]
 
 
@@ -93,6 +96,8 @@ def test_this_machine_is_measured(exp: Path) -> None:
     call = ["latency", "here", "--exp-dir", str(exp), "--fit", "3", "--hold-out", "0", "--mode", "offline"]
     assert main([*call, "--repeats", "1", "--rounds", "1", "--precision", "fp32"]) == 0
     (fit,) = DeviceTable.load(exp / "devices" / "here.json").fits
+    speech, rate = soundfile.read(exp / "devices" / "here" / "speech.wav")
+    assert rate == 16000 and 0.5 < len(speech) / rate <= SECONDS and abs(speech).max() > 0.01
     assert [item.spec for item in fit.fitted] == plan_specs(SPACE, "offline", 3, 0)[0]
     results = json.loads((exp / "devices" / "here" / f"{SPACE.min().name}.1.json").read_text())
     assert [result["spec"] for result in results] == [SPACE.min().to_dict()]

@@ -2,10 +2,11 @@
 
 EXP/devices/NAME/bundles gets the subnets: the smallest, the largest and some in between of every mode, and
 random ones that are kept out of the fit and tell its error. Without --with they are measured on this machine.
-With it, the command given is run for each, {bundle} and {out} replaced, for example "export/push_and_bench.sh
---device export/devices/raspberry-pi.yaml --out {out} {bundle} pi@raspberrypi". All are measured in turn, and
-all again; the least of each counts, since whatever else runs there only adds time. What was measured is not
-measured again. --results and --held-out fit files that are there already.
+With it, the command given is run for each, {bundle}, {audio} and {out} replaced, for example
+"export/push_and_bench.sh --device export/devices/raspberry-pi.yaml --audio {audio} --out {out} {bundle} pi@board".
+They are measured on speech of the first dev part. All are measured in turn, and all again; the least of each
+counts, since whatever else runs there only adds time. What was measured is not measured again. --results and
+--held-out fit files that are there already.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from todm.space.space import SearchSpace
     from todm.space.spec import SubnetSpec
 
+SECONDS = 20.0
 HELP = "measure a few subnets on a device, so that todm search can predict all others"
 
 
@@ -38,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--precision", nargs="+", default=["fp32", "int8"], help="here (fp32 int8)")
     parser.add_argument("--repeats", type=int, default=3, help="how often to measure all in turn (3)")
     parser.add_argument("--rounds", type=int, default=5, help="warm passes, here; the median counts (5)")
-    parser.add_argument(
-        "--audio", type=Path, nargs="+", metavar="FILE", help="measure on these (10 s of noise)"
-    )
+    parser.add_argument("--audio", type=Path, metavar="FILE", help="measure on this (speech of the dev part)")
     parser.add_argument(
         "--results",
         type=Path,
@@ -87,10 +87,11 @@ def run(args: argparse.Namespace) -> None:
             raise UserError(f"--mode: this supernet has no {args.mode} nets, only {', '.join(space.modes)}")
         plan = plan_specs(space, args.mode, args.fit, args.hold_out)
         folder = args.exp_dir / "devices" / args.name
+        audio = args.audio or _write_speech(args.exp_dir, folder / "speech.wav")
         files = {spec: _files(folder, spec, args.repeats) for spec in (*plan[0], *plan[1])}
         for repeat in range(args.repeats):
             for spec, paths in files.items():
-                _measure(args, folder, supernet, spec, paths[repeat])
+                _measure(args, folder, supernet, spec, audio, paths[repeat])
         fitted, held_out = ([path for spec in specs for path in files[spec]] for specs in plan)
     table = fit_device(args.name, read_results(fitted), read_results(held_out))
     table.save(path)
@@ -128,6 +129,33 @@ def plan_specs(
     return fit, held_out
 
 
+def _write_speech(exp: Path, path: Path, seconds: float = SECONDS) -> Path:
+    """Utterances of the first dev part behind each other: nets have to search as hard as in use.
+
+    Raises:
+        UserError: the part is not prepared, or its audio is gone.
+    """
+    import numpy as np
+    import soundfile
+
+    from todm.config_io import load_config
+    from todm.data.features import load_audio
+    from todm.data.loader import load_cuts
+    from todm.runtime.fbank import DEFAULT_FBANK
+
+    if not path.is_file():
+        rate = DEFAULT_FBANK.sample_rate
+        part = load_config(exp / "supernet" / "config.yaml").data.dev_parts[0]
+        pieces: list[np.ndarray] = []
+        for cut in sorted(load_cuts(exp / "data", part), key=lambda cut: str(cut.id)):
+            pieces.append(load_audio(cut.recording.sources[0].source))
+            if sum(map(len, pieces)) >= seconds * rate:
+                break
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.concatenate(pieces)[: round(seconds * rate)], rate)
+    return path
+
+
 def _files(folder: Path, spec: SubnetSpec, repeats: int) -> list[Path]:
     return [folder / f"{spec.name}.{repeat}.json" for repeat in range(1, repeats + 1)]
 
@@ -147,7 +175,7 @@ def _measure(args: argparse.Namespace, folder: Path, supernet: object, spec: Sub
     bundle = _export(args.exp_dir, folder / "bundles" / spec.name, supernet, spec)
     if args.template:
         words = [
-            word.replace("{bundle}", str(bundle)).replace("{out}", str(out))
+            word.replace("{bundle}", str(bundle)).replace("{audio}", str(audio)).replace("{out}", str(out))
             for word in shlex.split(args.template)
         ]
         try:
@@ -165,7 +193,7 @@ def _measure(args: argparse.Namespace, folder: Path, supernet: object, spec: Sub
                 bundle,
                 precision=precision,
                 num_threads=threads,
-                files=args.audio or (),
+                files=(audio,),
                 num_rounds=args.rounds,
             )
             for precision in args.precision
