@@ -3,7 +3,7 @@
 EXP/devices/NAME/bundles gets the subnets: the smallest, the largest and some in between of every mode, and
 random ones that are kept out of the fit and tell its error. Without --with they are measured on this machine.
 With it, the command given is run for each, {bundle}, {audio} and {out} replaced, for example
-"export/push_and_bench.sh --device export/devices/raspberry-pi.yaml --audio {audio} --out {out} {bundle} pi@board".
+"export/push_and_bench.sh --device export/devices/raspberry-pi.yaml --audio {audio} --out {out} {bundle} pi@pi4".
 They are measured on speech of the first dev part. All are measured in turn, and all again; the least of each
 counts, since whatever else runs there only adds time. What was measured is not measured again. --results and
 --held-out fit files that are there already.
@@ -160,7 +160,9 @@ def _files(folder: Path, spec: SubnetSpec, repeats: int) -> list[Path]:
     return [folder / f"{spec.name}.{repeat}.json" for repeat in range(1, repeats + 1)]
 
 
-def _measure(args: argparse.Namespace, folder: Path, supernet: object, spec: SubnetSpec, out: Path) -> None:
+def _measure(
+    args: argparse.Namespace, folder: Path, supernet: object, spec: SubnetSpec, audio: Path, out: Path
+) -> None:
     """Write what is measured of `spec` to `out`, unless that is there."""
     import json
     import os
