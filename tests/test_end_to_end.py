@@ -84,7 +84,8 @@ def check_run(exp: Path, dev: str) -> None:
     page = (exp / "report" / "index.html").read_text()
     assert all(name in page for name in LADDER) and "not in the report" not in page
     assert (exp / "search" / "pareto.json").is_file()
-    manifest = {entry["name"]: entry for entry in read(exp / "bundles" / "manifest.json")["sizes"]}
+    sizes = json.loads((exp / "bundles" / "manifest.json").read_text())["sizes"]
+    manifest = {entry["name"]: entry for entry in sizes}
     assert set(LADDER) <= set(manifest)
     for name in LADDER:
         assert manifest[name]["wer"] == ladder[name]["wer"] and manifest[name]["measured"]

@@ -109,7 +109,7 @@ def _predicted(devices: Iterable[DeviceTable], size: Size) -> Iterable[dict[str,
         for fit in table.fits:
             if fit.way.mode != size.spec.mode or fit.beyond(size.spec):
                 continue
-            figures = {figure: fit.models[figure](size.spec) for figure in FIGURES}
+            figures: dict[str, float] = {figure: fit.models[figure](size.spec) for figure in FIGURES}
             yield {
                 "device": table.device,
                 "precision": fit.way.precision,

@@ -133,8 +133,8 @@ def _marks(run: Run, cost: Cost, part: str | None) -> Iterable[_Mark]:
         if part in size.wer and "fp32" in costs:
             yield _Mark(size=size, kind="fp32", x=costs["fp32"], wer=size.wer[part or ""])
         quantised = size.parity.get("wer onnx int8")
-        if "int8" in costs and _is_number(quantised) and size.parity.get("part") == part:
-            yield _Mark(size=size, kind="int8", x=costs["int8"], wer=quantised)
+        if "int8" in costs and isinstance(quantised, int | float) and size.parity.get("part") == part:
+            yield _Mark(size=size, kind="int8", x=costs["int8"], wer=float(quantised))
     for size in (size for other in run.beside for size in other.sizes):
         costs = cost.sizes(size)
         if part in size.wer and "fp32" in costs:
