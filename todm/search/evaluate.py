@@ -30,6 +30,8 @@ from todm.model_dir import load_supernet
 from todm.nn.supernet import SharedPass, Supernet
 from todm.nn.transducer import Transducer
 from todm.runtime.bundle import Precision
+from todm.runtime.fbank import FloatArray, compute_fbank
+from todm.runtime.offline import OfflineRecognizer
 from todm.runtime.recognize import open_recognizer
 from todm.space.spec import SubnetSpec
 
@@ -214,6 +216,7 @@ class BundleEvaluator:
         self.texts = texts
         self.precision = precision
         self.write_bundle = write_bundle
+        self._feats: list[FloatArray] = []
 
     @classmethod
     def load(
@@ -236,6 +239,11 @@ class BundleEvaluator:
         with tempfile.TemporaryDirectory() as place:
             self.write_bundle(extract(self.supernet, spec), Path(place))
             recognizer = open_recognizer(place, precision=self.precision)
-            found = [result.text for result in recognizer.transcribe(self.audio)]
+            if isinstance(recognizer, OfflineRecognizer):  # features are the same for every spec
+                self._feats = self._feats or [compute_fbank(samples) for samples in self.audio]
+                results = recognizer.transcribe_feats(self._feats)
+            else:
+                results = recognizer.transcribe(self.audio)
+            found = [result.text for result in results]
         ids = [str(index) for index in range(len(found))]
         return compute_wer(make_utterances(ids, self.texts, found), replications=1)
