@@ -6,7 +6,7 @@ import pytest
 
 from tests.search.toy import SETUP, SPACE, evaluate, make_judge, toy_wer
 from todm.errors import UserError
-from todm.search.judge import Budget, Judge
+from todm.search.judge import Evaluations, Judge
 from todm.search.limits import parse_limit, parse_term
 from todm.search.objectives import FAMILIES, find_family, make_objectives
 from todm.search.objectives.base import Term
@@ -73,7 +73,7 @@ def test_a_budget_keeps_the_order_and_asks_for_each_spec_once() -> None:
         asked.extend(specs)
         return evaluate(specs)
 
-    budget = Budget(judge=make_judge(), evaluate=count, evaluations=3)
+    budget = Evaluations(judge=make_judge(), evaluate=count, evaluations=3)
     one, two, three, four = (SPACE.uniform(depth, 64, "offline") for depth in (12, 6, 10, 8))
     points = budget([one, two, one])
     assert [point.spec for point in points if point] == [one, two, one]
@@ -87,7 +87,7 @@ def test_nothing_is_decoded_when_nothing_needs_it() -> None:
         raise AssertionError(specs)
 
     judge = make_judge(objectives=("params", "macs"))
-    budget = Budget(judge=judge, evaluate=refuse, evaluations=3)
+    budget = Evaluations(judge=judge, evaluate=refuse, evaluations=3)
     assert budget([SPACE.min()])[0] is not None
 
 

@@ -13,7 +13,7 @@ from tests.search.toy import SPACE, Evaluator, evaluate, make_judge, toy_wer
 from todm.config import Mode
 from todm.search.encoding import Encoding
 from todm.search.front import Point, hypervolume, pareto_front
-from todm.search.judge import Budget
+from todm.search.judge import Evaluations
 from todm.search.nsga2 import SEARCHES, first_specs, grid_specs, search_evolving, shrink
 from todm.space.cost import count_params
 from todm.space.space import SearchSpace
@@ -32,7 +32,7 @@ def search(
     space: SearchSpace = SPACE,
     evaluations: int = 40,
 ) -> list[Point]:
-    budget = Budget(judge=make_judge(*limits), evaluate=evaluator.into(folder), evaluations=evaluations)
+    budget = Evaluations(judge=make_judge(*limits), evaluate=evaluator.into(folder), evaluations=evaluations)
     SEARCHES[method](space, mode, budget, population=10, seed=seed)
     return list(budget.points.values())
 
@@ -126,7 +126,7 @@ def test_limits_on_what_decoding_says_are_searched_for(tmp_path: Path) -> None:
 
 def test_three_objectives(tmp_path: Path) -> None:
     names = ("wer", "params", "state")
-    budget = Budget(judge=make_judge(objectives=names), evaluate=evaluate, evaluations=30)
+    budget = Evaluations(judge=make_judge(objectives=names), evaluate=evaluate, evaluations=30)
     search_evolving(SPACE, "streaming", budget, population=8, seed=0)
     assert {len(point.figures) for point in budget.points.values()} == {3}
     assert len(pareto_front(budget.points.values(), names)) > 5

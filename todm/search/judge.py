@@ -78,7 +78,7 @@ class Judge:
         return UserError(f"{name}no spec keeps to {wanted}; the nearest is {self.describe(nearest)}")
 
 
-class Budget:
+class Evaluations:
     """Evaluates specs, each once, until so many were evaluated.
 
     Args:

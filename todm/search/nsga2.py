@@ -12,7 +12,7 @@ import numpy as np
 from todm.config import Mode
 from todm.errors import UserError
 from todm.search.encoding import Encoding
-from todm.search.judge import Budget
+from todm.search.judge import Evaluations
 from todm.search.screen import Screen
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -24,7 +24,7 @@ _PATIENCE = 20
 def search_evolving(
     space: SearchSpace,
     mode: Mode,
-    budget: Budget,
+    budget: Evaluations,
     *,
     population: int,
     seed: int,
@@ -116,7 +116,7 @@ def search_evolving(
 def search_at_random(
     space: SearchSpace,
     mode: Mode,
-    budget: Budget,
+    budget: Evaluations,
     *,
     population: int,
     seed: int,
@@ -131,7 +131,7 @@ def search_at_random(
 def search_grid(
     space: SearchSpace,
     mode: Mode,
-    budget: Budget,
+    budget: Evaluations,
     *,
     population: int,
     seed: int,
@@ -208,7 +208,7 @@ def shrink(
     return genes
 
 
-def _spend(budget: Budget, specs: Iterator[SubnetSpec], at_once: int) -> None:
+def _spend(budget: Evaluations, specs: Iterator[SubnetSpec], at_once: int) -> None:
     while not budget.spent:
         chunk = list(itertools.islice(specs, at_once))
         if not chunk:

@@ -10,9 +10,8 @@ from typing import Any
 from todm.config import Mode
 from todm.errors import UserError
 from todm.search.front import Point, choose, hypervolume, pareto_front
-from todm.search.judge import Budget, Evaluate, Judge
-from todm.search.limits import Budget as Wanted
-from todm.search.limits import Limit
+from todm.search.judge import Evaluate, Evaluations, Judge
+from todm.search.limits import Budget, Limit
 from todm.search.nsga2 import SEARCHES
 from todm.search.objectives import Setup, Term
 from todm.search.screen import Screen
@@ -41,7 +40,7 @@ class Plan:
     modes: tuple[Mode, ...]
     terms: tuple[Term, ...]
     limits: tuple[Limit, ...]
-    budgets: tuple[Wanted, ...]
+    budgets: tuple[Budget, ...]
     setup: Setup
     evaluations: int
     population: int
@@ -52,7 +51,7 @@ class Plan:
         """The objectives' names."""
         return tuple(map(str, self.terms))
 
-    def judge(self, budget: Wanted | None) -> Judge:
+    def judge(self, budget: Budget | None) -> Judge:
         """With the limits of `budget`; the figures are the same ones for all budgets."""
         also = [limit.term for each in self.budgets for limit in each.limits]
         limits = (*self.limits, *(budget.limits if budget else ()))
@@ -91,7 +90,7 @@ def carry_out(
         make_screen: a fresh screen for each search, or None.
         on_point: called with every new point.
     """
-    wanted: Sequence[Wanted | None] = plan.budgets or (None,)
+    wanted: Sequence[Budget | None] = plan.budgets or (None,)
     found: dict[SubnetSpec, Point] = {}
     failures = []
     shares = _shares(plan.evaluations, len(wanted) * len(plan.modes))
@@ -103,7 +102,7 @@ def carry_out(
             share = next(shares)
             smallest = plan.space.min(mode)
             hopeless = judge.early_excess(smallest) > 0
-            budget = Budget(
+            budget = Evaluations(
                 judge=judge, evaluate=evaluate, evaluations=1 if hopeless else share, on_point=on_point
             )
             if hopeless:  # evaluated nevertheless: it is the nearest that there is
@@ -163,7 +162,7 @@ def compare_methods(
     for seed in seeds:
         for method in methods:
             for mode, share in zip(plan.modes, shares, strict=True):
-                budget = Budget(judge=judge, evaluate=evaluate, evaluations=share, on_point=on_point)
+                budget = Evaluations(judge=judge, evaluate=evaluate, evaluations=share, on_point=on_point)
                 SEARCHES[method](
                     plan.space,
                     mode,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from todm.search.front import Point, pareto_front
-from todm.search.judge import Budget, Evaluate
+from todm.search.judge import Evaluate, Evaluations
 from todm.space.spec import SubnetSpec
 
 OVERSAMPLING = 4
@@ -37,7 +37,7 @@ class Screen:
         self._trusted: bool | None = None
         self._proxies: dict[SubnetSpec, float] = {}
 
-    def oversampling(self, budget: Budget) -> int:
+    def oversampling(self, budget: Evaluations) -> int:
         """How many times as many children to draw as will be evaluated: 1 while the proxy is not trusted."""
         points = list(budget.points.values())
         if "wer" not in budget.judge.names or len(points) < MIN_POINTS:
@@ -54,7 +54,7 @@ class Screen:
         self._trusted = trusted
         return OVERSAMPLING if trusted else 1
 
-    def pick(self, specs: Sequence[SubnetSpec], budget: Budget, count: int) -> list[int]:
+    def pick(self, specs: Sequence[SubnetSpec], budget: Evaluations, count: int) -> list[int]:
         """Indices of the `count` specs to evaluate: front after front of what the proxy makes of them."""
         judge = budget.judge
         proxies = self.proxies(specs)
