@@ -328,6 +328,7 @@ def test_manifest_tells_what_an_app_picks_by(exp: Path) -> None:
     assert small["macs_per_second"] == count_macs(CONFIG.model, SPACE.min(), VOCAB_SIZE)
     assert small["state_bytes"] == 0 < by_name["min-streaming"]["state_bytes"]
     assert small["wer"] == {"dev-clean-2": 3.0}
+    assert small["wer_int8"] == {"dev-clean-2": 1.52}
     assert {(m["precision"], m["threads"]) for m in small["measured"]} == {
         (precision, threads) for precision in ("fp32", "int8") for threads in (1, 2)
     }
@@ -346,6 +347,7 @@ def test_every_bundle_gets_a_card(exp: Path) -> None:
     for shown in (
         "# min-streaming",
         "| dev-clean-2 | 2.25 |",
+        "| dev-clean-2, int8 | 1.52 |",
         "OnlineRecognizer",
         "silence follows",
         "3.00 MB",

@@ -54,7 +54,8 @@ def model_card(run: Run, entry: dict[str, Any]) -> str:
     ]
     if entry["wer"]:
         rows = [(part, f"{wer:.2f}") for part, wer in entry["wer"].items()]
-        lines += ["Word error rate, greedy search, float:", "", *_table(("part", "WER %"), rows), ""]
+        rows += [(f"{part}, int8", f"{wer:.2f}") for part, wer in entry["wer_int8"].items()]
+        lines += ["Word error rate, greedy search:", "", *_table(("part", "WER %"), rows), ""]
     else:
         lines += ["Not decoded on any part of a corpus yet.", ""]
     speeds = [

@@ -34,9 +34,10 @@ def manifest_entries(run: Run) -> list[dict[str, Any]]:
 
     Keys: ``name`` and ``folder`` (relative to the manifest), ``mode``, ``chunk_ms`` (streaming), ``spec``,
     ``params``, ``macs_per_second`` (of audio), ``state_bytes`` (of a stream), ``chosen_for`` (why the search
-    chose it), ``files`` (names and ``bytes`` by precision), ``wer`` (percent by part) and ``measured`` (by
-    ``todm bench``: precision, threads, ``rtf``, ``latency_p95_ms``, ``memory_mb`` above the bare runtime);
-    ``predicted`` (the same figures by device, precision and threads, from the tables of ``todm latency``).
+    chose it), ``files`` (names and ``bytes`` by precision), ``wer`` (percent by part, and ``wer_int8``),
+    ``measured`` (by ``todm bench``: precision, threads, ``rtf``, ``latency_p95_ms``, ``memory_mb`` above the
+    bare runtime) and ``predicted`` (the same by device, precision and threads, from the tables of ``todm
+    latency``).
     What is not known is null or left out.
     """
     points = {point.spec: point for point in run.evaluated.front}
@@ -64,9 +65,15 @@ def _entry(run: Run, size: Size, point: Point | None) -> dict[str, Any]:
         "chosen_for": list(point.chosen) if point else [],
         "files": _files(run.exp / "bundles" / size.name, size.megabytes),
         "wer": dict(size.wer),
+        "wer_int8": _quantised_wer(size),
         "measured": [_measured(item) for item in run.benchmarks if item["name"] == size.name],
         "predicted": list(_predicted(run.devices, size)),
     }
+
+
+def _quantised_wer(size: Size) -> dict[str, float]:
+    wer = size.parity.get("wer onnx int8")
+    return {str(size.parity.get("part")): float(wer)} if isinstance(wer, int | float) else {}
 
 
 def _chunk_ms(bundle: Path) -> float | None:
