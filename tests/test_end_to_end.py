@@ -53,7 +53,7 @@ def run_recipe(corpus: Path, conf: Path, exp: Path, *, dev: str, limit: int = 0)
     todm("export", "--exp-dir", exp)
     for name in LADDER:
         todm("verify", exp / "bundles" / name, *part, "--limit", str(limit))
-    bundles = [exp / "bundles" / name for name in LADDER]
+    bundles = [exp / "bundles" / name for name in (*LADDER, "manifest.json")]  # as a shell's * gives them
     audio = sorted((corpus / "LibriSpeech" / dev).glob("*/*/*.flac"))[0]
     todm("bench", *bundles, "--out", exp / "bench", "--rounds", "1", "--audio", audio)
     todm("report", exp)
@@ -84,6 +84,12 @@ def check_run(exp: Path, dev: str) -> None:
     page = (exp / "report" / "index.html").read_text()
     assert all(name in page for name in LADDER) and "not in the report" not in page
     assert (exp / "search" / "pareto.json").is_file()
+    sizes = json.loads((exp / "bundles" / "manifest.json").read_text())["sizes"]
+    manifest = {entry["name"]: entry for entry in sizes}
+    assert set(LADDER) <= set(manifest)
+    for name in LADDER:
+        assert manifest[name]["wer"] == ladder[name]["wer"] and manifest[name]["measured"]
+        assert f"# {name}" in (exp / "bundles" / name / "README.md").read_text()
 
 
 def test_spoken_words_from_synthesis_to_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

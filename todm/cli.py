@@ -22,6 +22,7 @@ COMMANDS = (
     "bench-train",
     "average",
     "decode",
+    "latency",
     "search",
     "extract",
     "export",

@@ -361,19 +361,37 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig:
-    """NSGA-II over specs: dev WER against parameters.
+    """NSGA-II over specs, within limits.
 
     Args:
-        evaluations: specs evaluated at most.
+        objectives: what spans the front, less is better, the most important first: ``wer``, ``params``,
+            ``macs`` (per second of audio), ``size`` (of the ONNX files), ``state`` (bytes of a stream), and
+            ``rtf on DEVICE`` and ``latency on DEVICE`` (95th percentile of a call) for a device that
+            ``todm latency`` measured.
+        limits: what a spec must keep to, such as ``rtf <= 0.1 on pi4`` or ``size <= 2 MB``.
+        precision: ``fp32`` decodes in torch; ``int8`` and ``fp16`` decode the exported files, and sizes and
+            speeds are theirs.
+        evaluations: specs evaluated at most, over all modes and budgets together.
         population: specs per generation.
         num_utterances: dev utterances a spec is judged on; 0 takes all.
         seed: of the sampler and of the choice of utterances.
+        workers: processes that evaluate; the front does not depend on it.
+        sizes: specs chosen from the front of each mode: the knee, and more, spread from end to end.
+        proxy_utterances: dev utterances whose transducer loss screens children; 0 for no screen.
+        proxy_correlation: rank correlation with the WER from which on it does.
     """
 
+    objectives: tuple[str, ...] = ("wer", "params")
+    limits: tuple[str, ...] = ()
+    precision: Literal["fp32", "int8", "fp16"] = "fp32"
     evaluations: int = 60
     population: int = 12
     num_utterances: int = 0
     seed: int = 1
+    workers: int = 1
+    sizes: int = 1
+    proxy_utterances: int = 0
+    proxy_correlation: float = 0.7
 
 
 @dataclass(frozen=True, kw_only=True)

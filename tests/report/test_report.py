@@ -15,13 +15,16 @@ import pytest
 from todm.config import Config
 from todm.config_io import save_config
 from todm.errors import UserError
+from todm.report.card import write_cards
 from todm.report.gather import LADDER, gather
 from todm.report.ladder import format_table, ladder_entries, ladder_table, write_ladder
+from todm.report.manifest import manifest_entries, write_manifest
 from todm.report.page import render_page
 from todm.report.plots import collect_series
 from todm.search.cache import EvalCache
-from todm.search.front import Point, pareto_front, save_points
-from todm.space.cost import count_params
+from todm.search.front import Found, Point, pareto_front
+from todm.search.latency import fit_device
+from todm.space.cost import count_macs, count_params
 from todm.space.space import SearchSpace
 
 CONFIG = Config()
@@ -53,10 +56,13 @@ def write_run(exp: Path) -> None:
         for part in ("encoder", "decoder", "joiner"):
             (bundle / f"{part}.onnx").write_bytes(b"x" * 1_000_000 * (index + 1))
             (bundle / f"{part}.int8.onnx").write_bytes(b"x" * 250_000 * (index + 1))
-        write_json(bundle / "parity.json", {"max_abs_diff": 2e-6, "wer": {"torch": 1.5, "onnx": 1.52}})
+        write_json(
+            bundle / "parity.json",
+            {"max_abs_diff": 2e-6, "part": "dev-clean-2"} | {"wer": {"torch": 1.5, "onnx int8": 1.52}},
+        )
         results = [
             {"precision": precision, "num_threads": threads, "rtf": 0.01 * (index + 1) / threads}
-            | {"latency_ms": {"p50": 3.0, "p95": 4.0}}
+            | {"latency_ms": {"p50": 3.0, "p95": 4.0}, "start_rss_mb": 60.0, "peak_rss_mb": 100.0}
             for precision in ("fp32", "int8")
             for threads in (1, 2)
         ]
@@ -77,9 +83,30 @@ def write_run(exp: Path) -> None:
     for _ in range(20):
         spec = SPACE.sample(rng)
         params = count_params(CONFIG.model, spec, VOCAB_SIZE)
-        points.append(Point(spec=spec, wer=1.0 + 1e6 / params + rng.random(), params=params))
+        wer = 1.0 + 1e6 / params + rng.random()
+        points.append(Point(spec=spec, figures={"wer": wer, "params": float(params)}))
         cache.put(spec, {"wer": points[-1].wer})
-    save_points(exp / "search" / "pareto.json", pareto_front(points))
+    front = tuple(pareto_front(points, ("wer", "params")))
+    Found(objectives=("wer", "params"), precision="fp32", points=front).save(exp / "search" / "pareto.json")
+    write_json(
+        exp / "search" / "compare.json",
+        {
+            "evaluations": 40,
+            "modes": {"offline": {"nsga2": {"hypervolumes": [0.8], "mean": 0.8125, "std": 0.0}}},
+        },
+    )
+    (exp / "decode" / "min" / "dev-clean-2.errors.txt").write_text(
+        "WER 3.00% [1.00, 4.00]\n\nUTTERANCES WITH ERRORS, worst first\n"
+        "b-2\t2 of 3\tONE (TWO-><B>) (*->SIX)\na-1\t1 of 2\t(SIX->*) NINE\n\n"
+        "UTTERANCES WITHOUT ERRORS\nc-3\tONE\n"
+    )
+    results = [
+        {"spec": spec.to_dict(), "mode": "offline", "runtime": "onnxruntime", "precision": "int8",
+         "method": "greedy", "num_threads": 1, "chunk_ms": None, "rtf": 0.001 * sum(spec.ffn_dims),
+         "latency_ms": {"p95": 0.1 * sum(spec.ffn_dims)}, "machine": {"cpu": "Cortex-A72"}}
+        for spec in (SPACE.min(), SPACE.max(), SPACE.mid(), SPACE.uniform(SPACE.depths[0], 576, "offline"))
+    ]  # fmt: skip
+    fit_device("pi4", [("result", result) for result in results]).save(exp / "devices" / "pi4.json")
     (exp / "commands.txt").write_text("# stage 4 train\ntodm train --conf <a&b>.yaml\n")
     (exp / ".done").mkdir()
     (exp / ".done" / "4").write_text("settings abc\nseconds 754\n")
@@ -139,7 +166,7 @@ def test_ladder_has_every_size_in_order_with_its_figures(exp: Path, tmp_path: Pa
 def test_page_stands_alone(exp: Path) -> None:
     text = render_page(gather(exp), {"torch": "1.2.3"})
     page = Page(text)
-    assert page.tags.count("svg") == 4
+    assert page.tags.count("svg") == 7
     assert not {"script", "link", "img", "iframe"} & set(page.tags)
     assert not re.findall(r"(?:src|href)=\"(?!#)", text)
     assert "@import" not in text and not re.search(r"url\((?!#)", text)
@@ -161,6 +188,11 @@ def test_page_shows_what_the_run_holds(exp: Path) -> None:
         "12:34",
         "max abs diff",
         "search front",
+        "Cortex-A72",
+        "0.8125",
+        "2 utterances with errors",
+        "<mark><del>TWO</del> <ins>&lt;B&gt;</ins></mark>",
+        "offline, int8",
     ):
         assert shown in text, shown
 
@@ -247,3 +279,82 @@ def test_series_skip_what_is_not_a_number() -> None:
     assert collect_series(metrics, "train", groups) == {"a": [(1, 1.0)], "max": [(2, 2.0)]}
     assert collect_series(metrics, "valid", groups) == {"a": [(2, 9.0)]}
     assert collect_series(metrics, "valid", ("wer",)) == {}
+
+
+def test_a_net_that_was_trained_on_stands_beside_what_it_was(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    assert "Trained on alone" not in render_page(gather(tmp_path), {})
+    shutil.copytree(tmp_path / "subnets" / "min", tmp_path / "subnets" / "min-tuned")
+    write_json(tmp_path / "decode" / "min-tuned" / "dev-clean-2.json", {"wer": 1.25})
+    text = render_page(gather(tmp_path), {})
+    assert "Trained on alone" in text and "<td>-1.75</td>" in text
+
+
+def test_nets_that_were_trained_alone_stand_beside_the_nearest_size(exp: Path, tmp_path: Path) -> None:
+    write_run(tmp_path)
+    for folder in (tmp_path / "subnets").iterdir():
+        if folder.name != "max":
+            shutil.rmtree(folder)
+    write_json(tmp_path / "decode" / "max" / "dev-clean-2.json", {"wer": 7.75})
+    run = gather(exp, [tmp_path])
+    text = render_page(run, {})
+    Page(text)
+    row = next(line for line in text.splitlines() if f"{tmp_path.name}/max" in line and "<td" in line)
+    assert "7.75" in row and ">max<" in row
+    assert "trained alone" in text
+    assert run.missing == ()
+    with pytest.raises(UserError, match="no such run folder"):
+        gather(exp, [tmp_path / "nowhere"])
+
+
+def test_manifest_tells_what_an_app_picks_by(exp: Path) -> None:
+    run = gather(exp)
+    path = write_manifest(run)
+    assert path == exp / "bundles" / "manifest.json"
+    entries = json.loads(path.read_text())["sizes"]
+    assert [entry["name"] for entry in entries][-1] == "max-streaming"
+    assert len(entries) == len(LADDER) + 1
+    by_name = {entry["name"]: entry for entry in entries}
+    small = by_name["min"]
+    assert small["spec"] == SPACE.min().to_dict()
+    assert small["files"]["int8"] == {
+        "encoder": "encoder.int8.onnx", "decoder": "decoder.int8.onnx", "joiner": "joiner.int8.onnx",
+        "bytes": 750_000,
+    }  # fmt: skip
+    for names in small["files"].values():
+        assert all(
+            (exp / "bundles" / small["folder"] / names[part]).is_file() for part in ("encoder", "joiner")
+        )
+    assert small["macs_per_second"] == count_macs(CONFIG.model, SPACE.min(), VOCAB_SIZE)
+    assert small["state_bytes"] == 0 < by_name["min-streaming"]["state_bytes"]
+    assert small["wer"] == {"dev-clean-2": 3.0}
+    assert small["wer_int8"] == {"dev-clean-2": 1.52}
+    assert {(m["precision"], m["threads"]) for m in small["measured"]} == {
+        (precision, threads) for precision in ("fp32", "int8") for threads in (1, 2)
+    }
+    assert small["measured"][0]["memory_mb"] == 40.0
+    (predicted,) = small["predicted"]
+    assert (predicted["device"], predicted["threads"]) == ("pi4", 1)
+    assert predicted["rtf"] == pytest.approx(0.001 * sum(SPACE.min().ffn_dims))
+    assert by_name["min-streaming"]["predicted"] == [], "only offline was measured"
+    assert manifest_entries(run) == entries
+
+
+def test_every_bundle_gets_a_card(exp: Path) -> None:
+    paths = write_cards(gather(exp))
+    assert {path.parent.name for path in paths} == {*LADDER, "L4-288-off-abcd"}
+    card = (exp / "bundles" / "min-streaming" / "README.md").read_text()
+    for shown in (
+        "# min-streaming",
+        "| dev-clean-2 | 2.25 |",
+        "| dev-clean-2, int8 | 1.52 |",
+        "OnlineRecognizer",
+        "silence follows",
+        "3.00 MB",
+    ):
+        assert shown in card, shown
+    assert "OfflineRecognizer" in (exp / "bundles" / "min" / "README.md").read_text()
+
+
+def test_no_bundles_no_manifest(tmp_path: Path) -> None:
+    assert write_manifest(gather(tmp_path)) is None

@@ -53,3 +53,24 @@ def test_a_foreign_line_is_named(tmp_path: Path) -> None:
     path.write_text(path.read_text() + '{"spec": 3}\n')
     with pytest.raises(UserError, match=r"cache\.jsonl: line 2"):
         EvalCache(path)
+
+
+def test_another_process_sees_what_came_in_the_meantime(tmp_path: Path) -> None:
+    path = tmp_path / "cache.jsonl"
+    first, second = EvalCache(path), EvalCache(path)
+    first.put(SMALL, {"wer": 1.0})
+    assert second.get(SMALL) == {"wer": 1.0}
+    second.put(LARGE, {"wer": 2.0})
+    assert first.get(LARGE) == {"wer": 2.0}
+    assert len(path.read_text().splitlines()) == 2
+
+
+def test_a_torn_line_of_another_process_is_cut_off_by_the_next_writer(tmp_path: Path) -> None:
+    path = tmp_path / "cache.jsonl"
+    reader, writer = EvalCache(path), EvalCache(path)
+    writer.put(SMALL, {"wer": 1.0})
+    with path.open("a") as file:
+        file.write('{"spec": {"lay')
+    assert reader.get(LARGE) is None and reader.get(SMALL) == {"wer": 1.0}
+    writer.put(LARGE, {"wer": 2.0})
+    assert reader.get(LARGE) == {"wer": 2.0}

@@ -1,130 +1,172 @@
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+pytest.importorskip("pymoo")
+
+from tests.search.toy import SPACE, Evaluator, evaluate, make_judge, toy_wer
 from todm.config import Mode
-from todm.search.cache import EvalCache
+from todm.search.encoding import Encoding
 from todm.search.front import Point, hypervolume, pareto_front
-from todm.search.nsga2 import Budget, search_at_random, search_evolving
+from todm.search.judge import Evaluations
+from todm.search.nsga2 import SEARCHES, first_specs, grid_specs, search_evolving, shrink
+from todm.space.cost import count_params
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
-pytest.importorskip("pymoo")
-
-SPACE = SearchSpace(
-    num_layers=12, depths=(6, 8, 10, 12), ffn_dims=(64, 128, 192, 256), modes=("offline", "streaming")
-)
-# How much width helps in each layer: a search has to find out.
-USE = (1.0, 0.1, 0.2, 2.0, 0.1, 0.3, 0.1, 1.5, 0.2, 0.1, 1.0, 0.6)
+NAMES = ("wer", "params")
 
 
-def count_params(spec: SubnetSpec) -> int:
-    return 50_000 + sum(40_000 + 288 * dim for dim in spec.ffn_dims)
-
-
-def toy_wer(spec: SubnetSpec) -> dict[str, Any]:
-    gain = sum(USE[layer] * dim**0.5 for layer, dim in zip(spec.layers, spec.ffn_dims, strict=True))
-    return {"wer": 400.0 / (20.0 + gain) + (1.0 if spec.mode == "streaming" else 0.0)}
-
-
-class Evaluator:
-    """Counts calls, and stops like a killed process after `limit` of them."""
-
-    def __init__(self, limit: int | None = None) -> None:
-        self.calls = 0
-        self.limit = limit
-
-    def __call__(self, spec: SubnetSpec) -> dict[str, Any]:
-        if self.limit is not None and self.calls >= self.limit:
-            raise KeyboardInterrupt
-        self.calls += 1
-        return toy_wer(spec)
-
-
-def make_budget(folder: Path, evaluator: Evaluator, evaluations: int = 40) -> Budget:
-    return Budget(
-        evaluate=evaluator,
-        count_params=count_params,
-        cache=EvalCache(folder / "cache.jsonl"),
-        evaluations=evaluations,
-    )
-
-
-def evolve(folder: Path, evaluator: Evaluator, *, seed: int, mode: Mode = "offline") -> list[Point]:
-    budget = make_budget(folder, evaluator)
-    search_evolving(SPACE, mode, budget, population=10, seed=seed)
+def search(
+    folder: Path,
+    evaluator: Evaluator,
+    *limits: str,
+    seed: int,
+    mode: Mode = "offline",
+    method: str = "nsga2",
+    space: SearchSpace = SPACE,
+    evaluations: int = 40,
+) -> list[Point]:
+    budget = Evaluations(judge=make_judge(*limits), evaluate=evaluator.into(folder), evaluations=evaluations)
+    SEARCHES[method](space, mode, budget, population=10, seed=seed)
     return list(budget.points.values())
+
+
+def volume(points: list[Point]) -> float:
+    worst = (toy_wer(SPACE.min()), float(params(SPACE.max())))
+    return hypervolume([point.values(NAMES) for point in points], worst)
+
+
+def params(spec: SubnetSpec) -> int:
+    return make_judge().point(spec, {"wer": 0.0}).params
 
 
 def test_same_seed_same_points_and_another_seed_others(tmp_path: Path) -> None:
     random.seed(1)
-    first = evolve(tmp_path / "a", Evaluator(), seed=3)
+    first = search(tmp_path / "a", Evaluator(), seed=3)
     random.seed(2)
-    assert evolve(tmp_path / "b", Evaluator(), seed=3) == first
-    assert evolve(tmp_path / "c", Evaluator(), seed=4) != first
+    assert search(tmp_path / "b", Evaluator(), seed=3) == first
+    assert search(tmp_path / "c", Evaluator(), seed=4) != first
 
 
-def test_spends_exactly_its_budget_and_starts_from_the_named_sizes(tmp_path: Path) -> None:
+def test_spends_exactly_its_budget_and_starts_from_the_ends(tmp_path: Path) -> None:
     evaluator = Evaluator()
-    points = evolve(tmp_path, evaluator, seed=0, mode="streaming")
+    points = search(tmp_path, evaluator, seed=0, mode="streaming")
     assert evaluator.calls == len(points) == 40
     specs = [point.spec for point in points]
-    assert specs[:3] == [SPACE.min("streaming"), SPACE.mid("streaming"), SPACE.max("streaming")]
+    assert specs[:2] == [SPACE.min("streaming"), SPACE.max("streaming")]
     for spec in specs:
         SPACE.check(spec)
         assert spec.mode == "streaming"
 
 
+def test_the_first_generation_is_spread_over_the_sizes() -> None:
+    specs = first_specs(SPACE, "offline", 10, seed=0)
+    assert len(set(specs)) == 10
+    widths = sorted(sum(spec.ffn_dims) for spec in specs)
+    low, high = widths[0], widths[-1]
+    assert max(b - a for a, b in itertools.pairwise(widths)) < 0.35 * (high - low)
+    # More than there are specs of one width: random ones as well.
+    assert len(set(first_specs(SPACE, "offline", 30, seed=0))) == 30
+
+
 @pytest.mark.parametrize("limit", [2, 10, 27])
 def test_an_interrupted_search_ends_where_it_would_have_ended(tmp_path: Path, limit: int) -> None:
-    whole = evolve(tmp_path / "whole", Evaluator(), seed=5)
+    whole = search(tmp_path / "whole", Evaluator(), seed=5)
     with pytest.raises(KeyboardInterrupt):
-        evolve(tmp_path / "parts", Evaluator(limit), seed=5)
+        search(tmp_path / "parts", Evaluator(limit), seed=5)
     rest = Evaluator()
-    assert evolve(tmp_path / "parts", rest, seed=5) == whole
+    assert search(tmp_path / "parts", rest, seed=5) == whole
     assert rest.calls == 40 - limit
     again = Evaluator()
-    assert evolve(tmp_path / "parts", again, seed=5) == whole
+    assert search(tmp_path / "parts", again, seed=5) == whole
     assert again.calls == 0
 
 
-def test_beats_random_at_equal_budget(tmp_path: Path) -> None:
-    worst_wer, most_params = toy_wer(SPACE.min())["wer"], count_params(SPACE.max())
+@pytest.mark.parametrize(("baseline", "gain"), [("random", 1.02), ("grid", 1.005)])
+def test_beats_the_baselines_at_equal_budget(tmp_path: Path, baseline: str, gain: float) -> None:
     gains = []
     for seed in range(10):
-        evolved = evolve(tmp_path / f"e{seed}", Evaluator(), seed=seed)
-        budget = make_budget(tmp_path / f"r{seed}", Evaluator())
-        search_at_random(SPACE, "offline", budget, seed=seed)
-        assert len(budget.points) == len(evolved)
-        drawn = hypervolume(budget.points.values(), wer=worst_wer, params=most_params)
-        gains.append(hypervolume(evolved, wer=worst_wer, params=most_params) / drawn)
-    assert statistics.mean(gains) > 1.02
-    assert sum(gain > 1 for gain in gains) >= 7
+        evolved = search(tmp_path / f"e{seed}", Evaluator(), seed=seed)
+        drawn = search(tmp_path / f"r{seed}", Evaluator(), seed=seed, method=baseline)
+        assert len(drawn) == len(evolved)
+        gains.append(volume(evolved) / volume(drawn))
+    assert statistics.mean(gains) > gain
+    assert sum(each > 1 for each in gains) >= 7
 
 
 def test_evolving_improves_on_its_first_generation(tmp_path: Path) -> None:
-    corner = {"wer": toy_wer(SPACE.min())["wer"], "params": count_params(SPACE.max())}
-    points = evolve(tmp_path, Evaluator(), seed=0)
-    assert hypervolume(points, **corner) > 1.05 * hypervolume(points[:10], **corner)
+    points = search(tmp_path, Evaluator(), seed=0, evaluations=80)
+    assert volume(points) > 1.02 * volume(points[:10])
 
 
-def test_a_space_smaller_than_the_budget_is_searched_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", list(SEARCHES))
+def test_nothing_outside_the_early_limits_is_evaluated(tmp_path: Path, method: str) -> None:
+    limit = params(SPACE.mid())
+    points = search(tmp_path, Evaluator(), f"params <= {limit}", seed=0, method=method)
+    assert len(points) == 40
+    assert all(point.params <= limit for point in points)
+    assert max(point.params for point in points) > 0.9 * limit, "the limit is made use of"
+
+
+def test_limits_on_what_decoding_says_are_searched_for(tmp_path: Path) -> None:
+    """Few of the specs keep to it; the search gets there and finds smaller ones than the seeds are."""
+    limit = toy_wer(SPACE.max()) + 0.3
+    points = search(tmp_path, Evaluator(), f"wer <= {limit}", seed=0, evaluations=120)
+    inside = [point for point in points if point.wer <= limit]
+    assert sum(p.wer <= limit for p in points[-40:]) > 20
+    seeds = [point for point in points[:10] if point.wer <= limit]
+    assert min(p.params for p in inside) < min(p.params for p in seeds)
+
+
+def test_three_objectives(tmp_path: Path) -> None:
+    names = ("wer", "params", "state")
+    budget = Evaluations(judge=make_judge(objectives=names), evaluate=evaluate, evaluations=30)
+    search_evolving(SPACE, "streaming", budget, population=8, seed=0)
+    assert {len(point.figures) for point in budget.points.values()} == {3}
+    assert len(pareto_front(budget.points.values(), names)) > 5
+
+
+@pytest.mark.parametrize("method", list(SEARCHES))
+def test_a_space_smaller_than_the_budget_is_searched_whole(tmp_path: Path, method: str) -> None:
     space = SearchSpace(num_layers=2, depths=(1, 2), ffn_dims=(8, 16), modes=("offline",))
-    budget = make_budget(tmp_path, Evaluator(), evaluations=50)
-    search_evolving(space, "offline", budget, population=4, seed=0)
-    assert len(budget.points) == 2 + 4
-    drawn = make_budget(tmp_path / "random", Evaluator(), evaluations=50)
-    search_at_random(space, "offline", drawn, seed=0)
-    assert set(drawn.points) == set(budget.points)
+    points = search(tmp_path, Evaluator(), seed=0, space=space, method=method)
+    assert len(points) == 2 + 4
 
 
-def test_a_space_of_one_spec(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", list(SEARCHES))
+def test_a_space_of_one_spec(tmp_path: Path, method: str) -> None:
     space = SearchSpace(num_layers=2, depths=(2,), ffn_dims=(8,), modes=("offline",))
-    budget = make_budget(tmp_path, Evaluator())
-    search_evolving(space, "offline", budget, population=4, seed=0)
-    assert [p.spec for p in pareto_front(budget.points.values())] == [space.max()]
+    assert [p.spec for p in search(tmp_path, Evaluator(), seed=0, space=space, method=method)] == [
+        space.max()
+    ]
+
+
+def test_the_grid_covers_all_combinations_of_a_small_space() -> None:
+    space = SearchSpace(num_layers=3, depths=(2, 3), ffn_dims=(8, 16, 24), modes=("offline",))
+    assert len(set(grid_specs(space, "offline", 27))) == 9 + 27
+    few = list(grid_specs(space, "offline", 5))
+    assert len(few) == 10
+    assert {space.uniform(d, w, "offline") for d in (2, 3) for w in (8, 24)} <= set(few)
+
+
+def test_shrinking_ends_inside_or_at_the_smallest() -> None:
+    encoding = Encoding(space=SPACE, mode="offline")
+    model, vocab_size = make_judge().setup.config.model, 40
+
+    def excess(spec: SubnetSpec) -> float:
+        return max(0.0, count_params(model, spec, vocab_size) - params(SPACE.mid()))
+
+    rng = random.Random(0)
+    genes = encoding.encode(SPACE.max())
+    small = shrink(encoding, excess, genes, rng.choice)
+    assert excess(encoding.decode(small)) == 0
+    assert all(0 <= new <= old for new, old in zip(small, genes, strict=True))
+    inside = encoding.encode(SPACE.min())
+    assert shrink(encoding, excess, inside, rng.choice) == list(inside)
+    assert not any(shrink(encoding, lambda _: 1.0, genes, rng.choice))

@@ -8,13 +8,14 @@ from typing import Literal
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_supernet, random_specs
 from todm.config import Config, Mode, ModelConfig
 from todm.extract import extract
 from todm.nn.supernet import Supernet
 from todm.nn.transducer import Transducer
-from todm.space.cost import count_params
+from todm.space.cost import count_macs, count_params, count_state_bytes
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -79,3 +80,36 @@ def test_default_min_is_at_most_45_percent_of_max() -> None:
     assert small <= 0.45 * large
     # Sandwiched in one supernet: its own size is that of its largest net.
     assert large == numel(Supernet(config.model, space, 64).full)
+
+
+def test_macs_are_those_that_torch_counts() -> None:
+    for factor in (4, 8):
+        supernet = make_supernet(factor=factor)
+        model = replace(MODEL, subsampling_factor=factor)
+        for spec in random_specs(4):
+            net = extract(supernet, spec)
+            few, many = (products(net, factor * frames + factor - 1) for frames in (5, 15))
+            channels = net.encoder_layers[0].mhssm.in_proj.out_features
+            ssm = spec.depth * channels * (6 * MODEL.state_dim + 1)
+            joiner = MODEL.joiner_dim * VOCAB_SIZE
+            per_frame = (many - few) // 10 + ssm + joiner
+            assert count_macs(model, spec, VOCAB_SIZE) == per_frame * 100 // factor
+
+
+def products(net: Transducer, num_frames: int) -> int:
+    """Multiplications of convolutions and linear layers in one pass; the SSM's are batched products."""
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        net.encode(torch.zeros(1, num_frames, 80), torch.tensor([num_frames]))
+    flops = counter.get_flop_counts()["Global"]
+    return sum(count for op, count in flops.items() if "bmm" not in str(op)) // 2
+
+
+def test_state_is_what_a_stream_carries() -> None:
+    supernet = make_supernet()
+    for spec in random_specs(6):
+        if spec.mode == "offline":
+            assert count_state_bytes(MODEL, spec) == 0
+        else:
+            state = extract(supernet, spec).init_state(1)
+            assert count_state_bytes(MODEL, spec) == sum(part.numel() * part.element_size() for part in state)

@@ -16,6 +16,7 @@ from todm.cli import main
 from todm.errors import UserError
 from todm.extract import extract
 from todm.model_dir import load_subnet, load_supernet, save_subnet
+from todm.search.evaluate import SupernetEvaluator
 from todm.space.cost import count_params
 from todm.space.spec import SubnetSpec
 from todm.train.checkpoint import list_checkpoints, load_checkpoint
@@ -116,10 +117,16 @@ def test_defaults_are_gentle() -> None:
 
 def test_the_command(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--exp-dir", str(exp), "--fine-tune", "mid", "--train.max_steps", "1"]) == 0
-    assert "mid-tuned" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "mid-tuned" in said and "% before, " in said
+    compared = json.loads((exp / "fine-tune" / "mid" / "compare.json").read_text())
+    supernet, _ = load_supernet(exp / "supernet")
+    evaluator = SupernetEvaluator.load(exp, 0, seed=0)
+    assert compared["dev-here"]["before"] == evaluator.wer(supernet.space.mid()).wer
+    assert compared["dev-here"]["after"] >= 0
     assert (exp / "fine-tune" / "mid" / "train" / "train.log").is_file()
     # What comes out can be tuned in turn: the settings do not shrink further.
-    assert main(["train", "--exp-dir", str(exp), "--fine-tune", "mid-tuned", "--train.max_steps", "1"]) == 0
+    assert main(["train", "--exp-dir", str(exp), "--init", "mid-tuned", "--train.max_steps", "1"]) == 0
     _, once = load_subnet(exp / "subnets" / "mid-tuned")
     _, twice = load_subnet(exp / "subnets" / "mid-tuned-tuned")
     assert once.train.optim == twice.train.optim

@@ -53,10 +53,12 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--precision: {', '.join(sorted(unknown))} is none of {', '.join(PRECISIONS)}")
     for runtime in args.runtime:
         check_host(runtime)
-    folders = {bundle.resolve().name: bundle for bundle in args.bundles}
-    if len(folders) < len(args.bundles):
+    # EXP/bundles/* holds the manifest as well.
+    bundles = [bundle for bundle in args.bundles if bundle.name != "manifest.json"]
+    folders = {bundle.resolve().name: bundle for bundle in bundles}
+    if len(folders) < len(bundles):
         raise UserError("BUNDLE: two of them have the same name; measure them one by one")
-    for bundle in args.bundles:
+    for bundle in bundles:
         if not bundle.is_dir():
             raise UserError(f"{bundle}: no such folder; todm export writes bundles")
 

@@ -16,6 +16,9 @@ HELP = "write ONNX folders, fp32 and int8"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which subnets, and how they are exported."""
     parser.add_argument("--exp-dir", type=Path, metavar="EXP", help="export every folder of EXP/subnets")
+    parser.add_argument(
+        "--pareto", action="store_true", help="of these only the sizes that 'todm search' chose"
+    )
     parser.add_argument("--model", type=Path, metavar="SUBNET", help="export this subnet folder only")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the bundle (with --model)")
     parser.add_argument("--chunk-ms", type=int, help="audio per call of a streaming encoder, milliseconds")
@@ -59,7 +62,11 @@ def run(args: argparse.Namespace) -> None:
         subnets = sorted(path.parent for path in (args.exp_dir / "subnets").glob("*/spec.json"))
         if not subnets:
             raise UserError(f"{args.exp_dir / 'subnets'}: no subnets there; run 'todm extract' first")
+        if args.pareto:
+            subnets = _searched(args.exp_dir, subnets)
         jobs = [(path, args.exp_dir / "bundles" / path.name) for path in subnets]
+    if args.pareto and args.model is not None:
+        raise UserError("--pareto: belongs to --exp-dir EXP; leave it out")
     speech = _load_speech(args)
     failures = []
     for source, target in jobs:
@@ -73,8 +80,38 @@ def run(args: argparse.Namespace) -> None:
         print(f"{target}: " + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))
         if (target / RECORD).is_file():
             _print_guard(target / RECORD)
+    if args.exp_dir is not None:
+        _describe(args.exp_dir)
     if failures:
         raise UserError("; ".join(failures))
+
+
+def _searched(exp: Path, subnets: list[Path]) -> list[Path]:
+    """The folders of the sizes that the search chose, by whatever name they were extracted."""
+    from todm.errors import UserError
+    from todm.search.front import Found
+    from todm.space.spec import SubnetSpec
+
+    specs = {path: SubnetSpec.load(path / "spec.json") for path in subnets}
+    chosen = {point.spec for point in Found.load(exp / "search" / "pareto.json").chosen}
+    if missing := sorted(spec.name for spec in chosen - set(specs.values())):
+        raise UserError(
+            f"{exp / 'subnets'}: {', '.join(missing)} not extracted; run "
+            f"'todm extract --exp-dir {exp} --pareto' first"
+        )
+    return [path for path, spec in specs.items() if spec in chosen]
+
+
+def _describe(exp: Path) -> None:
+    """The manifest of all bundles, and a card in each."""
+    from todm.report.card import write_cards
+    from todm.report.gather import gather
+    from todm.report.manifest import write_manifest
+
+    found = gather(exp)
+    write_cards(found)
+    if (path := write_manifest(found)) is not None:
+        print(path)
 
 
 def _changes(args: argparse.Namespace) -> dict[str, Any]:

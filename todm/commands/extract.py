@@ -14,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--exp-dir", type=Path, required=True, metavar="EXP", help="run folder with supernet/"
     )
     parser.add_argument("--ladder", action="store_true", help="min, mid and max of every mode")
-    parser.add_argument("--pareto", action="store_true", help="the specs that 'todm search' picked as knees")
+    parser.add_argument("--pareto", action="store_true", help="the sizes that 'todm search' chose")
     parser.add_argument("--spec", type=Path, metavar="FILE", help="the spec in a spec.json")
     parser.add_argument("--name", help="folder name for --spec (default: the spec's own short name)")
 
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from todm.errors import UserError
     from todm.extract import extract
     from todm.model_dir import load_supernet, save_subnet
-    from todm.search.front import load_points
+    from todm.search.front import Found
     from todm.space.spec import SubnetSpec
 
     if not (args.ladder or args.pareto or args.spec):
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         if not path.is_file():
             raise UserError(f"{path}: missing; run 'todm search --exp-dir {exp}' first")
         known = set(chosen.values())
-        chosen.update({p.spec.name: p.spec for p in load_points(path) if p.knee and p.spec not in known})
+        chosen.update({p.spec.name: p.spec for p in Found.load(path).chosen if p.spec not in known})
     if args.spec:
         spec = SubnetSpec.load(args.spec)
         chosen[args.name or spec.name] = spec

@@ -18,7 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_config_arguments(parser)
     parser.add_argument("--exp-dir", type=Path, help="run folder that 'todm prepare' filled")
     parser.add_argument(
-        "--fine-tune", metavar="NAME", help="train the subnet NAME on, alone, into EXP/subnets/NAME-tuned"
+        "--init",
+        "--fine-tune",
+        dest="init",
+        metavar="NAME",
+        help="begin with the subnet NAME and train it on, alone, into EXP/subnets/NAME-tuned",
     )
 
 
@@ -27,18 +31,23 @@ def run(args: argparse.Namespace) -> None:
     from todm.config_io import load_config
     from todm.data.tokenizer import Tokenizer
     from todm.launch import run_together, started_by_launcher
-    from todm.train.finetune import find_subnet, fine_tune, tuning_dir
+    from todm.train.finetune import compare_tuned, find_subnet, fine_tune, tuning_dir
     from todm.train.loop import train
+    from todm.train.sync import World
 
     if args.exp_dir is None:
         raise UserError("--exp-dir: missing; name the run folder that 'todm prepare' filled")
     exp: Path = args.exp_dir
     if not (exp / "data").is_dir():
         raise UserError(f"{exp / 'data'}: missing; run 'todm prepare --exp-dir {exp}' first")
-    if args.fine_tune is not None:
-        find_subnet(exp, args.fine_tune)
-        start_log(tuning_dir(exp, args.fine_tune) / "train" / "train.log")
-        print(f"subnet trained on: {fine_tune(exp, args.fine_tune, args.overrides, conf=args.conf)}")
+    if args.init is not None:
+        find_subnet(exp, args.init)
+        start_log(tuning_dir(exp, args.init) / "train" / "train.log")
+        target = fine_tune(exp, args.init, args.overrides, conf=args.conf)
+        if World.from_env().is_main:
+            for part, wer in compare_tuned(exp, args.init).items():
+                print(f"WER on {part}: {wer['before']:.2f}% before, {wer['after']:.2f}% after")
+            print(f"subnet trained on: {target}")
         return
     conf = args.conf
     if conf is None and (exp / "config.yaml").is_file():

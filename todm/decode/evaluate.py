@@ -50,11 +50,25 @@ def transcribe_batches(
     device = net.norm.weight.device
     scored: list[Utterance] = []
     for batch in batches:
-        feats, feat_lens = batch.feats, batch.feat_lens
-        if chunks is not None:
-            feats = torch.nn.functional.pad(feats, (0, 0, 0, chunks.tail), value=LOG_FLOOR)
-            feat_lens = torch.tensor([chunks.heard(length + chunks.tail) for length in feat_lens.tolist()])
+        feats, feat_lens = hear(batch.feats, batch.feat_lens, chunks)
         encoder_out, lens = net.encode(feats.to(device), feat_lens.to(device))
         hypotheses = [tokenizer.decode(labels) for labels in greedy_search(net, encoder_out, lens)]
         scored += make_utterances(batch.ids, batch.texts, hypotheses)
     return scored
+
+
+def hear(feats: Tensor, feat_lens: Tensor, chunks: Chunks | None) -> tuple[Tensor, Tensor]:
+    """What a host lets a net hear of utterances: with `chunks`, silence behind them, in whole chunks.
+
+    Args:
+        feats: (N, T, 80), padded with `LOG_FLOOR`.
+        feat_lens: (N,) int64.
+        chunks: of a streaming net's host; None changes nothing.
+
+    Returns:
+        features (N, T + tail, 80) and lengths (N,).
+    """
+    if chunks is None:
+        return feats, feat_lens
+    feats = torch.nn.functional.pad(feats, (0, 0, 0, chunks.tail), value=LOG_FLOOR)
+    return feats, torch.tensor([chunks.heard(length + chunks.tail) for length in feat_lens.tolist()])

@@ -139,23 +139,49 @@ class Supernet(nn.Module):
         """
         assert self.space.contains(spec), spec
         plan = plan or DropoutPlan.none(spec.depth)
-        layers = self.full.encoder_layers
         x = shared.x
         for i, (index, ffn_dim) in enumerate(zip(spec.layers, spec.ffn_dims, strict=True)):
-            layer = layers[index]
-            width = layer.mhssm.direction_dim
-            channels = layer.mhssm.num_directions * width if spec.mode == "offline" else width
-            branch = mhssm(
-                layer.ssm_norm(x),
-                shared.mask,
-                slice_mhssm(layer.mhssm, channels, into_grad=shared.into_grad),
-                slice_operators(shared.operators[index], channels, into_grad=shared.into_grad),
-                width,
-            )
-            x = x + drop(branch, plan.ssm_out[i], generator)
-            ffn = slice_feed_forward(layer.ffn, ffn_dim, into_grad=shared.into_grad)
-            branch = feed_forward(layer.ffn_norm(x), ffn, plan.ffn_hidden[i], generator)
-            x = x + drop(branch, plan.ffn_out[i], generator)
+            rates = (plan.ssm_out[i], plan.ffn_hidden[i], plan.ffn_out[i])
+            x = self.run_layer(x, shared, index, ffn_dim, spec.mode, rates, generator)
+        return self.finish(x)
+
+    def run_layer(
+        self,
+        x: Tensor,
+        shared: SharedPass,
+        index: int,
+        ffn_dim: int,
+        mode: Mode,
+        rates: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """One encoder layer, (N, T', D) to the same.
+
+        Args:
+            x: output of the layer before it, or ``shared.x``.
+            shared: of `share`.
+            index: which layer of the supernet.
+            ffn_dim: its feed-forward width.
+            mode: directions that run.
+            rates: drop rates of the SSM branch, of the hidden units and of the feed-forward branch.
+            generator: of the dropout.
+        """
+        layer = self.full.encoder_layers[index]
+        width = layer.mhssm.direction_dim
+        channels = layer.mhssm.num_directions * width if mode == "offline" else width
+        branch = mhssm(
+            layer.ssm_norm(x),
+            shared.mask,
+            slice_mhssm(layer.mhssm, channels, into_grad=shared.into_grad),
+            slice_operators(shared.operators[index], channels, into_grad=shared.into_grad),
+            width,
+        )
+        x = x + drop(branch, rates[0], generator)
+        ffn = slice_feed_forward(layer.ffn, ffn_dim, into_grad=shared.into_grad)
+        return x + drop(feed_forward(layer.ffn_norm(x), ffn, rates[1], generator), rates[2], generator)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Output of the last layer (N, T', D) to the joiner's width (N, T', J)."""
         return self.full.encoder_proj(self.full.norm(x))
 
     def join(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:

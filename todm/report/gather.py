@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from todm.config import Config
 from todm.config_io import load_config
 from todm.errors import UserError
-from todm.search.front import Point, load_points
+from todm.search.front import Found, Point
+from todm.search.latency import DeviceTable
 from todm.space.cost import count_params
 from todm.space.spec import SubnetSpec
 
@@ -44,6 +46,7 @@ class Size:
     Args:
         name: folder name under ``EXP/subnets``.
         spec: what it is.
+        vocab_size: V; None when the supernet's tokens are not there.
         params: its parameters; None when the supernet's config is not there.
         wer: percent by part.
         bundle: ONNX folder relative to the run folder; None when there is none.
@@ -54,6 +57,7 @@ class Size:
 
     name: str
     spec: SubnetSpec
+    vocab_size: int | None
     params: int | None
     wer: Mapping[str, float]
     bundle: str | None
@@ -64,15 +68,40 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """Specs that the search looked at: `points` all of them, `front` the chosen ones."""
+    """Specs that the search looked at: `points` all of them, `found` the fronts."""
 
     points: tuple[Point, ...] = ()
-    front: tuple[Point, ...] = ()
+    found: Found | None = None
+
+    @property
+    def front(self) -> tuple[Point, ...]:
+        """Of all modes and budgets; those with a WER only."""
+        return tuple(p for p in self.found.points if "wer" in p.figures) if self.found else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worst:
+    """Utterances with the most errors of one decoded part.
+
+    Args:
+        model: folder name under ``EXP/decode``.
+        part: part of the corpus.
+        total: how many utterances have errors.
+        utterances: id, ``2 of 7`` and alignment, worst first.
+    """
+
+    model: str
+    part: str
+    total: int
+    utterances: tuple[tuple[str, str, str], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything a report shows; `missing` says in words what it could not find."""
+    """Everything a report shows.
+
+    `beside` are other runs whose nets are shown as trained alone; `missing` says in words what was not found.
+    """
 
     exp: Path
     config: Config | None
@@ -81,9 +110,13 @@ class Run:
     evaluated: Evaluated
     metrics: tuple[Mapping[str, Any], ...]
     benchmarks: tuple[Mapping[str, Any], ...]
+    devices: tuple[DeviceTable, ...]
     commands: str
     stages: Mapping[str, int]
-    missing: tuple[str, ...] = field(default=())
+    comparison: Mapping[str, Any] = field(default_factory=dict)
+    worst: tuple[Worst, ...] = ()
+    beside: tuple[Run, ...] = ()
+    missing: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -93,11 +126,12 @@ class Run:
         return tuple(part for part in known if part in found) + tuple(sorted(found - set(known)))
 
 
-def gather(exp: Path) -> Run:
-    """Read all of `exp`; a folder that is not there raises `UserError`."""
-    if not exp.is_dir():
-        raise UserError(f"{exp}: no such run folder; give the --exp-dir of a run")
-    return _Reader(exp).read()
+def gather(exp: Path, beside: Iterable[Path] = ()) -> Run:
+    """Read all of `exp`, and the nets of other runs; a folder that is not there raises `UserError`."""
+    for folder in (exp, *(beside := list(beside))):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such run folder; give the --exp-dir of a run")
+    return replace(_Reader(exp).read(), beside=tuple(_Reader(other).read() for other in beside))
 
 
 class _Reader:
@@ -117,8 +151,11 @@ class _Reader:
             evaluated=self.evaluated(config),
             metrics=tuple(self.metrics()),
             benchmarks=benchmarks,
+            devices=tuple(self.devices()),
             commands=self.commands(),
             stages=self.stages(),
+            comparison=self.comparison(),
+            worst=tuple(self.worst(decodes)),
             missing=tuple(self.missing),
         )
 
@@ -175,6 +212,14 @@ class _Reader:
             for result in _find_dicts(self.json(path), "rtf"):
                 yield {"name": path.stem, **result}
 
+    def devices(self) -> Iterator[DeviceTable]:
+        """Tables of ``todm latency``; none are missed, since a device is needed for them."""
+        for path in sorted(self.exp.glob("devices/*.json")):
+            try:
+                yield DeviceTable.load(path)
+            except UserError as error:
+                self.note(f"devices/{path.name}", str(error))
+
     def sizes(
         self, config: Config | None, decodes: tuple[Decode, ...], benchmarks: tuple[Mapping[str, Any], ...]
     ) -> Iterator[Size]:
@@ -194,6 +239,7 @@ class _Reader:
                 Size(
                     name=name,
                     spec=spec,
+                    vocab_size=vocab_size,
                     params=params,
                     wer={item.part: item.wer for item in decodes if item.model == name},
                     bundle=f"bundles/{name}" if (bundle / "encoder.onnx").is_file() else None,
@@ -232,7 +278,7 @@ class _Reader:
     def evaluated(self, config: Config | None) -> Evaluated:
         path = self.exp / "search" / "pareto.json"
         try:
-            front = tuple(load_points(path))
+            found = Found.load(path)
         except UserError:
             self.note("search/pareto.json", "no search yet; stage 6, todm search, does it")
             return Evaluated()
@@ -240,20 +286,44 @@ class _Reader:
         points: list[Point] = []
         if config and vocab_size:
             points = list(self.cached_points(config, vocab_size))
-        return Evaluated(points=tuple(points), front=front)
+        return Evaluated(points=tuple(points), found=found)
 
     def cached_points(self, config: Config, vocab_size: int) -> Iterator[Point]:
-        """Evaluations of the newest context, which is that of the file's last line."""
+        """Decoded specs of the newest context: that of the file's last line with a word error rate."""
         path = self.exp / "search" / "cache.jsonl"
         entries = [] if not path.is_file() else list(self.lines(path))
+        # Sizes and proxies are kept in the same file.
+        entries = [e for e in entries if not isinstance(e.get("result"), dict) or "wer" in e["result"]]
         for entry in entries:
             try:
                 if entry["context"] == entries[-1]["context"]:
                     spec = SubnetSpec.from_dict(entry["spec"])
-                    wer = float(entry["result"]["wer"])
-                    yield Point(spec=spec, wer=wer, params=count_params(config.model, spec, vocab_size))
+                    params = count_params(config.model, spec, vocab_size)
+                    yield Point(
+                        spec=spec, figures={"wer": float(entry["result"]["wer"]), "params": float(params)}
+                    )
             except (KeyError, TypeError, ValueError) as error:
                 self.note("search/cache.jsonl", f"a line is not an evaluation ({error})")
+
+    def comparison(self) -> Mapping[str, Any]:
+        """What ``todm search --compare-seeds`` found; nothing is missed without it."""
+        path = self.exp / "search" / "compare.json"
+        found = self.json(path) if path.is_file() else None
+        return found if isinstance(found, dict) and isinstance(found.get("modes"), dict) else {}
+
+    def worst(self, decodes: Iterable[Decode], limit: int = 10) -> Iterator[Worst]:
+        """From the alignments that ``todm decode`` writes."""
+        for item in decodes:
+            path = self.exp / "decode" / item.model / f"{item.part}.errors.txt"
+            try:
+                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+            except OSError:
+                continue
+            rows = [tuple(line.split("\t")) for line in lines]
+            wrong = [row for row in rows if len(row) == 3 and re.fullmatch(r"\d+ of \d+", row[1])]
+            if wrong:
+                utterances = tuple((row[0], row[1], row[2]) for row in wrong[:limit])
+                yield Worst(model=item.model, part=item.part, total=len(wrong), utterances=utterances)
 
     def metrics(self) -> Iterator[Mapping[str, Any]]:
         path = self.exp / "train" / "metrics.jsonl"

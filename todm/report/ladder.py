@@ -42,7 +42,7 @@ def ladder_table(run: Run) -> tuple[list[str], list[list[str]]]:
     heads += ["MB", "MB int8", "RTF", "RTF int8", "layers", "mode"]
     rows = []
     for size in run.sizes:
-        cells = [size.name, _millions(size.params)]
+        cells = [size.name, format_millions(size.params)]
         cells += [_number(size.wer.get(part), "{:.2f}%") for part in run.parts]
         cells += [_number(size.megabytes.get(precision), "{:.1f}") for precision in ("fp32", "int8")]
         cells += [_number(size.rtf.get(precision), "{:.4f}") for precision in ("fp32", "int8")]
@@ -79,5 +79,6 @@ def _number(value: float | None, form: str) -> str:
     return "–" if value is None else form.format(value)
 
 
-def _millions(params: int | None) -> str:
+def format_millions(params: int | None) -> str:
+    """``1.53 M``, or an en dash."""
     return "–" if params is None else f"{params / 1e6:.2f} M"

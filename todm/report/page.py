@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
@@ -9,8 +11,9 @@ from typing import Any
 
 from todm.config_io import config_to_yaml
 from todm.report.gather import Run
-from todm.report.ladder import ladder_table
-from todm.report.plots import plot_losses, plot_pareto, plot_rates, plot_validation
+from todm.report.ladder import format_millions, ladder_table
+from todm.report.plots import COSTS, plot_losses, plot_pareto, plot_rates, plot_validation, plot_widths
+from todm.search.latency import FIGURES
 
 STAGE_NAMES = (
     "corpus", "manifests", "features", "bpe", "train", "average", "search", "extract", "fine-tune", "decode",
@@ -44,7 +47,14 @@ figcaption { font-size: .85rem; }
 pre { background: var(--soft); padding: .8rem; overflow-x: auto; font-size: .8rem; border-radius: .3rem; }
 .missing { border-left: .25rem solid var(--note); padding: .1rem 0 .1rem .8rem; }
 .missing li { margin: .2rem 0; overflow-wrap: anywhere; }
-summary { cursor: pointer; }
+summary { cursor: pointer; padding: .3rem 0; }
+h3 { font-size: 1rem; margin: 1rem 0 .3rem; }
+dl { margin: .3rem 0 1rem; font-size: .9rem; }
+dt { margin-top: .5rem; overflow-wrap: anywhere; }
+dd { margin: 0 0 0 1rem; overflow-wrap: anywhere; }
+small { color: var(--faint); }
+mark { background: var(--soft); color: var(--note); padding: 0 .2rem; border-radius: .2rem; }
+ins { text-decoration: none; font-weight: 600; }
 """
 
 
@@ -62,15 +72,19 @@ def render_page(run: Run, environment: Mapping[str, Any], *, now: datetime | Non
         f'<h1>todm run {escape(name)}</h1>\n<p class="when">{when}</p>',
         _missing(run),
         _ladder(run),
-        _figure(
-            "Pareto plot", plot_pareto(run), _PARETO_CAPTION, "No size was decoded and no search was run."
-        ),
+        _tuned(run),
+        _beside(run),
+        _pareto(run),
+        _figure("Layers and widths", plot_widths(run), _WIDTHS_CAPTION, "No subnets were extracted."),
+        _comparison(run),
         _figure("Training", plot_losses(run), _LOSS_CAPTION, "No training curves were found."),
         _figure("", plot_validation(run), _VALIDATION_CAPTION, ""),
         _figure("", plot_rates(run), "Learning rate of the main parameter group.", ""),
         _parity(run),
         _decodes(run),
+        _worst(run),
         _speeds(run),
+        _devices(run),
         _stages(run),
         _commands(run),
         _settings(run),
@@ -95,7 +109,11 @@ LATENCIES = {
 
 _PARETO_CAPTION = (
     "Named sizes are judged on a whole part, after extraction. The line is the front that the search found, "
-    "small marks are the other specs it tried, both on the search's own utterances."
+    "small marks are the other specs it tried, both on the search's own utterances. Hollow marks are "
+    "quantised files."
+)
+_WIDTHS_CAPTION = (
+    "A bar for each layer that runs, as high as its feed-forward is wide; a gap is a layer left out."
 )
 _LOSS_CAPTION = "Mean over the batches since the line before, of each net that training runs."
 _VALIDATION_CAPTION = (
@@ -118,6 +136,130 @@ def _ladder(run: Run) -> str:
         "<h2>Size ladder</h2>\n<p>All of these are slices of one supernet. WER with greedy search; MB is the "
         "ONNX folder's three models; RTF is seconds of work per second of audio.</p>\n" + _table(heads, rows)
     )
+
+
+def _tuned(run: Run) -> str:
+    """Sizes that were trained on, before and after."""
+    sizes = {size.name: size for size in run.sizes}
+    rows = []
+    for name, after in sizes.items():
+        before = sizes.get(name.removesuffix("-tuned"))
+        if before is None or before is after:
+            continue
+        for part in run.parts:
+            if part in before.wer and part in after.wer:
+                change = after.wer[part] - before.wer[part]
+                rows.append(
+                    [before.name, part, f"{before.wer[part]:.2f}", f"{after.wer[part]:.2f}", f"{change:+.2f}"]
+                )
+    if not rows:
+        return ""
+    heads = ["size", "part", "WER % before", "after", "change"]
+    return "<h2>Trained on alone</h2>\n" + _table(heads, rows, text=2)
+
+
+def _beside(run: Run) -> str:
+    """Nets that were trained alone, each with the supernet's size of its mode that is nearest in size."""
+    rows = []
+    for other in run.beside:
+        for size in other.sizes:
+            for part in run.parts:
+                if part not in size.wer:
+                    continue
+                near = [s for s in run.sizes if s.spec.mode == size.spec.mode and part in s.wer and s.params]
+                mine = min(near, key=lambda s: abs((s.params or 0) - (size.params or 0)), default=None)
+                ours = (
+                    [mine.name, format_millions(mine.params), f"{mine.wer[part]:.2f}"] if mine else ["–"] * 3
+                )
+                name = f"{other.exp.resolve().name}/{size.name}"
+                rows.append([name, part, format_millions(size.params), f"{size.wer[part]:.2f}", *ours])
+    if not rows:
+        return ""
+    heads = ["trained alone", "part", "params", "WER %", "nearest size", "params", "WER %"]
+    return "<h2>Beside nets that were trained alone</h2>\n" + _table(heads, rows, text=2)
+
+
+def _pareto(run: Run) -> str:
+    plots = [svg for cost in COSTS if (svg := plot_pareto(run, cost)) is not None]
+    if not plots:
+        return "<h2>Pareto plots</h2>\n<p>No size was decoded and no search was run.</p>"
+    figures = [f"<figure>{svg}</figure>" for svg in plots]
+    return f"<h2>Pareto plots</h2>\n<p>{escape(_PARETO_CAPTION)}</p>\n" + "\n".join(figures)
+
+
+def _comparison(run: Run) -> str:
+    rows = [
+        [mode, method, f"{found['mean']:.4f}", f"{found['std']:.4f}", str(len(found["hypervolumes"]))]
+        for mode, methods in run.comparison.get("modes", {}).items()
+        for method, found in methods.items()
+    ]
+    if not rows:
+        return ""
+    text = (
+        f"Hypervolume after {run.comparison.get('evaluations')} evaluations, as a share of the box between "
+        "the best and the worst that any of them saw."
+    )
+    heads = ["mode", "method", "mean", "deviation", "seeds"]
+    return f"<h2>The search beside its baselines</h2>\n<p>{escape(text)}</p>\n" + _table(heads, rows, text=2)
+
+
+def _worst(run: Run) -> str:
+    """The utterances with the most errors of each decoded part, folded up."""
+    blocks = []
+    for item in run.worst:
+        rows = "\n".join(
+            f"<dt>{escape(name)} <small>{escape(count)}</small></dt><dd>{_marked(alignment)}</dd>"
+            for name, count, alignment in item.utterances
+        )
+        shown = f"{len(item.utterances)} of " if item.total > len(item.utterances) else ""
+        blocks.append(
+            f"<details><summary>{escape(item.model)}, {escape(item.part)}: {shown}{item.total} utterances "
+            f"with errors</summary><dl>{rows}</dl></details>"
+        )
+    if not blocks:
+        return ""
+    text = "Said, then in its place what was recognised; a star is no word."
+    return f"<h2>Worst utterances</h2>\n<p>{text}</p>\n" + "\n".join(blocks)
+
+
+def _marked(alignment: str) -> str:
+    """Errors ``(said->recognised)`` as marks."""
+    return re.sub(
+        r"\((.*?)-&gt;(.*?)\)", r"<mark><del>\1</del> <ins>\2</ins></mark>", escape(alignment, quote=False)
+    )
+
+
+def _devices(run: Run) -> str:
+    """What the tables of ``todm latency`` say, and by how much they were wrong."""
+    blocks = []
+    for table in run.devices:
+        rows = []
+        for fit in table.fits:
+            for figure in FIGURES:
+                errors, model = fit.errors(figure), fit.models[figure]
+                rows.append(
+                    [
+                        str(fit.way),
+                        figure,
+                        f"{model.base:.3g}",
+                        f"{model.per_layer:.3g}",
+                        f"{model.per_unit:.3g}",
+                    ]
+                    + [str(len(fit.fitted)), str(len(fit.held_out))]
+                    + ([f"{statistics.median(errors):.1%}", f"{max(errors):.1%}"] if errors else ["–"] * 2)
+                )
+        heads = ["run as", "figure", "base", "per layer", "per unit", "fitted on", "held out"]
+        heads += ["median error", "largest"]
+        cpu = table.machine.get("cpu")
+        name = escape(table.device + (f" ({cpu})" if cpu else ""))
+        blocks.append(f"<h3>{name}</h3>\n" + _table(heads, rows, text=2))
+    if not blocks:
+        return ""
+    text = (
+        "A figure is predicted as base + layers x per layer + hidden units x per unit. Errors are relative, "
+        "on subnets kept out of the fit, or leaving each one out where none were."
+    )
+    return f"<h2>Devices</h2>\n<p>{text}</p>\n" + "\n".join(blocks)
 
 
 def _figure(title: str, svg: str | None, caption: str, absent: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from todm.report.gather import Run
+from todm.report.gather import Run, Size
 from todm.search.front import Point
 
 if TYPE_CHECKING:
@@ -44,39 +45,129 @@ _MODE_COLOR = {"offline": _SERIES[0], "streaming": _SERIES[1]}
 _MODE_MARKER = {"offline": "o", "streaming": "s"}
 
 
-def plot_pareto(run: Run) -> str | None:
-    """WER against parameters: the named sizes on the first decoded part, and what the search saw."""
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a Pareto plot has on its other axis.
+
+    Args:
+        label: of the axis.
+        sizes: a size's costs, a precision each.
+        figure: the objective of the search that is the same thing, or None.
+        scale: what that is divided by.
+    """
+
+    label: str
+    sizes: Callable[[Size], Mapping[str, float]]
+    figure: str | None = None
+    scale: float = 1.0
+
+
+COSTS = (
+    Cost(
+        label="parameters, millions",
+        sizes=lambda size: {} if size.params is None else {"fp32": size.params / 1e6},
+        figure="params",
+        scale=1e6,
+    ),
+    Cost(label="ONNX files, MB", sizes=lambda size: size.megabytes, figure="size", scale=1e6),
+    Cost(label="RTF, one thread or the fewest measured", sizes=lambda size: size.rtf),
+)
+
+
+def plot_pareto(run: Run, cost: Cost) -> str | None:
+    """WER against a cost: the named sizes on the first decoded part, what the search saw, other nets.
+
+    Quantised files are hollow marks, at the word error rate that ``todm verify`` found for them.
+    """
     part = run.parts[0] if run.parts else None
-    sizes = [size for size in run.sizes if size.params is not None and part in size.wer]
-    evaluated = run.evaluated
-    if not sizes and not evaluated.front:
+    figure = cost.figure or ""
+    evaluated = [point for point in run.evaluated.points if figure in point.figures]
+    front = [point for point in run.evaluated.front if figure in point.figures]
+    marks = list(_marks(run, cost, part))
+    if not marks and not front:
         return None
 
     def draw(axes: Axes) -> None:
         for mode, color in _MODE_COLOR.items():
             marker = _MODE_MARKER[mode]
-            seen = [point for point in evaluated.points if point.spec.mode == mode]
+            seen = [point for point in evaluated if point.spec.mode == mode]
             if seen:
-                axes.scatter(*_xy(seen), s=8, color=_FAINT, marker=marker, linewidths=0)
-            front = sorted((p for p in evaluated.front if p.spec.mode == mode), key=lambda p: p.params)
-            if front:
-                axes.plot(*_xy(front), color=color, alpha=0.7, label=f"search front, {mode}")
-            named = [size for size in sizes if size.spec.mode == mode]
-            if named:
-                x = [(size.params or 0) / 1e6 for size in named]
-                y = [size.wer[part] for size in named if part]
-                axes.scatter(x, y, s=34, color=color, marker=marker, label=f"{mode}, {part}", zorder=3)
-            for size in named:
-                if not size.name.startswith("L"):  # names made from a spec are too long for a plot
-                    place = ((size.params or 0) / 1e6, size.wer[part or ""])
-                    axes.annotate(size.name, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
-        axes.set_xlabel("parameters, millions")
+                axes.scatter(*_xy(seen, cost), s=8, color=_FAINT, marker=marker, linewidths=0)
+            best = sorted((p for p in front if p.spec.mode == mode), key=lambda p: p.figures[figure])
+            if best:
+                axes.plot(*_xy(best, cost), color=color, alpha=0.7, label=f"search front, {mode}")
+            for kind, label, fill, edge in (
+                ("fp32", f"{mode}, {part}", color, color),
+                ("int8", f"{mode}, int8", "none", color),
+                ("alone", f"{mode}, trained alone", _SERIES[2], _SERIES[2]),
+            ):
+                mine = [m for m in marks if m.size.spec.mode == mode and m.kind == kind]
+                if mine:
+                    x, y = [m.x for m in mine], [m.wer for m in mine]
+                    axes.scatter(x, y, s=34, marker=marker, facecolors=fill, edgecolors=edge, label=label)
+        for m in marks:
+            # Names made from a spec are too long for a plot.
+            if m.kind != "int8" and not m.size.name.startswith("L"):
+                place = (m.x, m.wer)
+                axes.annotate(m.size.name, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
+        axes.set_xlabel(cost.label)
         axes.set_ylabel("WER, %")
-        axes.set_ylim(bottom=0)
         axes.margins(x=0.12)
-        axes.legend(fontsize=8)
+        axes.set_ylim(0, 1.3 * axes.get_ylim()[1])  # room for the legend
+        axes.legend(fontsize=8, loc="upper right", ncols=2)
 
-    return _svg(draw, "WER against parameters")
+    return _svg(draw, f"WER against {cost.label}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mark:
+    size: Size
+    kind: str
+    x: float
+    wer: float
+
+
+def _marks(run: Run, cost: Cost, part: str | None) -> Iterable[_Mark]:
+    for size in run.sizes:
+        costs = cost.sizes(size)
+        if part in size.wer and "fp32" in costs:
+            yield _Mark(size=size, kind="fp32", x=costs["fp32"], wer=size.wer[part or ""])
+        quantised = size.parity.get("wer onnx int8")
+        if "int8" in costs and isinstance(quantised, int | float) and size.parity.get("part") == part:
+            yield _Mark(size=size, kind="int8", x=costs["int8"], wer=float(quantised))
+    for size in (size for other in run.beside for size in other.sizes):
+        costs = cost.sizes(size)
+        if part in size.wer and "fp32" in costs:
+            yield _Mark(size=size, kind="alone", x=costs["fp32"], wer=size.wer[part or ""])
+
+
+def plot_widths(run: Run) -> str | None:
+    """Which layers the sizes run, and how wide each feed-forward is: a row of bars for each size."""
+    sizes = list(run.sizes)
+    if not sizes:
+        return None
+    widest = max(dim for size in sizes for dim in size.spec.ffn_dims)
+    num_layers = max(size.spec.layers[-1] for size in sizes) + 1
+
+    def draw(axes: Axes) -> None:
+        for row, size in enumerate(reversed(sizes)):
+            color = _MODE_COLOR[size.spec.mode]
+            heights = [0.85 * dim / widest for dim in size.spec.ffn_dims]
+            axes.bar(size.spec.layers, heights, bottom=row, width=0.9, color=color, alpha=0.45)
+            for layer, dim in zip(size.spec.layers, size.spec.ffn_dims, strict=True):
+                place = (layer, row)
+                axes.annotate(
+                    str(dim), place, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7
+                )
+        axes.set_yticks([row + 0.4 for row in range(len(sizes))], [size.name for size in reversed(sizes)])
+        axes.set_xticks(range(num_layers), [str(layer) for layer in range(num_layers)])
+        axes.set_xlim(-0.6, num_layers - 0.4)
+        axes.set_ylim(0, len(sizes))
+        axes.set_xlabel("layer of the supernet")
+        axes.tick_params(length=0)
+        axes.grid(False)
+
+    return _svg(draw, "feed-forward widths per layer", height=0.6 + 0.42 * len(sizes))
 
 
 def plot_losses(run: Run) -> str | None:
@@ -161,8 +252,9 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) < float("inf") and value == value
 
 
-def _xy(points: Sequence[Point]) -> tuple[list[float], list[float]]:
-    return [point.params / 1e6 for point in points], [point.wer for point in points]
+def _xy(points: Sequence[Point], cost: Cost) -> tuple[list[float], list[float]]:
+    figure = cost.figure or ""
+    return [point.figures[figure] / cost.scale for point in points], [point.wer for point in points]
 
 
 def _svg(draw: Any, title: str, *, width: float = 5.4, height: float = 3.4) -> str:

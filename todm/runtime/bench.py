@@ -63,7 +63,8 @@ def bench_bundle(
         `todm.runtime.bench_measure.summarize` gives for the warm passes; ``chunk_ms`` (streaming: audio
         per chunk); ``model_bytes`` and, per file, ``file_bytes``; ``peak_rss_mb`` of the whole process,
         and ``start_rss_mb`` of it before the model was opened, None where the system does not tell;
-        ``texts`` that came out; ``operators`` with `profile`; and what was measured where.
+        ``texts`` that came out; ``operators`` with `profile`; the folder's ``spec``, None where it
+        holds none; and what was measured where.
 
     Raises:
         BundleError: the runtime or the folder cannot be used, or the audio is empty.
@@ -89,6 +90,7 @@ def bench_bundle(
     rounds = [[time_utterance(host, samples) for samples in audio] for _ in range(num_rounds)]
     result = {
         "name": Path(folder).resolve().name,
+        "spec": _spec(Path(folder)),
         "mode": host.mode,
         "runtime": runtime,
         "precision": precision,
@@ -183,6 +185,14 @@ def available_precisions(folder: str | Path) -> tuple[Precision, ...]:
     """The precisions that a model folder has an encoder of; fp32 when it has none at all."""
     names = {precision: f"encoder.{precision}.onnx" for precision in PRECISIONS} | {"fp32": "encoder.onnx"}
     return tuple(p for p in PRECISIONS if (Path(folder) / names[p]).is_file()) or ("fp32",)
+
+
+def _spec(folder: Path) -> Any:
+    """Content of ``spec.json``, which tells whoever predicts speeds what was measured."""
+    try:
+        return json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def main(argv: Sequence[str] | None = None, *, folder: str | Path = ".") -> int:

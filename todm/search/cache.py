@@ -1,22 +1,30 @@
-"""`EvalCache`: every evaluation ever made, on disk, so that a search can stop and go on."""
+"""`EvalCache`: every evaluation ever made, on disk, so that searches can stop, go on and share."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from todm.errors import UserError
 from todm.space.spec import SubnetSpec
+
+try:
+    import fcntl
+except ImportError:  # Windows: one process at a time there
+    fcntl = None  # type: ignore[assignment]
 
 
 class EvalCache:
     """Results by spec, one JSON line each, written to disk before the search sees them.
 
-    A last line without its newline is what a killed process leaves behind: it is cut off.
+    The file is only ever appended to, under a lock, so that many processes may use it at once; a spec that is
+    not known is looked for among the lines that came in the meantime. A last line without its newline is what
+    a killed process leaves behind: the next one that writes cuts it off.
 
     Args:
         path: JSONL file; made, with its folder, at the first `put`.
@@ -24,46 +32,63 @@ class EvalCache:
             utterances. Lines of another context are kept in the file and not looked at.
 
     Raises:
-        UserError: a line before the last is not one of ours.
+        UserError: a whole line is not one of ours.
     """
 
     def __init__(self, path: Path, *, context: str = "") -> None:
         self.path = path
         self.context = context
         self._results: dict[SubnetSpec, dict[str, Any]] = {}
-        if path.exists():
-            _cut_torn_line(path)
-            for number, line in enumerate(path.read_text().splitlines(), start=1):
-                try:
-                    entry = json.loads(line)
-                    spec, result = SubnetSpec.from_dict(entry["spec"]), dict(entry["result"])
-                    same_context = entry["context"] == context
-                except (ValueError, KeyError, TypeError) as error:
-                    raise UserError(
-                        f"{path}: line {number} is not an evaluation ({error}); delete that line or the file"
-                    ) from error
-                if same_context:
-                    self._results[spec] = result
+        self._offset = 0  # bytes of the file that were read
+        self._lines = 0
+        self._read()
 
     def __len__(self) -> int:
         return len(self._results)
 
     def __contains__(self, spec: SubnetSpec) -> bool:
-        return spec in self._results
+        return self.get(spec) is not None
 
     def get(self, spec: SubnetSpec) -> dict[str, Any] | None:
-        """The result of `spec`, None when it has not been evaluated in this context."""
+        """The result of `spec`, None when nobody has evaluated it in this context."""
+        if spec not in self._results:
+            self._read()
         return self._results.get(spec)
 
     def put(self, spec: SubnetSpec, result: Mapping[str, Any]) -> None:
         """Append one evaluation and wait until the disk has it."""
         entry = {"spec": spec.to_dict(), "context": self.context, "result": dict(result)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(json.dumps(entry, sort_keys=True) + "\n")
+        with self.path.open("a+b") as file, _locked(file):
+            _cut_torn_line(file)
+            file.write((json.dumps(entry, sort_keys=True) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
         self._results[spec] = dict(result)
+
+    def _read(self) -> None:
+        """Take in the whole lines that are new."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._offset)
+                data = file.read()
+        except FileNotFoundError:
+            return
+        data = data[: data.rfind(b"\n") + 1]
+        for line in data.splitlines():
+            self._lines += 1
+            try:
+                entry = json.loads(line)
+                spec, result = SubnetSpec.from_dict(entry["spec"]), dict(entry["result"])
+                same_context = entry["context"] == self.context
+            except (ValueError, KeyError, TypeError) as error:
+                raise UserError(
+                    f"{self.path}: line {self._lines} is not an evaluation ({error}); delete that line or "
+                    "the file"
+                ) from error
+            if same_context:
+                self._results[spec] = result
+        self._offset += len(data)
 
 
 def digest_file(path: Path) -> str:
@@ -75,8 +100,23 @@ def digest_file(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _cut_torn_line(path: Path) -> None:
-    data = path.read_bytes()
-    end = data.rfind(b"\n") + 1
-    if end < len(data):
-        os.truncate(path, end)
+@contextmanager
+def _locked(file: IO[bytes]) -> Iterator[None]:
+    if fcntl is None:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _cut_torn_line(file: IO[bytes]) -> None:
+    """Cut off what stands behind the last newline."""
+    end = file.seek(0, os.SEEK_END)
+    start = max(0, end - (1 << 16))  # longer than any line
+    file.seek(start)
+    keep = start + file.read().rfind(b"\n") + 1
+    if keep < end:
+        file.truncate(keep)

@@ -1,40 +1,124 @@
-"""WER of a spec on dev utterances, through the extracted net: what a search ranks by."""
+"""What decoding says of a spec: the word error rate on dev utterances, as it will ship, and a cheap stand-in.
+
+Shapes: N batch, T' encoder frames, D encoder width.
+"""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from todm.config import LossConfig, Mode
 from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
-from todm.decode.evaluate import transcribe_batches
+from todm.decode.evaluate import hear
+from todm.decode.greedy import greedy_search
 from todm.decode.streaming import host_chunks
-from todm.decode.wer import WerResult, compute_wer
+from todm.decode.wer import WerResult, compute_wer, make_utterances
 from todm.extract import extract
+from todm.losses import rnnt_loss
 from todm.model_dir import load_supernet
-from todm.nn.supernet import Supernet
+from todm.nn.supernet import SharedPass, Supernet
+from todm.nn.transducer import Transducer
+from todm.runtime.bundle import Precision
+from todm.runtime.fbank import FloatArray, compute_fbank
+from todm.runtime.offline import OfflineRecognizer
+from todm.runtime.recognize import open_recognizer
 from todm.space.spec import SubnetSpec
+
+PREFIX_BYTES = 256 << 20
+
+WriteBundle = Callable[[Transducer, Path], object]
+"""Exports a net into a folder; comes from above, since searching knows nothing of exporting."""
+
+
+class PrefixCache:
+    """Outputs of the first layers that specs have in common, the least recently used dropped first.
+
+    Args:
+        max_bytes: of all outputs together; 0 keeps none.
+    """
+
+    def __init__(self, max_bytes: int = PREFIX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self.num_run = 0
+        self.num_spared = 0
+        self._bytes = 0
+        self._outputs: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
+
+    def encode(self, supernet: Supernet, shared: SharedPass, spec: SubnetSpec, batch: int) -> Tensor:
+        """``supernet.encode(shared, spec)``, without the layers whose output is there.
+
+        The same operations on the same tensors, so that not one bit differs.
+
+        Args:
+            supernet: in eval mode.
+            shared: of the batch in the mode of `spec`.
+            spec: what runs.
+            batch: number of the batch.
+        """
+        layers = list(zip(spec.layers, spec.ffn_dims, strict=True))
+        keys = [(batch, spec.mode, *layers[:depth]) for depth in range(1, len(layers))]
+        start = next((d for d in range(len(keys), 0, -1) if keys[d - 1] in self._outputs), 0)
+        x = self._outputs[keys[start - 1]] if start else shared.x
+        for key in keys[:start]:
+            if key in self._outputs:
+                self._outputs.move_to_end(key)
+        for depth in range(start, len(layers)):
+            x = supernet.run_layer(x, shared, *layers[depth], spec.mode)
+            if depth < len(keys):
+                self._keep(keys[depth], x)
+        self.num_run += len(layers) - start
+        self.num_spared += start
+        return supernet.finish(x)
+
+    def _keep(self, key: tuple[Any, ...], x: Tensor) -> None:
+        size = x.numel() * x.element_size()
+        if size > self.max_bytes:
+            return
+        self._outputs[key] = x
+        self._bytes += size
+        while self._bytes > self.max_bytes:
+            _, dropped = self._outputs.popitem(last=False)
+            self._bytes -= dropped.numel() * dropped.element_size()
 
 
 class SupernetEvaluator:
-    """Decodes the same batches at any spec.
+    """Decodes the same batches at any spec, in torch.
+
+    Features, front end and the first layers that specs have in common are computed once.
 
     Args:
         supernet: averaged weights.
         batches: dev utterances, kept in memory.
         tokenizer: labels to text.
         chunk_ms: audio per chunk that streaming nets will be exported for, milliseconds.
+        prefix_bytes: memory for the outputs of common first layers.
     """
 
     def __init__(
-        self, supernet: Supernet, batches: Sequence[Batch], tokenizer: Tokenizer, chunk_ms: int
+        self,
+        supernet: Supernet,
+        batches: Sequence[Batch],
+        tokenizer: Tokenizer,
+        chunk_ms: int,
+        prefix_bytes: int = PREFIX_BYTES,
     ) -> None:
         self.supernet = supernet
         self.batches = batches
         self.tokenizer = tokenizer
         self.chunk_ms = chunk_ms
+        self.prefixes = PrefixCache(prefix_bytes)
+        self._shared: dict[Mode, list[SharedPass]] = {}
 
     @classmethod
     def load(cls, exp_dir: Path, num_utterances: int, seed: int) -> SupernetEvaluator:
@@ -56,9 +140,110 @@ class SupernetEvaluator:
             cuts = random.Random(seed).sample(cuts, num_utterances)
         return cls(supernet, list(make_eval_loader(cuts, tokenizer)), tokenizer, config.export.chunk_ms)
 
+    @torch.inference_mode()
     def wer(self, spec: SubnetSpec) -> WerResult:
-        """Greedy WER at `spec`."""
-        net = extract(self.supernet, spec)
-        chunks = host_chunks(net, self.chunk_ms)
-        scored = transcribe_batches(net, self.batches, self.tokenizer, chunks=chunks)
+        """Greedy WER at `spec`: that of the extracted net."""
+        self.supernet.space.check(spec)
+        scored = []
+        for index, (batch, shared) in enumerate(zip(self.batches, self._share(spec.mode), strict=True)):
+            encoder_out = self.prefixes.encode(self.supernet, shared, spec, index)
+            # Predictor and joiner are those of every size.
+            found = greedy_search(self.supernet.full, encoder_out, shared.lens)
+            texts = [self.tokenizer.decode(labels) for labels in found]
+            scored += make_utterances(batch.ids, batch.texts, texts)
         return compute_wer(scored, replications=1)
+
+    @torch.inference_mode()
+    def loss(self, spec: SubnetSpec, config: LossConfig) -> float:
+        """Transducer loss per label at `spec`, nats, as training computes it."""
+        net, total, num_labels = self.supernet, 0.0, 0
+        for index, (batch, shared) in enumerate(zip(self.batches, self._share(spec.mode), strict=True)):
+            encoder_out = self.prefixes.encode(net, shared, spec, index)
+            loss = rnnt_loss(
+                encoder_out=encoder_out,
+                predictor_out=shared.predictor_out,
+                join=net.join,
+                labels=batch.labels,
+                encoder_lens=shared.lens,
+                label_lens=batch.label_lens,
+                am=net.simple_am(encoder_out),
+                lm=net.simple_lm(shared.predictor_out),
+                prune_range=config.prune_range,
+                lm_scale=config.lm_scale,
+                am_scale=config.am_scale,
+                backend=config.backend,
+            )
+            total += float(loss.pruned.sum())
+            num_labels += int(batch.label_lens.sum())
+        return total / max(num_labels, 1)
+
+    def _share(self, mode: Mode) -> list[SharedPass]:
+        """The front end's output for every batch, as a host lets a net of `mode` hear it."""
+        if mode not in self._shared:
+            smallest = extract(self.supernet, self.supernet.space.min(mode))
+            chunks = host_chunks(smallest, self.chunk_ms)
+            passes: list[SharedPass] = []
+            for batch in self.batches:
+                feats, feat_lens = hear(batch.feats, batch.feat_lens, chunks)
+                shared = self.supernet.share(replace(batch, feats=feats, feat_lens=feat_lens))
+                # The same for every batch: kept once.
+                passes.append(replace(shared, operators=passes[0].operators) if passes else shared)
+            self._shared[mode] = passes
+        return self._shared[mode]
+
+
+class BundleEvaluator:
+    """Decodes utterances through the ONNX files of a spec, in the device's own runtime.
+
+    Args:
+        supernet: averaged weights.
+        audio: samples (S,) float32 at 16 kHz of every utterance.
+        texts: what is said in them.
+        precision: of the files.
+        write_bundle: exports a net into a folder.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        audio: Sequence[Any],
+        texts: Sequence[str],
+        precision: Precision,
+        write_bundle: WriteBundle,
+    ) -> None:
+        self.supernet = supernet
+        self.audio = audio
+        self.texts = texts
+        self.precision = precision
+        self.write_bundle = write_bundle
+        self._feats: list[FloatArray] = []
+
+    @classmethod
+    def load(
+        cls, exp_dir: Path, num_utterances: int, seed: int, precision: Precision, write_bundle: WriteBundle
+    ) -> BundleEvaluator:
+        """The same utterances as `SupernetEvaluator.load`, as audio."""
+        from todm.data.features import load_audio
+
+        supernet, config = load_supernet(exp_dir / "supernet")
+        cuts = [cut for part in config.data.dev_parts for cut in load_cuts(exp_dir / "data", part)]
+        cuts.sort(key=lambda cut: str(cut.id))
+        if 0 < num_utterances < len(cuts):
+            cuts = random.Random(seed).sample(cuts, num_utterances)
+        audio = [load_audio(cut.recording.sources[0].source) for cut in cuts]
+        texts = [str(cut.supervisions[0].text) for cut in cuts]
+        return cls(supernet, audio, texts, precision, write_bundle)
+
+    def wer(self, spec: SubnetSpec) -> WerResult:
+        """Greedy WER of the exported `spec`."""
+        with tempfile.TemporaryDirectory() as place:
+            self.write_bundle(extract(self.supernet, spec), Path(place))
+            recognizer = open_recognizer(place, precision=self.precision)
+            if isinstance(recognizer, OfflineRecognizer):  # features are the same for every spec
+                self._feats = self._feats or [compute_fbank(samples) for samples in self.audio]
+                results = recognizer.transcribe_feats(self._feats)
+            else:
+                results = recognizer.transcribe(self.audio)
+            found = [result.text for result in results]
+        ids = [str(index) for index in range(len(found))]
+        return compute_wer(make_utterances(ids, self.texts, found), replications=1)

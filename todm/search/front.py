@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,29 @@ class Point:
 
     Args:
         spec: the subnet.
-        wer: word error rate on the search's utterances, percent.
-        params: parameters of the extracted net.
-        knee: whether it is the recommended pick of its mode's front.
+        figures: by objective, for example ``wer`` (percent), ``params``, ``rtf on pi4``; all that was asked
+            for as objective or limit, and the parameters.
+        chosen: why it is to be extracted: ``knee``, ``spread``, or the names of budgets that it is the
+            best for.
     """
 
     spec: SubnetSpec
-    wer: float
-    params: int
-    knee: bool = False
+    figures: Mapping[str, float]
+    chosen: tuple[str, ...] = ()
+
+    @property
+    def wer(self) -> float:
+        """Percent, on the search's utterances."""
+        return self.figures["wer"]
+
+    @property
+    def params(self) -> int:
+        """Parameters of the extracted net."""
+        return round(self.figures["params"])
+
+    def values(self, names: Sequence[str]) -> tuple[float, ...]:
+        """The figures of these objectives."""
+        return tuple(self.figures[name] for name in names)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, the spec's name included."""
@@ -34,9 +48,8 @@ class Point:
             "name": self.spec.name,
             "mode": self.spec.mode,
             "spec": self.spec.to_dict(),
-            "wer": self.wer,
-            "params": self.params,
-            "knee": self.knee,
+            "figures": dict(self.figures),
+            "chosen": list(self.chosen),
         }
 
     @classmethod
@@ -44,68 +57,135 @@ class Point:
         """Inverse of `to_dict`."""
         return cls(
             spec=SubnetSpec.from_dict(data["spec"]),
-            wer=float(data["wer"]),
-            params=int(data["params"]),
-            knee=bool(data.get("knee", False)),
+            figures={str(name): float(value) for name, value in data["figures"].items()},
+            chosen=tuple(str(reason) for reason in data["chosen"]),
         )
 
 
-def pareto_front(points: Iterable[Point]) -> list[Point]:
-    """Points that no other beats in both WER and parameters, smallest first, one per pair of values."""
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search found; content of ``pareto.json``.
+
+    Args:
+        objectives: that spanned the front, for example ``("wer", "params")``.
+        precision: of the nets that were evaluated.
+        points: the fronts of all modes and budgets.
+        settings: of the search, for the record.
+    """
+
+    objectives: tuple[str, ...]
+    precision: str
+    points: tuple[Point, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def chosen(self) -> tuple[Point, ...]:
+        """The points that are to be extracted."""
+        return tuple(point for point in self.points if point.chosen)
+
+    def save(self, path: Path) -> None:
+        """Write the file, in one step."""
+        data = {
+            "objectives": list(self.objectives),
+            "precision": self.precision,
+            "settings": dict(self.settings),
+            "points": [point.to_dict() for point in self.points],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".json.partial")
+        scratch.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        scratch.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Found:
+        """Read what `save` wrote; a missing or broken file raises `UserError`."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            return cls(
+                objectives=tuple(str(name) for name in data["objectives"]),
+                precision=str(data["precision"]),
+                points=tuple(Point.from_dict(item) for item in data["points"]),
+                settings=dict(data["settings"]),
+            )
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: not there; run `todm search` first") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{path}: not a list of searched specs ({error}); run `todm search` again"
+            ) from error
+
+
+def pareto_front(points: Iterable[Point], names: Sequence[str]) -> list[Point]:
+    """Points that no other beats in all of `names`, one per tuple of values, by the last name ascending."""
+    ordered = sorted(points, key=lambda p: (p.values(names)[::-1], p.spec))
     front: list[Point] = []
-    for point in sorted(points, key=lambda p: (p.params, p.wer, p.spec)):
-        if not front or point.wer < front[-1].wer:
+    # Sorted like this, only a point before another one can dominate it.
+    for point in ordered:
+        values = point.values(names)
+        if not any(_covers(other.values(names), values) for other in front):
             front.append(point)
     return front
 
 
-def hypervolume(points: Iterable[Point], *, wer: float, params: float) -> float:
-    """Area between the front and the corner (`params`, `wer`), in percent times parameters.
+def _covers(a: Sequence[float], b: Sequence[float]) -> bool:
+    return all(x <= y for x, y in zip(a, b, strict=True))
+
+
+def hypervolume(values: Iterable[Sequence[float]], reference: Sequence[float]) -> float:
+    """Volume that `values` dominate below `reference` (Zitzler and Thiele, 1998), by slices.
 
     Example:
-        >>> spec = SubnetSpec(layers=(0,), ffn_dims=(8,), mode="offline")
-        >>> hypervolume([Point(spec=spec, wer=2.0, params=10)], wer=5.0, params=30)
+        >>> hypervolume([(2.0, 10.0)], (5.0, 30.0))
         60.0
     """
-    area, ceiling = 0.0, wer
-    for point in pareto_front(points):
-        if point.params < params and point.wer < ceiling:
-            area += (params - point.params) * (ceiling - point.wer)
-            ceiling = point.wer
-    return area
+    inside = sorted({tuple(v) for v in values if all(x < r for x, r in zip(v, reference, strict=True))})
+    if not inside:
+        return 0.0
+    if len(reference) == 1:
+        return reference[0] - inside[0][0]
+    volume = 0.0
+    for index, value in enumerate(inside):
+        following = inside[index + 1][0] if index + 1 < len(inside) else reference[0]
+        if following > value[0]:  # the slice in which the values up to here count
+            volume += (following - value[0]) * hypervolume(
+                (v[1:] for v in inside[: index + 1]), reference[1:]
+            )
+    return volume
 
 
-def knee(front: Sequence[Point]) -> Point | None:
-    """Where more parameters stop paying: the point farthest below the line between the front's ends.
+def knee(front: Sequence[Point], names: Sequence[str]) -> Point | None:
+    """Where more of one objective stops paying: the point farthest below the plane through the front's ends.
 
-    Both axes are scaled to the front's own range, so that units do not matter. A front of one or two
-    points, or one that never dips below the line, gives the point of the lowest WER.
+    Every objective is scaled to the front's own range, so that units do not matter. A front that never dips
+    below the plane gives the point with the least of the first objective.
     """
     if not front:
         return None
-    first, last = front[0], front[-1]
-    span_params, span_wer = last.params - first.params, first.wer - last.wer
-    best, best_gap = last, 1e-9
-    for point in front[1:-1]:
-        gap = (first.wer - point.wer) / span_wer - (point.params - first.params) / span_params
-        if gap > best_gap:
-            best, best_gap = point, gap
-    return best
+    spans = []
+    for name in names:
+        values = [point.figures[name] for point in front]
+        spans.append((min(values), max(values) - min(values)))
+
+    def height(point: Point) -> float:
+        return sum(
+            (value - low) / span
+            for value, (low, span) in zip(point.values(names), spans, strict=True)
+            if span > 0
+        )
+
+    best = min(front, key=height)
+    return best if height(best) < 1.0 - 1e-9 else min(front, key=lambda point: point.values(names))
 
 
-def save_points(path: Path, points: Sequence[Point]) -> None:
-    """Write a JSON list of points, in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".json.partial")
-    scratch.write_text(json.dumps([point.to_dict() for point in points], indent=1) + "\n")
-    scratch.replace(path)
-
-
-def load_points(path: Path) -> list[Point]:
-    """Read what `save_points` wrote; a missing or broken file raises `UserError`."""
-    try:
-        return [Point.from_dict(item) for item in json.loads(path.read_text())]
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: not there; run `todm search` first") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a list of searched specs ({error}); run `todm search` again") from error
+def choose(front: Sequence[Point], names: Sequence[str], count: int) -> list[Point]:
+    """The front with its picks marked: the knee, and `count` - 1 more, spread from end to end."""
+    picks: dict[SubnetSpec, str] = {}
+    if (best := knee(front, names)) is not None:
+        picks[best.spec] = "knee"
+    for index in range(count - 1) if len(front) > 1 else ():
+        place = round(index * (len(front) - 1) / max(1, count - 2))
+        picks.setdefault(front[place].spec, "spread")
+    return [
+        replace(point, chosen=(*point.chosen, picks[point.spec])) if point.spec in picks else point
+        for point in front
+    ]

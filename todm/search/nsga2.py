@@ -1,83 +1,48 @@
-"""NSGA-II over specs (Deb et al., 2002), through pymoo's ask-and-tell interface."""
+"""NSGA-II over specs (Deb et al., 2002), through pymoo's ask-and-tell interface, and what it has to beat."""
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from todm.config import Mode, SearchConfig
+from todm.config import Mode
 from todm.errors import UserError
-from todm.search.cache import EvalCache
 from todm.search.encoding import Encoding
-from todm.search.front import Point, knee, pareto_front
+from todm.search.judge import Evaluations
+from todm.search.screen import Screen
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
-
-Evaluate = Callable[[SubnetSpec], Mapping[str, Any]]
 
 # Generations in a row that bring no new spec before a space counts as used up.
 _PATIENCE = 20
 
 
-class Budget:
-    """Evaluates specs, each once, until the budget is spent.
-
-    What the cache already holds counts too: a search that was stopped replays its way through the cache and
-    ends where it would have ended.
-
-    Args:
-        evaluate: spec to a mapping with at least ``wer``, percent.
-        count_params: spec to parameters.
-        cache: results already known; new ones are added.
-        evaluations: distinct specs at most.
-        on_point: called with every new point, for a progress bar.
-    """
-
-    def __init__(
-        self,
-        *,
-        evaluate: Evaluate,
-        count_params: Callable[[SubnetSpec], int],
-        cache: EvalCache,
-        evaluations: int,
-        on_point: Callable[[Point], None] = lambda _: None,
-    ) -> None:
-        self._evaluate = evaluate
-        self._count_params = count_params
-        self._cache = cache
-        self._evaluations = evaluations
-        self._on_point = on_point
-        self.points: dict[SubnetSpec, Point] = {}
-
-    @property
-    def spent(self) -> bool:
-        """Whether only specs seen before can still be asked for."""
-        return len(self.points) >= self._evaluations
-
-    def __call__(self, spec: SubnetSpec) -> Point | None:
-        """The spec's point, None when it is new and the budget is spent."""
-        if spec not in self.points:
-            if self.spent:
-                return None
-            result = self._cache.get(spec)
-            if result is None:
-                result = dict(self._evaluate(spec))
-                self._cache.put(spec, result)
-            point = Point(spec=spec, wer=float(result["wer"]), params=self._count_params(spec))
-            self.points[spec] = point
-            self._on_point(point)
-        return self.points[spec]
-
-
-def search_evolving(space: SearchSpace, mode: Mode, budget: Budget, *, population: int, seed: int) -> None:
+def search_evolving(
+    space: SearchSpace,
+    mode: Mode,
+    budget: Evaluations,
+    *,
+    population: int,
+    seed: int,
+    screen: Screen | None = None,
+) -> None:
     """Spend `budget` on the specs of `mode` with NSGA-II; the result is ``budget.points``.
 
-    Starts from `first_specs`. Same seed, same points.
+    Starts from `first_specs`. Same seed, same points, however many processes evaluate. Children that break a
+    limit known without decoding are shrunk until they keep it; of two specs that break others, or one does,
+    the one that breaks less wins (Deb's constrained domination).
+
+    Args:
+        space: what is elastic.
+        mode: of all specs.
+        budget: evaluates; its judge's limits must be within reach of the smallest spec of `mode`.
+        population: specs per generation.
+        seed: of everything random.
+        screen: picks a generation out of a larger one by a cheap figure.
 
     Raises:
         UserError: pymoo is not installed.
@@ -87,92 +52,182 @@ def search_evolving(space: SearchSpace, mode: Mode, budget: Budget, *, populatio
         from pymoo.core.duplicate import ElementwiseDuplicateElimination
         from pymoo.core.evaluator import Evaluator
         from pymoo.core.problem import Problem
+        from pymoo.core.repair import Repair
         from pymoo.core.termination import NoTermination
         from pymoo.operators.crossover.ux import UX
         from pymoo.operators.mutation.pm import PM
-        from pymoo.operators.repair.rounding import RoundingRepair
         from pymoo.problems.static import StaticProblem
     except ImportError as error:
         raise UserError(
-            f"todm search: pymoo is not installed ({error}); pip install 'todm[search]', or use --random"
+            f"todm search: pymoo is not installed ({error}); pip install 'todm[search]', or give "
+            "--baseline random"
         ) from error
 
+    judge = budget.judge
     encoding = Encoding(space=space, mode=mode)
-    problem = Problem(n_var=len(encoding.upper), n_obj=2, xl=0, xu=np.array(encoding.upper), vtype=int)
-    start = np.array([encoding.encode(spec) for spec in first_specs(space, mode, population, seed=seed)])
+
+    class KeepLimits(Repair):  # type: ignore[misc]  # pymoo has no types
+        def _do(self, problem: Any, values: Any, random_state: Any = None, **_: Any) -> Any:
+            rows = np.around(values).astype(int)
+            pick: Callable[[Sequence[int]], int] = random_state.choice
+            return np.array([shrink(encoding, judge.early_excess, row.tolist(), pick) for row in rows])
+
+    first = first_specs(space, mode, population, seed=seed, excess=judge.early_excess)
     algorithm = NSGA2(
         pop_size=population,
-        sampling=start,
+        sampling=np.array([encoding.encode(spec) for spec in first]),
         crossover=UX(prob=0.9),
         # Two genes a child on average. Widths and depths are ordered: small steps are likelier than big ones.
-        mutation=PM(prob=1.0, prob_var=2.0 / len(encoding.upper), eta=3.0, repair=RoundingRepair()),
+        mutation=PM(prob=1.0, prob_var=2.0 / len(encoding.upper), eta=3.0),
+        repair=KeepLimits(),
         # Several vectors may mean one spec.
         eliminate_duplicates=ElementwiseDuplicateElimination(
             lambda a, b: encoding.decode(a.X) == encoding.decode(b.X)
         ),
     )
+    shape = {"n_obj": len(judge.names), "n_ieq_constr": len(judge.limits)}
+    upper = np.array(encoding.upper)
+    problem = Problem(n_var=len(upper), xl=0, xu=upper, vtype=int, **shape)
     algorithm.setup(problem, termination=NoTermination(), seed=seed, verbose=False)
 
     stale = 0
     while not budget.spent and stale < _PATIENCE:
+        if screen is not None and budget.points:
+            algorithm.n_offsprings = population * screen.oversampling(budget)
         generation = algorithm.ask()
         if generation is None or len(generation) == 0:
             return
+        if screen is not None and len(generation) > population:
+            specs = [encoding.decode(genes) for genes in generation.get("X")]
+            generation = generation[screen.pick(specs, budget, population)]
         known = len(budget.points)
-        points = [budget(encoding.decode(genes)) for genes in generation.get("X")]
-        if any(point is None for point in points):
+        points = budget([encoding.decode(genes) for genes in generation.get("X")])
+        done = [point for point in points if point is not None]
+        if len(done) < len(points):
             return
-        values = np.array([[point.wer, point.params] for point in points if point is not None], dtype=float)
-        Evaluator().eval(StaticProblem(problem, F=values), generation)
+        values = {"F": np.array([point.values(judge.names) for point in done], dtype=float)}
+        if judge.limits:
+            values["G"] = np.array([judge.excesses(point) for point in done], dtype=float)
+        Evaluator().eval(StaticProblem(problem, **values), generation)
         algorithm.tell(infills=generation)
         stale = 0 if len(budget.points) > known else stale + 1
 
 
-def search_at_random(space: SearchSpace, mode: Mode, budget: Budget, *, seed: int) -> None:
-    """Spend `budget` on min, mid, max and then random specs of `mode`: what a search has to beat."""
+def search_at_random(
+    space: SearchSpace,
+    mode: Mode,
+    budget: Evaluations,
+    *,
+    population: int,
+    seed: int,
+    screen: Screen | None = None,
+) -> None:
+    """Spend `budget` on min, max, mid and then random specs of `mode`, those outside the limits shrunk."""
     rng = random.Random(f"random-search-{seed}-{mode}")
-    for spec in _distinct(itertools.chain(_sizes(space, mode), _samples(space, mode, rng))):
-        if budget.spent:
-            return
-        budget(spec)
+    specs = itertools.chain(_sizes(space, mode), _samples(space, mode, rng))
+    _spend(budget, _distinct(_inside(specs, space, mode, rng, budget.judge.early_excess)), population)
 
 
-def search_modes(
-    space: SearchSpace, settings: SearchConfig, make_budget: Callable[[int], Budget], *, at_random: bool
-) -> list[Point]:
-    """The fronts of all modes of `space`, one after the other, each with its knee marked.
-
-    Args:
-        space: what is elastic.
-        settings: ``evaluations`` are shared out evenly among the modes.
-        make_budget: number of evaluations to a fresh budget.
-        at_random: draw specs at random instead of evolving them.
-    """
-    fronts: list[Point] = []
-    for index, mode in enumerate(space.modes):
-        share, rest = divmod(settings.evaluations, len(space.modes))
-        budget = make_budget(share + (index < rest))
-        if at_random:
-            search_at_random(space, mode, budget, seed=settings.seed)
-        else:
-            search_evolving(space, mode, budget, population=settings.population, seed=settings.seed)
-        front = pareto_front(budget.points.values())
-        chosen = knee(front)
-        fronts += [replace(point, knee=point is chosen) for point in front]
-    return fronts
+def search_grid(
+    space: SearchSpace,
+    mode: Mode,
+    budget: Evaluations,
+    *,
+    population: int,
+    seed: int,
+    screen: Screen | None = None,
+) -> None:
+    """Spend `budget` on specs that lie evenly in the list of all of `mode`, as many of each depth."""
+    rng = random.Random(f"grid-search-{seed}-{mode}")
+    share = -(-budget.left // len(space.depths))
+    specs = itertools.chain(_sizes(space, mode), grid_specs(space, mode, share), _samples(space, mode, rng))
+    _spend(budget, _distinct(_inside(specs, space, mode, rng, budget.judge.early_excess)), population)
 
 
-def first_specs(space: SearchSpace, mode: Mode, population: int, *, seed: int) -> list[SubnetSpec]:
-    """The first generation: min, mid, max, then specs of one width everywhere, then random ones.
+SEARCHES = {"nsga2": search_evolving, "random": search_at_random, "grid": search_grid}
+"""How specs are chosen, by the name of the method."""
+
+
+def first_specs(
+    space: SearchSpace,
+    mode: Mode,
+    population: int,
+    *,
+    seed: int,
+    excess: Callable[[SubnetSpec], float] = lambda _: 0.0,
+) -> list[SubnetSpec]:
+    """The first generation: min, max, specs of one width everywhere at even steps of size, then random ones.
 
     Widths drawn layer by layer average out to the middle; the specs of one width spread over the whole
     front, and a search that starts from them needs far fewer evaluations.
+
+    Args:
+        space: what is elastic.
+        mode: of all specs.
+        population: how many.
+        seed: of the random ones.
+        excess: above 0 for specs outside the limits; those are shrunk until they are inside.
     """
     rng = random.Random(f"first-specs-{seed}-{mode}")
-    grid = [space.uniform(depth, dim, mode) for depth in space.depths for dim in space.ffn_dims]
-    rng.shuffle(grid)
-    specs = _distinct(itertools.chain(_sizes(space, mode), grid, _samples(space, mode, rng)))
-    return list(itertools.islice(specs, population))
+    ends = [space.min(mode), space.max(mode)]
+    line = [space.uniform(depth, dim, mode) for depth in space.depths for dim in space.ffn_dims]
+    line = sorted((s for s in line if s not in ends), key=lambda s: (sum(s.ffn_dims), s))
+    count = max(0, min(population - len(ends), len(line)))
+    even = [line[round((i + 0.5) * len(line) / count - 0.5)] for i in range(count)]
+    specs = itertools.chain(ends, even, _samples(space, mode, rng))
+    return list(itertools.islice(_distinct(_inside(specs, space, mode, rng, excess)), population))
+
+
+def grid_specs(space: SearchSpace, mode: Mode, count: int) -> Iterator[SubnetSpec]:
+    """At most `count` specs of each depth, at even steps through all combinations of widths."""
+    dims = space.ffn_dims
+    for depth in space.depths:
+        total = len(dims) ** depth
+        for index in dict.fromkeys(i * (total - 1) // max(1, count - 1) for i in range(count)):
+            widths = tuple(dims[index // len(dims) ** place % len(dims)] for place in range(depth))
+            yield SubnetSpec(layers=space.layers_at(depth), ffn_dims=widths, mode=mode)
+
+
+def shrink(
+    encoding: Encoding,
+    excess: Callable[[SubnetSpec], float],
+    genes: Sequence[int],
+    pick: Callable[[Sequence[int]], int],
+) -> list[int]:
+    """`genes`, one of them lowered at a time, until their spec is inside the limits or the smallest of all.
+
+    Args:
+        encoding: of the genes.
+        excess: 0 inside the limits.
+        genes: where to start.
+        pick: chooses one of several genes.
+    """
+    genes = [int(gene) for gene in genes]
+    while any(genes) and excess(encoding.decode(genes)) > 0:
+        genes[int(pick([place for place, gene in enumerate(genes) if gene]))] -= 1
+    return genes
+
+
+def _spend(budget: Evaluations, specs: Iterator[SubnetSpec], at_once: int) -> None:
+    while not budget.spent:
+        chunk = list(itertools.islice(specs, at_once))
+        if not chunk:
+            return
+        budget(chunk)
+
+
+def _inside(
+    specs: Iterable[SubnetSpec],
+    space: SearchSpace,
+    mode: Mode,
+    rng: random.Random,
+    excess: Callable[[SubnetSpec], float],
+) -> Iterator[SubnetSpec]:
+    encoding = Encoding(space=space, mode=mode)
+    for spec in specs:
+        if excess(spec) > 0:
+            spec = encoding.decode(shrink(encoding, excess, encoding.encode(spec), rng.choice))
+        yield spec
 
 
 def _sizes(space: SearchSpace, mode: Mode) -> list[SubnetSpec]:

@@ -6,6 +6,7 @@ from todm.config import ModelConfig
 from todm.space.spec import SubnetSpec
 
 NUM_MEL_BINS = 80
+FRAMES_PER_SECOND = 100  # of features, 10 ms each
 
 
 def count_params(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
@@ -23,14 +24,51 @@ def count_params(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
     return shared + sum(_layer(config, spec, ffn_dim) for ffn_dim in spec.ffn_dims)
 
 
+def count_macs(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
+    """Multiplications of weights, states and activations per second of audio with greedy search.
+
+    The SSM counts as its recurrence, 6 S + 1 a frame and channel; the block form that runs does more of them
+    in fewer calls. Norms, activations and the predictor, which runs once a label, are left out.
+
+    Args:
+        config: dimensions of the supernet.
+        spec: which slice of it.
+        vocab_size: V, blank included.
+    """
+    d_model, channels = config.d_model, _channels(config, spec)
+    ssm = channels * (6 * config.state_dim + 1)
+    layer = d_model * channels + ssm + channels // 2 * d_model
+    total = sum(layer + 2 * d_model * ffn_dim for ffn_dim in spec.ffn_dims)
+    total += d_model * config.joiner_dim + config.joiner_dim * vocab_size
+    inputs, bins = 1, NUM_MEL_BINS
+    frames: int = config.subsampling_factor
+    while frames > 1:
+        bins, frames = (bins - 1) // 2, frames // 2
+        total += frames * bins * config.subsampling_channels * inputs * 9
+        inputs = config.subsampling_channels
+    total += config.subsampling_channels * bins * d_model
+    return total * FRAMES_PER_SECOND // config.subsampling_factor
+
+
+def count_state_bytes(config: ModelConfig, spec: SubnetSpec) -> int:
+    """Bytes of one stream's encoder state, float32 real and imaginary parts; 0 for an offline spec."""
+    if spec.mode == "offline":
+        return 0
+    return spec.depth * _channels(config, spec) * config.state_dim * 2 * 4
+
+
+def _channels(config: ModelConfig, spec: SubnetSpec) -> int:
+    """SSM channels of a layer: those of both directions, or the forward ones."""
+    return (2 if spec.mode == "offline" else 1) * config.num_heads // 2 * config.head_dim
+
+
 def _linear(inputs: int, outputs: int) -> int:
     return inputs * outputs + outputs
 
 
 def _layer(config: ModelConfig, spec: SubnetSpec, ffn_dim: int) -> int:
     d_model = config.d_model
-    num_directions = 2 if spec.mode == "offline" else 1
-    channels = num_directions * config.num_heads // 2 * config.head_dim
+    channels = _channels(config, spec)
     norms = 2 * 2 * d_model
     ssm = channels * (4 * config.state_dim + 2)  # a, w, Re C, Im C per state; dt and D per channel
     projections = _linear(d_model, channels) + _linear(channels // 2, d_model)

@@ -7,6 +7,7 @@ The run lives in ``EXP/fine-tune/<name>`` and reads the data of ``EXP``; its ave
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,11 @@ from torch import Tensor
 
 from todm.config import Config, SpaceConfig
 from todm.config_io import load_config, save_config
+from todm.data.loader import load_cuts, make_eval_loader
+from todm.data.tokenizer import Tokenizer
+from todm.decode.evaluate import transcribe_batches
+from todm.decode.streaming import host_chunks
+from todm.decode.wer import compute_wer
 from todm.errors import UserError
 from todm.model_dir import SPEC, WEIGHTS, load_subnet, load_supernet, save_subnet
 from todm.nn.transducer import Transducer
@@ -72,6 +78,25 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
         tuned.load_state_dict({key: weights[f"full.{key}"] for key in tuned.state_dict()})
         save_subnet(target, tuned, config, lang_dir)
     return target
+
+
+def compare_tuned(exp_dir: Path, name: str) -> dict[str, dict[str, float]]:
+    """Word error rates on the run's dev parts, percent, before and after: by part, ``before`` and ``after``.
+
+    Greedy search in torch; also written to ``EXP/fine-tune/<name>/compare.json``.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for when, folder in (("before", name), ("after", f"{name}-tuned")):
+        net, config = load_subnet(exp_dir / "subnets" / folder)
+        tokenizer = Tokenizer.load(exp_dir / "subnets" / folder)
+        chunks = host_chunks(net, config.export.chunk_ms)
+        for part in config.data.dev_parts:
+            batches = make_eval_loader(load_cuts(exp_dir / "data", part), tokenizer)
+            scored = transcribe_batches(net, batches, tokenizer, chunks=chunks)
+            found.setdefault(part, {})[when] = compute_wer(scored, replications=1).wer
+    path = tuning_dir(exp_dir, name) / "compare.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
 
 
 def find_subnet(exp_dir: Path, name: str) -> Path:

@@ -1,0 +1,125 @@
+"""One ``manifest.json`` about all bundles of a run: an app picks by memory, cores and speed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from todm.errors import UserError
+from todm.report.gather import LADDER, Run, Size
+from todm.search.front import Point
+from todm.search.latency import FIGURES, DeviceTable
+from todm.space.cost import count_macs, count_state_bytes
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def write_manifest(run: Run) -> Path | None:
+    """Write ``EXP/bundles/manifest.json``, in one step; None where the run has no bundles."""
+    entries = manifest_entries(run)
+    if not entries:
+        return None
+    path = run.exp / "bundles" / MANIFEST
+    scratch = path.with_suffix(".json.partial")
+    scratch.write_text(json.dumps({"format": FORMAT, "sizes": entries}, indent=1) + "\n", encoding="utf-8")
+    scratch.replace(path)
+    return path
+
+
+def manifest_entries(run: Run) -> list[dict[str, Any]]:
+    """One dict for each bundle, smallest first within a mode.
+
+    Keys: ``name`` and ``folder`` (relative to the manifest), ``mode``, ``chunk_ms`` (streaming), ``spec``,
+    ``params``, ``macs_per_second`` (of audio), ``state_bytes`` (of a stream), ``chosen_for`` (why the search
+    chose it), ``files`` (names and ``bytes`` by precision), ``wer`` (percent by part, and ``wer_int8``),
+    ``measured`` (by ``todm bench``: precision, threads, ``rtf``, ``latency_p95_ms``, ``memory_mb`` above the
+    bare runtime) and ``predicted`` (the same by device, precision and threads, from the tables of ``todm
+    latency``).
+    What is not known is null or left out.
+    """
+    points = {point.spec: point for point in run.evaluated.front}
+    sizes = sorted((s for s in run.sizes if s.bundle), key=lambda s: (s.spec.mode, s.params or 0, s.name))
+    # A net that was trained on has another name, and numbers its layers anew.
+    names = (*LADDER, *(spec.name for spec in points))
+    return [_entry(run, s, points.get(s.spec) if s.name in names else None) for s in sizes]
+
+
+def _entry(run: Run, size: Size, point: Point | None) -> dict[str, Any]:
+    config = run.config
+    known = config is not None and size.vocab_size is not None
+    return {
+        "name": size.name,
+        "folder": size.name,
+        "subnet": f"../subnets/{size.name}",
+        "mode": size.spec.mode,
+        "chunk_ms": _chunk_ms(run.exp / "bundles" / size.name) if size.spec.mode == "streaming" else None,
+        "spec": size.spec.to_dict(),
+        "params": size.params,
+        "macs_per_second": count_macs(config.model, size.spec, size.vocab_size or 0)
+        if config and known
+        else None,
+        "state_bytes": count_state_bytes(config.model, size.spec) if config else None,
+        "chosen_for": list(point.chosen) if point else [],
+        "files": _files(run.exp / "bundles" / size.name, size.megabytes),
+        "wer": dict(size.wer),
+        "wer_int8": _quantised_wer(size),
+        "measured": [_measured(item) for item in run.benchmarks if item["name"] == size.name],
+        "predicted": list(_predicted(run.devices, size)),
+    }
+
+
+def _quantised_wer(size: Size) -> dict[str, float]:
+    wer = size.parity.get("wer onnx int8")
+    return {str(size.parity.get("part")): float(wer)} if isinstance(wer, int | float) else {}
+
+
+def _chunk_ms(bundle: Path) -> float | None:
+    from todm.config_io import load_config
+
+    try:
+        return load_config(bundle / "config.yaml").export.chunk_ms
+    except UserError:
+        return None
+
+
+def _files(bundle: Path, precisions: Iterable[str]) -> dict[str, Any]:
+    """What each precision opens; a part without a file of its own is the float one."""
+    files: dict[str, Any] = {}
+    for precision in precisions:
+        suffix = "" if precision == "fp32" else f".{precision}"
+        names = {}
+        for part in ("encoder", "decoder", "joiner"):
+            own = f"{part}{suffix}.onnx"
+            names[part] = own if (bundle / own).is_file() else f"{part}.onnx"
+        present = [bundle / name for name in names.values() if (bundle / name).is_file()]
+        files[precision] = {**names, "bytes": sum(path.stat().st_size for path in present)}
+    return files
+
+
+def _measured(item: Mapping[str, Any]) -> dict[str, Any]:
+    latency, start, peak = item.get("latency_ms"), item.get("start_rss_mb"), item.get("peak_rss_mb")
+    return {
+        "runtime": item.get("runtime", "onnxruntime"),
+        "precision": item.get("precision", "fp32"),
+        "threads": item.get("num_threads", 1),
+        "rtf": item["rtf"],
+        "latency_p95_ms": latency.get("p95") if isinstance(latency, Mapping) else None,
+        "memory_mb": peak - start if start is not None and peak is not None else None,
+    }
+
+
+def _predicted(devices: Iterable[DeviceTable], size: Size) -> Iterable[dict[str, Any]]:
+    for table in devices:
+        for fit in table.fits:
+            if fit.way.mode != size.spec.mode or fit.beyond(size.spec):
+                continue
+            figures: dict[str, float] = {figure: fit.models[figure](size.spec) for figure in FIGURES}
+            yield {
+                "device": table.device,
+                "precision": fit.way.precision,
+                "threads": fit.way.num_threads,
+                **figures,
+            }

@@ -1,0 +1,320 @@
+"""Speed of specs on one device, predicted from what was measured there. No torch here.
+
+A table holds one fit for each way of running (mode, precision, threads): `todm.search.additive` through the
+results of ``todm bench`` for a few bundles. The results stay in the table, and with them the error on bundles
+that were kept out of the fit.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from todm.errors import UserError
+from todm.search.additive import Additive, fit_additive
+from todm.space.spec import SubnetSpec
+
+Figure = Literal["rtf", "latency_p95_ms"]
+FIGURES: tuple[Figure, ...] = get_args(Figure)
+
+_READ: Mapping[Figure, Callable[[Mapping[str, Any]], float]] = {
+    "rtf": lambda result: float(result["rtf"]),
+    "latency_p95_ms": lambda result: float(result["latency_ms"]["p95"]),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way of running a bundle."""
+
+    mode: str
+    precision: str
+    num_threads: int
+    runtime: str
+    method: str
+    chunk_ms: float | None
+
+    def __str__(self) -> str:
+        threads = f"{self.num_threads} thread" + "s" * (self.num_threads > 1)
+        chunk = f", chunks of {self.chunk_ms:g} ms" if self.chunk_ms else ""
+        return f"{self.mode}, {self.precision}, {threads}{chunk}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What ``todm bench`` said of one bundle, run in one way."""
+
+    way: Way
+    spec: SubnetSpec
+    figures: Mapping[Figure, float]
+
+    @classmethod
+    def from_result(cls, result: Mapping[str, Any], source: str) -> Measured:
+        """One entry of a file of ``todm bench``, or of a table.
+
+        Raises:
+            UserError: it lacks its spec or a figure.
+        """
+        try:
+            way = Way(
+                mode=str(result["mode"]),
+                precision=str(result["precision"]),
+                num_threads=int(result["num_threads"]),
+                runtime=str(result["runtime"]),
+                method=str(result["method"]),
+                chunk_ms=None if result["chunk_ms"] is None else float(result["chunk_ms"]),
+            )
+            figures = {figure: _READ[figure](result) for figure in FIGURES}
+            spec = SubnetSpec.from_dict(result["spec"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{source}: not a result of todm bench with a spec ({error}); measure the bundle again"
+            ) from error
+        if spec.mode != way.mode or min(figures.values()) <= 0:
+            raise UserError(f"{source}: its spec or its figures make no sense; measure the bundle again")
+        return cls(way=way, spec=spec, figures=figures)
+
+    def least(self, other: Measured) -> Measured:
+        """The smaller one of each figure: whatever else runs on a device only adds time."""
+        return replace(self, figures={f: min(self.figures[f], other.figures[f]) for f in FIGURES})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The part of a bench result that a fit needs, readable by `from_result`."""
+        return {
+            **vars(self.way),
+            "spec": self.spec.to_dict(),
+            "rtf": self.figures["rtf"],
+            "latency_ms": {"p95": self.figures["latency_p95_ms"]},
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """The models of one way of running.
+
+    Args:
+        way: the way.
+        fitted: what they were fitted on.
+        held_out: what the error was told on.
+        models: one for each figure.
+    """
+
+    way: Way
+    fitted: tuple[Measured, ...]
+    held_out: tuple[Measured, ...]
+    models: Mapping[Figure, Additive]
+
+    @classmethod
+    def of(cls, fitted: Sequence[Measured], held_out: Sequence[Measured] = ()) -> Fit:
+        """Fit all figures; `UserError` where too little was measured."""
+        way = fitted[0].way
+        specs = [item.spec for item in fitted]
+        try:
+            models = {f: fit_additive(specs, [item.figures[f] for item in fitted]) for f in FIGURES}
+        except UserError as error:
+            raise UserError(f"{way}: {error}") from error
+        return cls(way=way, fitted=tuple(fitted), held_out=tuple(held_out), models=models)
+
+    def errors(self, figure: Figure) -> list[float]:
+        """Relative errors of what was held out; without any, of each fitted one left out in turn."""
+        if self.held_out:
+            model = self.models[figure]
+            return [abs(model(m.spec) / m.figures[figure] - 1) for m in self.held_out]
+        errors = []
+        for index, item in enumerate(self.fitted):
+            rest = [other for i, other in enumerate(self.fitted) if i != index]
+            try:
+                model = fit_additive([m.spec for m in rest], [m.figures[figure] for m in rest])
+            except UserError:  # without this one nothing can be told
+                continue
+            errors.append(abs(model(item.spec) / item.figures[figure] - 1))
+        return errors
+
+    def beyond(self, spec: SubnetSpec) -> str | None:
+        """In what `spec` lies outside the fitted specs, in words; None inside."""
+        inside = [item.spec for item in self.fitted]
+        for what, values, own in (
+            ("depth", [s.depth for s in inside], [spec.depth]),
+            ("width", [dim for s in inside for dim in s.ffn_dims], list(spec.ffn_dims)),
+            ("total width", [sum(s.ffn_dims) for s in inside], [sum(spec.ffn_dims)]),
+        ):
+            low, high = min(values), max(values)
+            if min(own) < low or max(own) > high:
+                value = min(own) if min(own) < low else max(own)
+                return f"{what} {value} is outside the {low} to {high} measured"
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, the errors included."""
+        return {
+            "way": str(self.way),
+            "models": {figure: model.to_dict() for figure, model in self.models.items()},
+            "errors": {f: _summary(self.errors(f)) for f in FIGURES},
+            "errors_from": "held out" if self.held_out else "leave one out",
+            "fitted": [item.to_dict() for item in self.fitted],
+            "held_out": [item.to_dict() for item in self.held_out],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceTable:
+    """One device.
+
+    Args:
+        device: its name.
+        fits: one for each way of running that was measured.
+        machine: what the device says of itself.
+    """
+
+    device: str
+    fits: tuple[Fit, ...]
+    machine: Mapping[str, Any]
+
+    def predict(
+        self,
+        figure: Figure,
+        spec: SubnetSpec,
+        *,
+        precision: str,
+        num_threads: int | None = None,
+        extrapolate: bool = False,
+    ) -> float:
+        """A figure of `spec` on this device.
+
+        Args:
+            figure: which.
+            spec: of any mode that was measured.
+            precision: of the bundle.
+            num_threads: of the runtime; None takes the fewest that were measured.
+            extrapolate: answer for specs outside what was measured as well.
+
+        Raises:
+            UserError: nothing like it was measured.
+        """
+        ways = [fit for fit in self.fits if (fit.way.mode, fit.way.precision) == (spec.mode, precision)]
+        ways = [fit for fit in ways if num_threads in (None, fit.way.num_threads)]
+        if not ways:
+            wanted = f"{spec.mode}, {precision}" + (f", {num_threads} threads" if num_threads else "")
+            known = "; ".join(str(fit.way) for fit in self.fits)
+            raise UserError(f"device {self.device}: {wanted} was not measured there (only {known})")
+        fit = min(ways, key=lambda fit: fit.way.num_threads)
+        if not extrapolate and (beyond := fit.beyond(spec)):
+            raise UserError(
+                f"device {self.device}, {fit.way}: {spec.name} cannot be told, {beyond}; measure larger or "
+                "smaller specs there, or give --extrapolate"
+            )
+        return fit.models[figure](spec)
+
+    def save(self, path: Path) -> None:
+        """Write the table as JSON, in one step."""
+        data = {
+            "device": self.device,
+            "machine": dict(self.machine),
+            "fits": [fit.to_dict() for fit in self.fits],
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_suffix(".json.partial")
+        scratch.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        scratch.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> DeviceTable:
+        """Read a table; the models are fitted anew from what was measured.
+
+        Raises:
+            UserError: missing, or not a table.
+        """
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            fits = tuple(
+                Fit.of(*([Measured.from_result(m, str(path)) for m in item[key]] for key in _INPUTS))
+                for item in data["fits"]
+            )
+            return cls(device=str(data["device"]), fits=fits, machine=dict(data.get("machine") or {}))
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{path}: not a device table ({error}); todm latency writes one") from error
+
+
+_INPUTS = ("fitted", "held_out")
+
+
+def fit_device(
+    device: str,
+    fitted: Iterable[tuple[str, Mapping[str, Any]]],
+    held_out: Iterable[tuple[str, Mapping[str, Any]]] = (),
+    *,
+    runtime: str = "onnxruntime",
+) -> DeviceTable:
+    """A table from results of ``todm bench``; of several of one spec in one way the least figures count.
+
+    Args:
+        device: its name.
+        fitted: source (for errors) and result, each.
+        held_out: likewise; for the error only.
+        runtime: results of others are left out.
+
+    Raises:
+        UserError: results without a spec, or too few of them to tell a model.
+    """
+    machine: Mapping[str, Any] = {}
+    groups: dict[Way, tuple[dict[SubnetSpec, Measured], dict[SubnetSpec, Measured]]] = {}
+    for place, results in enumerate((fitted, held_out)):
+        for source, result in results:
+            if result.get("runtime") != runtime:
+                continue
+            item = Measured.from_result(result, source)
+            machine = machine or result.get("machine") or {}
+            known = groups.setdefault(item.way, ({}, {}))[place]
+            known[item.spec] = known[item.spec].least(item) if item.spec in known else item
+    ways = sorted(groups, key=lambda way: (way.mode, way.precision, way.num_threads))
+    for _, same in groupby(ways, key=lambda way: (way.mode, way.precision, way.num_threads, way.method)):
+        if len(several := list(same)) > 1:
+            raise UserError(
+                f"device {device}: chunks of two lengths were measured ({several[0]}; {several[1]})"
+            )
+    if not ways:
+        raise UserError(f"device {device}: no results of {runtime} to fit; run todm bench first")
+    if missing := [way for way in ways if not groups[way][0]]:
+        raise UserError(f"device {device}: {missing[0]} was measured on held-out bundles only")
+    fits = tuple(Fit.of(*(list(items.values()) for items in groups[way])) for way in ways)
+    return DeviceTable(device=device, fits=fits, machine=machine)
+
+
+def read_results(paths: Iterable[Path]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Results in files of ``todm bench`` or ``push_and_bench.sh``, each with its source."""
+    found: list[tuple[str, Mapping[str, Any]]] = []
+    for path in paths:
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: not readable as JSON ({error})") from error
+        items = data if isinstance(data, list) else [data]
+        if not items or not all(isinstance(item, dict) for item in items):
+            raise UserError(f"{path}: not what todm bench writes")
+        found += [(str(path), item) for item in items]
+    return found
+
+
+def load_tables(paths: Iterable[Path]) -> dict[str, DeviceTable]:
+    """Tables by device; `UserError` when two name the same device."""
+    tables: dict[str, DeviceTable] = {}
+    for path in paths:
+        table = DeviceTable.load(path)
+        if table.device in tables:
+            raise UserError(f"{path}: a second table of the device {table.device}; give one of them")
+        tables[table.device] = table
+    return tables
+
+
+def _summary(errors: Sequence[float]) -> dict[str, float | int | None]:
+    """Median and largest relative error."""
+    if not errors:
+        return {"median": None, "max": None, "count": 0}
+    return {"median": statistics.median(errors), "max": max(errors), "count": len(errors)}

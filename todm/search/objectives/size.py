@@ -1,0 +1,43 @@
+"""Bytes of a bundle's three ONNX files: predicted from three exports of each mode.
+
+A file grows by the same bytes with every layer and with every unit, so that three exports tell all; what a
+guard leaves in float comes on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from todm.config import Mode
+from todm.search.additive import Additive, fit_additive
+from todm.search.objectives.base import Family, Objective, Setup, Term
+from todm.space.space import SearchSpace
+from todm.space.spec import SubnetSpec
+
+
+def _build(term: Term, setup: Setup) -> Objective:
+    assert setup.export_size is not None
+    space = SearchSpace.from_config(setup.config)
+    fits: dict[Mode, Additive] = {}
+    known: dict[SubnetSpec, float] = {}
+
+    def exported(spec: SubnetSpec) -> float:
+        assert setup.export_size is not None
+        if spec not in known:
+            known[spec] = float(setup.export_size(spec))
+        return known[spec]
+
+    def measure(spec: SubnetSpec, _: Mapping[str, Any]) -> float:
+        mode, depths, dims = spec.mode, space.depths, space.ffn_dims
+        if len(depths) == 1 or len(dims) == 1:  # nothing to tell a layer from a unit by
+            return exported(spec)
+        if mode not in fits:
+            probes = [space.min(mode), space.uniform(depths[0], dims[-1], mode), space.max(mode)]
+            fits[mode] = fit_additive(probes, [exported(probe) for probe in probes])
+        return fits[mode](spec)
+
+    return Objective(term=term, unit="B", decoded=False, measure=measure)
+
+
+FAMILY = Family(about="bytes of the ONNX files", unit="B", build=_build)

@@ -1,0 +1,12 @@
+"""Word error rate on the search's dev utterances, greedy, through the net that will ship."""
+
+from __future__ import annotations
+
+from todm.search.objectives.base import Family, Objective, Setup, Term
+
+
+def _build(term: Term, setup: Setup) -> Objective:
+    return Objective(term=term, unit="%", decoded=True, measure=lambda spec, decoded: float(decoded["wer"]))
+
+
+FAMILY = Family(about="word error rate on dev utterances", unit="%", build=_build)

@@ -1,0 +1,121 @@
+"""Evaluations in this process or in several, all on one cache."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from todm.errors import UserError
+from todm.search.cache import EvalCache
+from todm.space.spec import SubnetSpec
+
+Result = Mapping[str, Any]
+MakeEvaluate = Callable[[], Callable[[SubnetSpec], Result]]
+
+
+class Workers:
+    """Evaluates specs that the cache does not know, each once.
+
+    A worker puts its result into the cache before it tells anyone, so that whatever is killed, what was
+    evaluated stays evaluated. Nothing is loaded before the first spec that is not known.
+
+    Args:
+        make_evaluate: loads what an evaluation needs and returns it; picklable when there are several
+            workers.
+        cache: of the results.
+        count: processes that evaluate; 1 evaluates in this one.
+
+    Use it as a context: leaving it ends the processes.
+    """
+
+    def __init__(self, make_evaluate: MakeEvaluate, cache: EvalCache, count: int = 1) -> None:
+        self.cache = cache
+        self.count = count
+        self._make_evaluate = make_evaluate
+        self._evaluate: Callable[[SubnetSpec], Result] | None = None
+        self._processes: dict[Connection, Any] = {}
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection, process in self._processes.items():
+            connection.close()  # ends its loop
+            process.terminate()
+            process.join()
+        self._processes.clear()
+
+    def __call__(self, specs: Sequence[SubnetSpec]) -> Iterator[tuple[SubnetSpec, Result]]:
+        """Specs and results, in the order in which they become known."""
+        missing = []
+        for spec in specs:
+            if (known := self.cache.get(spec)) is not None:
+                yield spec, known
+            else:
+                missing.append(spec)
+        yield from self._here(missing) if self.count == 1 else self._apart(missing)
+
+    def _here(self, specs: Sequence[SubnetSpec]) -> Iterator[tuple[SubnetSpec, Result]]:
+        for spec in specs:
+            if self._evaluate is None:
+                self._evaluate = self._make_evaluate()
+            yield spec, _evaluate_once(spec, self._evaluate, self.cache)
+
+    def _apart(self, specs: Sequence[SubnetSpec]) -> Iterator[tuple[SubnetSpec, Result]]:
+        if specs and not self._processes:
+            self._start()
+        queue, at_work = list(specs), 0
+        for connection in self._processes:
+            if queue:
+                connection.send(queue.pop(0))
+                at_work += 1
+        while at_work:
+            for ready in wait(list(self._processes)):
+                assert isinstance(ready, Connection)
+                try:
+                    answer = ready.recv()
+                except EOFError:
+                    raise UserError(
+                        "search.workers: one died, perhaps for want of memory; take fewer and start again"
+                    ) from None
+                if isinstance(answer, Exception):
+                    raise answer
+                if queue:
+                    ready.send(queue.pop(0))
+                else:
+                    at_work -= 1
+                yield answer
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        for _ in range(self.count):
+            ours, theirs = context.Pipe()
+            arguments = (theirs, self._make_evaluate, self.cache.path, self.cache.context)
+            process = context.Process(target=_work, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._processes[ours] = process
+
+
+def _work(connection: Connection, make_evaluate: MakeEvaluate, path: Any, context: str) -> None:
+    """A worker's life: one spec after the other, until the other side hangs up."""
+    try:
+        cache = EvalCache(path, context=context)
+        evaluate = make_evaluate()
+        while True:
+            spec = connection.recv()
+            connection.send((spec, _evaluate_once(spec, evaluate, cache)))
+    except (EOFError, KeyboardInterrupt):
+        return
+    except Exception as error:
+        connection.send(error)
+
+
+def _evaluate_once(spec: SubnetSpec, evaluate: Callable[[SubnetSpec], Result], cache: EvalCache) -> Result:
+    known = cache.get(spec)  # another process may have been faster
+    if known is None:
+        known = dict(evaluate(spec))
+        cache.put(spec, known)
+    return known
