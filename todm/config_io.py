@@ -83,6 +83,11 @@ def check_ranges(config: Config) -> None:
         )
     if not 0.0 <= config.train.average_from <= 1.0:
         raise UserError(f"train.average_from: must be in 0 to 1, got {config.train.average_from}")
+    if config.train.dropout.policy == "standout" and config.model.ffn_gate == "none":
+        raise UserError(
+            "train.dropout.policy: standout samples from a gate that stays in the net; set model.ffn_gate to "
+            "tied or learned as well"
+        )
     collapse = config.train.collapse
     if not collapse.factor > 1.0:
         raise UserError(f"train.collapse.factor: must be above 1, got {collapse.factor}")

@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> None:
 
     from todm.config_io import load_config
     from todm.errors import UserError
+    from todm.extract import live_spec
     from todm.model_dir import WEIGHTS, vocab_size_of
     from todm.search.cache import EvalCache, digest_file
     from todm.search.evaluate import SupernetEvaluator
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> None:
     from todm.search.nsga2 import Budget, search_modes
     from todm.space.cost import count_params
     from todm.space.space import SearchSpace
+    from todm.space.spec import SubnetSpec
 
     exp: Path = args.exp_dir
     supernet = exp / "supernet"
@@ -60,6 +62,9 @@ def run(args: argparse.Namespace) -> None:
     cache = EvalCache(exp / "search" / "cache.jsonl", context=context)
     evaluator = SupernetEvaluator.load(exp, settings.num_utterances, settings.seed)
 
+    def cost(spec: SubnetSpec) -> int:
+        return count_params(config.model, live_spec(evaluator.supernet, spec), vocab_size)
+
     with tqdm(total=settings.evaluations, unit="spec", desc="search") as bar:
 
         def show(point: Point) -> None:
@@ -68,8 +73,8 @@ def run(args: argparse.Namespace) -> None:
 
         def make_budget(evaluations: int) -> Budget:
             return Budget(
-                evaluate=lambda spec: {"wer": evaluator.wer(spec).wer},
-                count_params=lambda spec: count_params(config.model, spec, vocab_size),
+                evaluate=lambda spec: {"wer": evaluator.wer(spec).wer, "params": cost(spec)},
+                count_params=cost,
                 cache=cache,
                 evaluations=evaluations,
                 on_point=show,

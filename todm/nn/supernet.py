@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from todm.config import Mode, ModelConfig
-from todm.nn.dropout import drop
+from todm.nn.dropout import DropoutPlan
 from todm.nn.elastic import slice_feed_forward, slice_mhssm, slice_operators
 from todm.nn.feedforward import feed_forward
 from todm.nn.mhssm import mhssm
 from todm.nn.ssm import BLOCK_FRAMES, BlockOperators, block_operators, discretise
 from todm.nn.subsampling import out_lens
 from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
-from todm.space.dropout_plan import DropoutPlan
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -131,14 +130,14 @@ class Supernet(nn.Module):
         Args:
             shared: of `share`.
             spec: layers, widths and mode that run.
-            plan: drop rates of this pass; None for none.
+            plan: what this pass drops; None for nothing.
             generator: of the dropout.
         """
         assert self.space.contains(spec), spec
         plan = plan or DropoutPlan.none(spec.depth)
         layers = self.full.encoder_layers
         x = shared.x
-        for i, (index, ffn_dim) in enumerate(zip(spec.layers, spec.ffn_dims, strict=True)):
+        for index, ffn_dim, dropout in zip(spec.layers, spec.ffn_dims, plan.layers, strict=True):
             layer = layers[index]
             width = layer.mhssm.direction_dim
             channels = layer.mhssm.num_directions * width if spec.mode == "offline" else width
@@ -149,11 +148,10 @@ class Supernet(nn.Module):
                 slice_operators(shared.operators[index], channels),
                 width,
             )
-            x = x + drop(branch, plan.ssm_out[i], generator)
-            branch = feed_forward(
-                layer.ffn_norm(x), slice_feed_forward(layer.ffn, ffn_dim), plan.ffn_hidden[i], generator
-            )
-            x = x + drop(branch, plan.ffn_out[i], generator)
+            x = x + dropout.ssm_out(branch, generator)
+            weights = slice_feed_forward(layer.ffn, ffn_dim)
+            branch = feed_forward(layer.ffn_norm(x), weights, dropout, generator)
+            x = x + dropout.ffn_out(branch, generator)
         return self.full.encoder_proj(self.full.norm(x))
 
     def join(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:

@@ -251,7 +251,8 @@ class _Reader:
                 if entry["context"] == entries[-1]["context"]:
                     spec = SubnetSpec.from_dict(entry["spec"])
                     wer = float(entry["result"]["wer"])
-                    yield Point(spec=spec, wer=wer, params=count_params(config.model, spec, vocab_size))
+                    params = entry["result"].get("params") or count_params(config.model, spec, vocab_size)
+                    yield Point(spec=spec, wer=wer, params=params)
             except (KeyError, TypeError, ValueError) as error:
                 self.note("search/cache.jsonl", f"a line is not an evaluation ({error})")
 

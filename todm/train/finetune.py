@@ -15,6 +15,7 @@ from torch import Tensor
 
 from todm.config import Config, SpaceConfig
 from todm.config_io import load_config, save_config
+from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
 from todm.model_dir import SPEC, WEIGHTS, load_subnet, load_supernet, save_subnet
 from todm.nn.transducer import Transducer
@@ -69,6 +70,7 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
     if World.from_env().is_main:
         tuned = Transducer(config.model, spec, net.vocab_size)
         weights = average(run_dir)
+        sparsify(weights, config.train.dropout)
         tuned.load_state_dict({key: weights[f"full.{key}"] for key in tuned.state_dict()})
         save_subnet(target, tuned, config, lang_dir)
     return target
