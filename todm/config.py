@@ -240,6 +240,25 @@ class DistillConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig:
+    """Two dropout views of each utterance (`todm.losses.contrastive`), before training with labels or in it.
+
+    Without dropout the two views are the same: then this teaches nothing but to keep utterances apart.
+
+    Args:
+        steps: batches at the beginning in which only the largest net of each mode runs, on InfoNCE alone;
+            what comes after them (the diagonal start, warm-ups) comes so much later.
+        weight: of the same term for the max net while it is trained with labels, per utterance. It costs a
+            second pass of its encoder.
+        temperature: of the similarities.
+    """
+
+    steps: int = 0
+    weight: float = 0.0
+    temperature: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
 class DropoutScheduleConfig:
     """A multiplier of the dropout policy's strength.
 
@@ -419,6 +438,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     collapse: CollapseConfig = field(default_factory=CollapseConfig)
 

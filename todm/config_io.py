@@ -88,6 +88,10 @@ def check_ranges(config: Config) -> None:
             "train.dropout.policy: standout samples from a gate that stays in the net; set model.ffn_gate to "
             "tied or learned as well"
         )
+    if not config.train.contrastive.temperature > 0.0:
+        raise UserError(
+            f"train.contrastive.temperature: must be above 0, got {config.train.contrastive.temperature}"
+        )
     collapse = config.train.collapse
     if not collapse.factor > 1.0:
         raise UserError(f"train.collapse.factor: must be above 1, got {collapse.factor}")
@@ -145,6 +149,8 @@ _AT_LEAST = {
     "train.loss.path_power": 1.0,
     "train.distill.warmup_steps": 0,
     "train.distill.weight": 0.0,
+    "train.contrastive.steps": 0,
+    "train.contrastive.weight": 0.0,
     "export.calibration_utterances": 1,
     "export.guard_absolute": 0.0,
     "export.guard_relative": 0.0,

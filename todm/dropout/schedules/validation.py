@@ -54,5 +54,5 @@ class ValidationSchedule:
         return {"value": self.value, "best": self.best}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Inverse of `state_dict`."""
-        self.value, self.best = state["value"], state["best"]
+        """Inverse of `state_dict`; what another schedule left is a beginning."""
+        self.value, self.best = state.get("value", 1.0), state.get("best", math.inf)
