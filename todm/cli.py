@@ -28,6 +28,7 @@ COMMANDS = (
     "verify",
     "bench",
     "report",
+    "ablate",
     "transcribe",
 )
 
