@@ -61,7 +61,9 @@ def test_variants_over_seeds_seed_by_seed(write: Write) -> None:
     assert (constant.policy, constant.rate) == ("constant", 0.2)
     assert runs[3].config.space.ffn_dims == (576,)
     assert [run.variant for run in grid.plan(["constant"])] == ["constant"] * 2
-    assert grid.variants["alone"].ladder_name("min") == "max" and grid.tables[0].sizes == ("min", "max")
+    alone = grid.variants["alone"]
+    assert alone.ladder_name("min") == "max" and alone.ladder_name("max") is None
+    assert grid.variants["base"].ladder_name("min") == "min" and grid.tables[0].sizes == ("min", "max")
 
 
 def test_a_run_is_named_by_all_of_its_settings(write: Write) -> None:

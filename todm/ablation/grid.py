@@ -8,7 +8,7 @@
     variants:
       all: {}
       constant: {settings: {train.dropout.policy: constant}}
-      alone-min: {settings: {space.depths: [4]}, sizes: {min: max}}   # its max net counts as min
+      alone-min: {settings: {space.depths: [4]}, sizes: {min: max}}   # its max net is the others' min
     tables:
       - {title: Without one of them, reference: all, variants: [constant], sizes: [min, max]}
     curves:
@@ -40,15 +40,15 @@ class Variant:
 
     Args:
         settings: dotted names and values, on top of the grid's.
-        sizes: under which name a table looks for a size of the ladder; what is not named here has its own.
+        sizes: what a table calls a size, and the ladder's name of it; with it, the variant has no others.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, str] = field(default_factory=dict)
 
-    def ladder_name(self, size: str) -> str:
-        """The ladder's name of what a table calls `size`."""
-        return self.sizes.get(size, size)
+    def ladder_name(self, size: str) -> str | None:
+        """The ladder's name of what a table calls `size`; None where the variant has no such size."""
+        return self.sizes.get(size) if self.sizes else size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +158,9 @@ class Grid:
         shown += [(c.sizes, c.variants) for c in self.curves]
         for sizes, variants in shown:
             for size in sizes if name in variants else ():
-                if self.variants[name].ladder_name(size) not in ladder:
-                    raise UserError(f"sizes: it has no {size}, only {', '.join(ladder)}")
+                wanted = self.variants[name].ladder_name(size)
+                if wanted is not None and wanted not in ladder:
+                    raise UserError(f"sizes: it has no {wanted}, only {', '.join(ladder)}")
 
 
 def load_grid(path: Path) -> Grid:

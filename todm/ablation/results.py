@@ -108,6 +108,8 @@ class Results:
 
     def _sizes(self, variant: str, size: str) -> dict[int, dict[str, Any]]:
         name = self.grid.variants[variant].ladder_name(size)
+        if name is None:
+            return {}
         return {seed: result["sizes"][name] for seed, result in sorted(self.found[variant].items())}
 
 

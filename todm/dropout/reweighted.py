@@ -113,6 +113,8 @@ class ReweightedDropout:
 def sparsify(weights: Mapping[str, Tensor], config: DropoutConfig) -> None:
     """Make feed-forward weights whose a is below the tolerance exact zeros, in place.
 
+    Lambda is the config's own, that of the full width, whatever a schedule has left of it.
+
     Args:
         weights: a state dict of a supernet or a plain net.
         config: of the training; nothing happens unless its policy is ``reweighted``.

@@ -107,7 +107,12 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
     torch.manual_seed(0)
     net = Supernet(config.model, space, shape.vocab_size).to(device)
     settled = replace(config.train.loss, diagonal_steps=0, warmup_steps=0)
-    settings = replace(config.train, loss=settled, distill=replace(config.train.distill, warmup_steps=0))
+    settings = replace(
+        config.train,
+        loss=settled,
+        distill=replace(config.train.distill, warmup_steps=0),
+        contrastive=replace(config.train.contrastive, steps=0),
+    )
     step_fn = SandwichStep(net, settings, build_policy(config.train.dropout, space))
     optimizer = build_optimizer(config.train.optim, net.named_parameters(), is_ssm_parameter)
     batch = shape.draw(device)

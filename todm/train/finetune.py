@@ -108,6 +108,7 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         spec: as `own_spec` gives it.
     """
     # The drop rate that the net had among the others.
+    dropout = config.train.dropout
     share = sum(spec.ffn_dims) / (config.space.ffn_dims[-1] * config.model.num_layers)
     optim = replace(
         config.train.optim,
@@ -125,7 +126,12 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         average_period=min(config.train.average_period, 5),
         resume="auto",
         loss=replace(config.train.loss, warmup_steps=0, diagonal_steps=0),
-        dropout=replace(config.train.dropout, rate=config.train.dropout.rate * share),
+        contrastive=replace(config.train.contrastive, steps=0),
+        dropout=replace(
+            dropout,
+            rate=dropout.rate * share,
+            reweighted=replace(dropout.reweighted, strength=dropout.reweighted.strength * share),
+        ),
         optim=optim,
     )
     return replace(
