@@ -131,6 +131,9 @@ def test_documented_commands_are_real(path: Path) -> None:
             ]
             assert all(f"    {option}" in known or f"{option})" in known for option in options), line
             assert (ROOT / words[words.index("--conf") + 1]).is_file(), line
+        elif words[0].endswith("ablate.sh"):
+            known = (ROOT / words[0]).read_text()
+            assert all(f"    {word}" in known or f"{word} |" in known for word in words[1:] if word[0] == "-")
         else:
             assert words[0] in ("source", "pip") or words[0].startswith(".venv/bin/"), line
 
@@ -138,7 +141,7 @@ def test_documented_commands_are_real(path: Path) -> None:
 def test_the_recipe_calls_real_commands() -> None:
     text = (ROOT / "recipes" / "librispeech" / "run.sh").read_text().replace("\\\n", " ")
     calls = re.findall(r"^ *run (todm .*)$", text, re.M)
-    others = {"env", "transcribe", "bench-train", "latency"}
+    others = {"env", "transcribe", "bench-train", "latency", "ablate"}
     assert {shlex.split(call)[1] for call in calls} == set(COMMANDS) - others
     for call in calls:
         words = [word for word in shlex.split(call)[1:] if "overrides" not in word]

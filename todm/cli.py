@@ -29,6 +29,7 @@ COMMANDS = (
     "verify",
     "bench",
     "report",
+    "ablate",
     "transcribe",
 )
 

@@ -123,6 +123,12 @@ class ModelConfig:
         predictor_dim: width of the stateless predictor.
         context_size: labels that the predictor sees.
         joiner_dim: width J of the joiner.
+        ffn_gate: multiplies the hidden units of the feed-forward by sigmoid(alpha z + beta), z being their
+            pre-activation: standout's keep probability (Ba & Frey, NIPS 2013), which the dropout policy
+            ``standout`` samples from. ``tied``: alpha and beta as given; ``learned``: each unit has its own
+            and begins with those; ``none``.
+        ffn_gate_scale: alpha.
+        ffn_gate_bias: beta; the larger, the more is kept.
     """
 
     num_layers: int = 6
@@ -135,6 +141,9 @@ class ModelConfig:
     predictor_dim: int = 128
     context_size: int = 2
     joiner_dim: int = 128
+    ffn_gate: Literal["none", "tied", "learned"] = "none"
+    ffn_gate_scale: float = 1.0
+    ffn_gate_bias: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,16 +253,106 @@ class DistillConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ContrastiveConfig:
+    """Two dropout views of each utterance (`todm.losses.contrastive`), before training with labels or in it.
+
+    Without dropout the two views are the same: then this teaches nothing but to keep utterances apart.
+
+    Args:
+        steps: batches at the beginning in which only the largest net of each mode runs, on InfoNCE alone;
+            what comes after them (the diagonal start, warm-ups) comes so much later.
+        weight: of the same term for the max net while it is trained with labels, per utterance. It costs a
+            second pass of its encoder.
+        temperature: of the similarities.
+    """
+
+    steps: int = 0
+    weight: float = 0.0
+    temperature: float = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutScheduleConfig:
+    """A multiplier of the dropout policy's strength.
+
+    Args:
+        name: a name registered in `todm.dropout.schedules`: ``constant``, ``linear``, ``exponential``,
+            ``curriculum``, ``reversed_curriculum`` or ``validation``.
+        last: exponential: the multiplier at the end of the run, above 0.
+        growth: curriculum and its reverse: how fast the multiplier rises; 10 / T per step (Morerio et al.).
+        rise: validation: factor after a validation whose loss is no better than the best one, at least 1.
+        fall: validation: factor after one that is the best so far, above 0 and at most 1.
+        least: validation: lowest multiplier.
+        most: validation: highest multiplier.
+    """
+
+    name: str = "constant"
+    last: float = 0.1
+    growth: float = 10.0
+    rise: float = 1.25
+    fall: float = 0.9
+    least: float = 0.1
+    most: float = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReweightedConfig:
+    """Dropout of feed-forward weights as adaptive sparsity (LeJeune et al., arXiv 2106.07769).
+
+    A weight is kept with a = eta / (eta + strength); eta comes from its size and the penalty.
+
+    Args:
+        penalty: a name registered in `todm.dropout.penalties`: ``l1``, ``lp``, ``log_sum``, ``log2_sum``,
+            ``mcp``, ``scad`` or ``standout``.
+        strength: lambda at full width, above 0; its scale is that of the penalty's eta.
+        exponent: p of ``lp``, 0 to 2.
+        epsilon: of ``log_sum`` and ``log2_sum``, above 0.
+        concavity: of ``mcp`` (above 0) and ``scad`` (above 1); their penalty is flat beyond this many lambda.
+        tolerance: after training, weights with a below this become exact zeros, 0 to below 1. In training,
+            what is kept is scaled up by 1 / tolerance at most.
+        units: whole hidden units by the root mean square of their out-weights, in place of single weights:
+            what vanishes then makes a net smaller on any device.
+    """
+
+    penalty: str = "log_sum"
+    strength: float = 1e-4
+    exponent: float = 0.5
+    epsilon: float = 1e-3
+    concavity: float = 3.0
+    tolerance: float = 0.1
+    units: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedConfig:
+    """Features before and after channel dropout, mixed (Xu et al., arXiv 2506.12738).
+
+    Args:
+        weight: w in w x + (1 - w) ChannelDropout(x), 0 to 1, of a layer that is not switched off yet.
+        until: share of the run (above 0, to 1) over which the layers are switched to w = 1, front to back.
+    """
+
+    weight: float = 0.3
+    until: float = 2 / 3
+
+
+@dataclass(frozen=True, kw_only=True)
 class DropoutConfig:
-    """Adaptive dropout: the policy and the rate of the full-width net.
+    """Adaptive dropout: the policy, its strength at full width and how that changes over the run.
 
     Args:
         policy: a name registered in `todm.dropout`, for example ``subnet_scaled``.
-        rate: drop probability at full width, 0 to below 1.
+        rate: drop probability at full width, 0 to below 1; for ``mixed`` that of its channels.
+        schedule: what the policy's strength is multiplied by as training goes on.
+        reweighted: settings of the policy of that name.
+        mixed: settings of the policy of that name.
     """
 
     policy: str = "subnet_scaled"
     rate: float = 0.1
+    schedule: DropoutScheduleConfig = field(default_factory=DropoutScheduleConfig)
+    reweighted: ReweightedConfig = field(default_factory=ReweightedConfig)
+    mixed: MixedConfig = field(default_factory=MixedConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -355,6 +454,7 @@ class TrainConfig:
     loss: LossConfig = field(default_factory=LossConfig)
     distill: DistillConfig = field(default_factory=DistillConfig)
     dropout: DropoutConfig = field(default_factory=DropoutConfig)
+    contrastive: ContrastiveConfig = field(default_factory=ContrastiveConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     collapse: CollapseConfig = field(default_factory=CollapseConfig)
 

@@ -83,6 +83,15 @@ def check_ranges(config: Config) -> None:
         )
     if not 0.0 <= config.train.average_from <= 1.0:
         raise UserError(f"train.average_from: must be in 0 to 1, got {config.train.average_from}")
+    if config.train.dropout.policy == "standout" and config.model.ffn_gate == "none":
+        raise UserError(
+            "train.dropout.policy: standout samples from a gate that stays in the net; set model.ffn_gate to "
+            "tied or learned as well"
+        )
+    if not config.train.contrastive.temperature > 0.0:
+        raise UserError(
+            f"train.contrastive.temperature: must be above 0, got {config.train.contrastive.temperature}"
+        )
     collapse = config.train.collapse
     if not collapse.factor > 1.0:
         raise UserError(f"train.collapse.factor: must be above 1, got {collapse.factor}")
@@ -140,6 +149,8 @@ _AT_LEAST = {
     "train.loss.path_power": 1.0,
     "train.distill.warmup_steps": 0,
     "train.distill.weight": 0.0,
+    "train.contrastive.steps": 0,
+    "train.contrastive.weight": 0.0,
     "search.evaluations": 1,
     "search.population": 2,
     "search.num_utterances": 0,

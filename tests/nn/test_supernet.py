@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from tests.nets import MODEL, SPACE, make_batch, make_feats, make_supernet, random_specs
+from todm.nn.dropout import Drop, DropoutPlan, LayerDropout
 from todm.nn.mhssm import MhSsm
 from todm.nn.ssm import block_operators
 from todm.nn.subsampling import out_lens
 from todm.nn.supernet import SharedPass, Supernet, is_ssm_parameter
 from todm.nn.transducer import length_mask
-from todm.space.dropout_plan import DropoutPlan
 from todm.space.spec import SubnetSpec
 
 
@@ -169,8 +169,8 @@ def test_dropout_plan_is_an_argument() -> None:
     assert torch.equal(net(batch, spec, DropoutPlan.none(3))[0], plain)
     for site in ("ffn_hidden", "ffn_out", "ssm_out"):
         for layer in range(3):
-            rates = tuple(0.5 if i == layer else 0.0 for i in range(3))
-            plan = replace(DropoutPlan.none(3), **{site: rates})
+            dropping = replace(LayerDropout(), **{site: Drop(0.5)})  # type: ignore[arg-type]
+            plan = DropoutPlan(tuple(dropping if i == layer else LayerDropout() for i in range(3)))
             one = net(batch, spec, plan, torch.Generator().manual_seed(1))[0]
             same = net(batch, spec, plan, torch.Generator().manual_seed(1))[0]
             other = net(batch, spec, plan, torch.Generator().manual_seed(2))[0]

@@ -76,7 +76,7 @@ def worsen(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> list[int]:
         calls.append(step)
         losses = original(self, *args, step=step, **kwargs)
         bad = first <= len(calls) <= last
-        return [replace(loss, rnnt=10 * loss.rnnt) for loss in losses] if bad else losses
+        return [replace(loss, rnnt=10 * (loss.rnnt or 0.0)) for loss in losses] if bad else losses
 
     monkeypatch.setattr(SandwichStep, "__call__", step_fn)
     return calls

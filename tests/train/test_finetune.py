@@ -13,6 +13,7 @@ import torch
 from tests.nets import make_feats
 from tests.prepared import CONFIG, finish_run, prepare_run
 from todm.cli import main
+from todm.config import ContrastiveConfig
 from todm.errors import UserError
 from todm.extract import extract
 from todm.model_dir import load_subnet, load_supernet, save_subnet
@@ -107,10 +108,13 @@ def test_goes_on_where_it_stopped_and_begins_anew_with_other_weights(exp: Path) 
 
 def test_defaults_are_gentle() -> None:
     spec = own_spec(UNEVEN)
-    config = tuning_config(CONFIG, spec)
+    staged = replace(CONFIG, train=replace(CONFIG.train, contrastive=ContrastiveConfig(steps=5)))
+    config = tuning_config(staged, spec)
+    assert config.train.contrastive.steps == 0  # a stage of a training from nothing
     assert config.train.num_epochs < 10 and config.train.optim.lr < CONFIG.train.optim.lr
     assert config.train.optim.ssm_lr < CONFIG.train.optim.ssm_lr
     assert config.train.dropout.rate == pytest.approx(0.1 * (24 + 8) / (24 * 3))
+    assert config.train.dropout.reweighted.strength < CONFIG.train.dropout.reweighted.strength
     assert config.space.ffn_dims == (8, 24) and config.space.depths == (2,)
     assert config.data == CONFIG.data
 

@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write EXP/supernet and say so."""
     from todm.config_io import load_config
+    from todm.dropout.reweighted import sparsify
     from todm.errors import UserError
     from todm.model_dir import save_supernet
     from todm.train.average import average
@@ -33,6 +34,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{exp_dir}: no such run folder; give the --exp-dir of a training")
     config = load_config(exp_dir / "config.yaml")
     weights = average(exp_dir, from_running=args.last is None, last=1 if args.last is None else args.last)
+    sparsify(weights, config.train.dropout)
     if config.train.calibrate_utterances:
         print(calibrate_run(weights, config, exp_dir))
     folder = exp_dir / "supernet"

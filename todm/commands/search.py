@@ -114,6 +114,7 @@ def run(args: argparse.Namespace) -> None:
             num_threads=args.threads,
             extrapolate=args.extrapolate,
             export_size=_ExportSize(supernet, write, EvalCache(path, context=f"size-{judged}")),
+            shipped=_shipped(config, supernet),
         ),
         evaluations=settings.evaluations,
         population=settings.population,
@@ -224,6 +225,19 @@ class _Progress:
             text = f"{mode} front of {len(front)}: {shown}"
         self.bar.set_postfix_str(text, refresh=False)
         self.bar.update()
+
+
+def _shipped(config: Config, supernet: Path) -> Callable[[SubnetSpec], SubnetSpec]:
+    """Spec to that of the net that is extracted for it: a policy that zeroes weights leaves units out."""
+    from functools import cache
+
+    from todm.extract import live_spec
+    from todm.model_dir import load_supernet
+
+    if config.train.dropout.policy != "reweighted":
+        return lambda spec: spec
+    net, _ = load_supernet(supernet)
+    return cache(partial(live_spec, net))
 
 
 class _ExportSize:

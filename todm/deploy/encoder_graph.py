@@ -120,7 +120,12 @@ def _head(graph: Graph, net: Transducer, x: str) -> str:
 
 
 def _feed_forward(graph: Graph, ffn: FeedForward, x: str, name: str) -> str:
-    hidden = graph.silu(_linear(graph, x, ffn.in_proj, f"{name}.in_proj"))
+    z = _linear(graph, x, ffn.in_proj, f"{name}.in_proj")
+    hidden = graph.silu(z)
+    if ffn.gate_scale is not None:
+        z = graph.op("Mul", z, graph.constant(_array(ffn.gate_scale), f"{name}.gate_scale"))
+        z = graph.op("Add", z, graph.constant(_array(ffn.gate_bias), f"{name}.gate_bias"))
+        hidden = graph.op("Mul", hidden, graph.op("Sigmoid", z))
     return _linear(graph, hidden, ffn.out_proj, f"{name}.out_proj")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from todm.space.dropout_plan import DropoutPlan
+from todm.config import DropoutConfig
+from todm.nn.dropout import Drop, DropoutPlan, LayerDropout
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -11,14 +12,14 @@ class ConstantDropout:
     """p' = p.
 
     Args:
-        rate: p.
+        config: its rate is p.
         space: unused; every policy is built from the same two.
     """
 
-    def __init__(self, rate: float, space: SearchSpace) -> None:
-        self.rate = rate
+    def __init__(self, config: DropoutConfig, space: SearchSpace) -> None:
+        self.rate = config.rate
 
-    def plan(self, spec: SubnetSpec) -> DropoutPlan:
+    def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
         """The constant rate at every site."""
-        rates = (self.rate,) * spec.depth
-        return DropoutPlan(ffn_hidden=rates, ffn_out=rates, ssm_out=rates)
+        drop = Drop(self.rate)
+        return DropoutPlan((LayerDropout(ssm_out=drop, ffn_hidden=drop, ffn_out=drop),) * spec.depth)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from todm.space.dropout_plan import DropoutPlan
+from todm.config import DropoutConfig
+from todm.dropout.constant import ConstantDropout
+from todm.nn.dropout import DropoutPlan
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -11,15 +13,16 @@ class MaxOnlyDropout:
     """p' = p at the largest spec of a mode, 0 elsewhere.
 
     Args:
-        rate: p.
+        config: its rate is p.
         space: says which specs are the largest.
     """
 
-    def __init__(self, rate: float, space: SearchSpace) -> None:
-        self.rate = rate
+    def __init__(self, config: DropoutConfig, space: SearchSpace) -> None:
+        self.largest = ConstantDropout(config, space)
         self.space = space
 
-    def plan(self, spec: SubnetSpec) -> DropoutPlan:
+    def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
         """The rate at every site of the largest spec, none elsewhere."""
-        rates = (self.rate if spec == self.space.max(spec.mode) else 0.0,) * spec.depth
-        return DropoutPlan(ffn_hidden=rates, ffn_out=rates, ssm_out=rates)
+        if spec == self.space.max(spec.mode):
+            return self.largest.plan(spec, progress)
+        return DropoutPlan.none(spec.depth)

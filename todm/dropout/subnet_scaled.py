@@ -6,7 +6,8 @@ with p' = p c'/c.
 
 from __future__ import annotations
 
-from todm.space.dropout_plan import DropoutPlan
+from todm.config import DropoutConfig
+from todm.nn.dropout import Drop, DropoutPlan, LayerDropout
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -18,19 +19,25 @@ class SubnetScaledDropout:
     the mean of c'/c over the supernet's layers, layers left out counting 0. That choice is this project's.
 
     Args:
-        rate: p.
+        config: its rate is p.
         space: gives the full width and depth.
     """
 
-    def __init__(self, rate: float, space: SearchSpace) -> None:
-        self.rate = rate
+    def __init__(self, config: DropoutConfig, space: SearchSpace) -> None:
+        self.rate = config.rate
         self.space = space
 
-    def plan(self, spec: SubnetSpec) -> DropoutPlan:
+    def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
         """Rates in proportion to each layer's width."""
+        shares = self.shares(spec)
+        overall = Drop(self.rate * sum(shares) / self.space.num_layers)
+        scaled = [Drop(self.rate * share) for share in shares]
+        return DropoutPlan(
+            tuple(LayerDropout(ssm_out=overall, ffn_hidden=drop, ffn_out=drop) for drop in scaled)
+        )
+
+    def shares(self, spec: SubnetSpec) -> list[float]:
+        """c'/c of each running layer."""
         whole = self.space.max(spec.mode)
         full = dict(zip(whole.layers, whole.ffn_dims, strict=True))
-        shares = [dim / full[layer] for layer, dim in zip(spec.layers, spec.ffn_dims, strict=True)]
-        scaled = tuple(self.rate * share for share in shares)
-        overall = self.rate * sum(shares) / self.space.num_layers
-        return DropoutPlan(ffn_hidden=scaled, ffn_out=scaled, ssm_out=(overall,) * spec.depth)
+        return [dim / full[layer] for layer, dim in zip(spec.layers, spec.ffn_dims, strict=True)]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from todm.nn.feedforward import FeedForward, FeedForwardWeights
+from todm.nn.feedforward import FeedForward, FeedForwardWeights, activate
 from todm.nn.mhssm import MhSsm, MhSsmWeights
 from todm.nn.ssm import BlockOperators
 
@@ -27,6 +27,35 @@ def slice_feed_forward(ffn: FeedForward, ffn_dim: int, *, into_grad: bool = Fals
         in_bias=_first(whole.in_bias, ffn_dim, into_grad),
         out_weight=_first(whole.out_weight, ffn_dim, into_grad, dim=1),
         out_bias=whole.out_bias,
+        gate_scale=None if whole.gate_scale is None else _first(whole.gate_scale, ffn_dim, into_grad),
+        gate_bias=None if whole.gate_bias is None else _first(whole.gate_bias, ffn_dim, into_grad),
+    )
+
+
+def live_units(weights: FeedForwardWeights) -> Tensor:
+    """Hidden units (F,) bool that hear and are heard: neither their in- nor their out-weights are all zero.
+
+    One at least: where there is none, the first counts.
+    """
+    live = weights.in_weight.any(1) & weights.out_weight.any(0)
+    if not live.any():
+        live[0] = True
+    return live
+
+
+def without_dead_units(weights: FeedForwardWeights) -> FeedForwardWeights:
+    """The `live_units` alone, computing the same: what the others add, whatever the input, joins the bias."""
+    live = live_units(weights)
+    if live.all():
+        return weights
+    hidden = activate(weights.in_bias, weights)  # of a unit without in-weights
+    return FeedForwardWeights(
+        in_weight=weights.in_weight[live],
+        in_bias=weights.in_bias[live],
+        out_weight=weights.out_weight[:, live],
+        out_bias=weights.out_bias + weights.out_weight[:, ~live] @ hidden[~live],
+        gate_scale=None if weights.gate_scale is None else weights.gate_scale[live],
+        gate_bias=None if weights.gate_bias is None else weights.gate_bias[live],
     )
 
 

@@ -30,7 +30,9 @@ class EncoderLayer(nn.Module):
             config.d_model, config.num_heads, config.head_dim, config.state_dim, bidirectional=bidirectional
         )
         self.ffn_norm = make_norm(config.d_model)
-        self.ffn = FeedForward(config.d_model, ffn_dim)
+        self.ffn = FeedForward(
+            config.d_model, ffn_dim, config.ffn_gate, config.ffn_gate_scale, config.ffn_gate_bias
+        )
 
     def operators(self, num_frames: int) -> BlockOperators:
         """The SSM's block form, for blocks of `num_frames`."""

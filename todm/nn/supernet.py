@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from todm.config import Mode, ModelConfig
-from todm.nn.dropout import drop
+from todm.nn.dropout import DropoutPlan, LayerDropout
 from todm.nn.elastic import slice_feed_forward, slice_mhssm, slice_operators
 from todm.nn.feedforward import feed_forward
 from todm.nn.mhssm import mhssm
 from todm.nn.ssm import BlockOperators, block_frames, block_operators, discretise
 from todm.nn.subsampling import out_lens
 from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
-from todm.space.dropout_plan import DropoutPlan
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -134,15 +133,14 @@ class Supernet(nn.Module):
         Args:
             shared: of `share`.
             spec: layers, widths and mode that run.
-            plan: drop rates of this pass; None for none.
+            plan: what this pass drops; None for nothing.
             generator: of the dropout.
         """
         assert self.space.contains(spec), spec
         plan = plan or DropoutPlan.none(spec.depth)
         x = shared.x
-        for i, (index, ffn_dim) in enumerate(zip(spec.layers, spec.ffn_dims, strict=True)):
-            rates = (plan.ssm_out[i], plan.ffn_hidden[i], plan.ffn_out[i])
-            x = self.run_layer(x, shared, index, ffn_dim, spec.mode, rates, generator)
+        for index, ffn_dim, dropout in zip(spec.layers, spec.ffn_dims, plan.layers, strict=True):
+            x = self.run_layer(x, shared, index, ffn_dim, spec.mode, dropout, generator)
         return self.finish(x)
 
     def run_layer(
@@ -152,7 +150,7 @@ class Supernet(nn.Module):
         index: int,
         ffn_dim: int,
         mode: Mode,
-        rates: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        dropout: LayerDropout | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """One encoder layer, (N, T', D) to the same.
@@ -163,9 +161,10 @@ class Supernet(nn.Module):
             index: which layer of the supernet.
             ffn_dim: its feed-forward width.
             mode: directions that run.
-            rates: drop rates of the SSM branch, of the hidden units and of the feed-forward branch.
+            dropout: what the layer drops; None for nothing.
             generator: of the dropout.
         """
+        dropout = dropout or LayerDropout()
         layer = self.full.encoder_layers[index]
         width = layer.mhssm.direction_dim
         channels = layer.mhssm.num_directions * width if mode == "offline" else width
@@ -176,9 +175,10 @@ class Supernet(nn.Module):
             slice_operators(shared.operators[index], channels, into_grad=shared.into_grad),
             width,
         )
-        x = x + drop(branch, rates[0], generator)
-        ffn = slice_feed_forward(layer.ffn, ffn_dim, into_grad=shared.into_grad)
-        return x + drop(feed_forward(layer.ffn_norm(x), ffn, rates[1], generator), rates[2], generator)
+        x = x + dropout.ssm_out(branch, generator)
+        weights = slice_feed_forward(layer.ffn, ffn_dim, into_grad=shared.into_grad)
+        branch = feed_forward(layer.ffn_norm(x), weights, dropout, generator)
+        return x + dropout.ffn_out(branch, generator)
 
     def finish(self, x: Tensor) -> Tensor:
         """Output of the last layer (N, T', D) to the joiner's width (N, T', J)."""

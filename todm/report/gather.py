@@ -298,7 +298,7 @@ class _Reader:
             try:
                 if entry["context"] == entries[-1]["context"]:
                     spec = SubnetSpec.from_dict(entry["spec"])
-                    params = count_params(config.model, spec, vocab_size)
+                    params = entry["result"].get("params") or count_params(config.model, spec, vocab_size)
                     yield Point(
                         spec=spec, figures={"wer": float(entry["result"]["wer"]), "params": float(params)}
                     )

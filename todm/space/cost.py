@@ -72,7 +72,8 @@ def _layer(config: ModelConfig, spec: SubnetSpec, ffn_dim: int) -> int:
     norms = 2 * 2 * d_model
     ssm = channels * (4 * config.state_dim + 2)  # a, w, Re C, Im C per state; dt and D per channel
     projections = _linear(d_model, channels) + _linear(channels // 2, d_model)
-    return norms + ssm + projections + _linear(d_model, ffn_dim) + _linear(ffn_dim, d_model)
+    gate = 2 * ffn_dim if config.ffn_gate == "learned" else 0
+    return norms + ssm + projections + _linear(d_model, ffn_dim) + gate + _linear(ffn_dim, d_model)
 
 
 def _subsampling(config: ModelConfig) -> int:

@@ -133,7 +133,12 @@ def prepare_steps(
     torch.manual_seed(0)
     net = Supernet(config.model, space, shape.vocab_size).to(device)
     settled = replace(config.train.loss, diagonal_steps=0, warmup_steps=0)
-    settings = replace(config.train, loss=settled, distill=replace(config.train.distill, warmup_steps=0))
+    settings = replace(
+        config.train,
+        loss=settled,
+        distill=replace(config.train.distill, warmup_steps=0),
+        contrastive=replace(config.train.contrastive, steps=0),
+    )
     step_fn = SandwichStep(net, settings, build_policy(config.train.dropout, space))
     batch = shape.draw(device)
     generator = torch.Generator(device=device).manual_seed(0)

@@ -33,6 +33,8 @@ from todm.errors import UserError
 
 FORMAT = 1
 REQUIRED_KEYS = ("model", "config", "vocab_size", "step")
+# Settings that a checkpoint of before them does not name, and what it was trained with.
+_ADDED = {"ffn_gate": "none", "ffn_gate_scale": 1.0, "ffn_gate_bias": 0.0}
 _NAME = re.compile(r"step-(\d+)\.pt")
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -255,7 +257,7 @@ def check_same_architecture(
     """
     mine = config.to_dict()
     pairs = [
-        (f"{part}.{key}", saved_config.get(part, {}).get(key, "absent"), value)
+        (f"{part}.{key}", saved_config.get(part, {}).get(key, _ADDED.get(key, "absent")), value)
         for part in ("model", "space")
         for key, value in mine[part].items()
     ]

@@ -21,6 +21,7 @@ from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import host_chunks
 from todm.decode.wer import compute_wer
+from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
 from todm.model_dir import SPEC, WEIGHTS, load_subnet, load_supernet, save_subnet
 from todm.nn.transducer import Transducer
@@ -75,6 +76,7 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
     if World.from_env().is_main:
         tuned = Transducer(config.model, spec, net.vocab_size)
         weights = average(run_dir)
+        sparsify(weights, config.train.dropout)
         tuned.load_state_dict({key: weights[f"full.{key}"] for key in tuned.state_dict()})
         save_subnet(target, tuned, config, lang_dir)
     return target
@@ -131,6 +133,7 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         spec: as `own_spec` gives it.
     """
     # The drop rate that the net had among the others.
+    dropout = config.train.dropout
     share = sum(spec.ffn_dims) / (config.space.ffn_dims[-1] * config.model.num_layers)
     optim = replace(
         config.train.optim,
@@ -148,7 +151,12 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         average_period=min(config.train.average_period, 5),
         resume="auto",
         loss=replace(config.train.loss, warmup_steps=0, diagonal_steps=0),
-        dropout=replace(config.train.dropout, rate=config.train.dropout.rate * share),
+        contrastive=replace(config.train.contrastive, steps=0),
+        dropout=replace(
+            dropout,
+            rate=dropout.rate * share,
+            reweighted=replace(dropout.reweighted, strength=dropout.reweighted.strength * share),
+        ),
         optim=optim,
     )
     return replace(

@@ -34,6 +34,7 @@ from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import host_chunks
 from todm.decode.wer import Utterance, compute_wer
 from todm.dropout import build_policy
+from todm.dropout.reweighted import sparsify
 from todm.envinfo import collect_env
 from todm.errors import UserError
 from todm.extract import extract
@@ -144,7 +145,7 @@ class Run:
         self.data_dir = exp_dir / "data" if start is None else start.data_dir
         self.origin = "" if start is None else start.origin
         self.tokenizer = Tokenizer.load(self.data_dir / "lang")
-        policy = build_policy(config.train.dropout, self.space)
+        self.dropout = build_policy(config.train.dropout, self.space)
 
         torch.manual_seed(config.train.seed)  # initialisation only; steps have generators of their own
         net = Supernet(config.model, self.space, self.tokenizer.vocab_size)
@@ -153,7 +154,6 @@ class Run:
             net.load_state_dict(start.weights)
         self.net = net.to(device)
         broadcast_weights(self.net)
-        self.step_fn = SandwichStep(self.net, config.train, policy)
         self.optimizer = build_optimizer(config.train.optim, self.net.named_parameters(), is_ssm_parameter)
 
         self.loader = make_train_loader(
@@ -169,6 +169,7 @@ class Run:
         self.total_steps = self.num_batches + self.loader.count_batches(1) * (config.train.num_epochs - 1)
         if config.train.max_steps:
             self.total_steps = min(self.total_steps, config.train.max_steps)
+        self.step_fn = SandwichStep(self.net, config.train, self.dropout, total_steps=self.total_steps)
         self.schedule = Schedule(self.optimizer, config.train.optim, total_steps=self.total_steps)
         self.average = RunningAverage(
             start_step=int(config.train.average_from * self.total_steps), period=config.train.average_period
@@ -226,6 +227,7 @@ class Run:
         self.net.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
+        self.dropout.schedule.load_state_dict(state.get("dropout", {}))
         if state["step"] > self.average.start_step:
             # Otherwise the run was made longer: what was averaged at its old end is no end any more.
             self.average.load_state_dict(state["average"])
@@ -277,12 +279,12 @@ class Run:
         """Draw specs, run them all, add up, update once."""
         config = self.config
         self.schedule.set(self.step, epoch + self.batch / self.num_batches, scale=self.guard.lr_scale)
-        starting = self.step < config.train.loss.diagonal_steps
+        starting = self.step < self.step_fn.num_start_steps
         specs = draw_specs(self.space, config.train.sandwich, seed=config.train.seed, step=self.step)
         generator = seeded_generator(self.device, config.train.seed, self.step, self.world.rank)
         batch = batch.to(self.device)
         if not starting:  # the plateau is left several times sooner on what was really said
-            done = self.step - config.train.loss.diagonal_steps
+            done = self.step - self.step_fn.num_start_steps
             strength = warmup_progress(done, config.augment.warmup_steps)
             batch = augment(batch, weaken(config.augment, strength), generator)
         batch = lengthen(batch, self.step_fn.tail_frames(self.step))
@@ -315,12 +317,12 @@ class Run:
 
     def _has_collapsed(self, batch: Batch, losses: list[PassLoss]) -> bool:
         """Whether the losses of the largest or the smallest nets jumped and stayed."""
-        if self.step <= self.config.train.loss.diagonal_steps:
+        if self.step <= self.step_fn.num_start_steps:
             return False  # losses on other bands than later
         watched = {self.space.max(mode): "max" for mode in self.space.modes}
         watched |= {self.space.min(mode): "min" for mode in self.space.modes}
         for loss in losses:
-            if loss.spec in watched:
+            if loss.spec in watched and loss.rnnt is not None:
                 name = f"{watched[loss.spec]}-{loss.spec.mode}"
                 self.guard.add(name, total=loss.rnnt, weight=float(batch.feat_lens.sum()))
         if not self.guard.end_step():
@@ -362,6 +364,7 @@ class Run:
 
     def _validate(self, epoch: int) -> None:
         """WER of the ladder's corners on the dev parts, with the present weights."""
+        self._show_dev_loss()
         if not self.world.is_main:
             return
         results: dict[str, float] = {}
@@ -370,6 +373,7 @@ class Run:
         ends = {spec: name for name, spec in ladder if name.startswith(("min", "max"))}
         for spec, name in ends.items():
             net = extract(self.net, spec)
+            sparsify(net.state_dict(), self.config.train.dropout)
             chunks = host_chunks(net, self.config.export.chunk_ms)
             scored: list[Utterance] = []
             for part in self.config.data.dev_parts:
@@ -385,6 +389,32 @@ class Run:
         self.metrics.write({"kind": "valid", "step": self.step, "epoch": epoch + 1, "wer": results})
         self.tensorboard.write({f"dev_wer/{name}": wer for name, wer in results.items()}, self.step)
 
+    def _show_dev_loss(self) -> None:
+        """Show the dropout's schedule the max net's loss per encoder frame on the dev parts, if it asks."""
+        if not self.dropout.schedule.watches_dev_loss or self.step <= self.step_fn.num_start_steps:
+            return
+        loss = 0.0
+        if self.world.is_main:
+            frames = 0
+            for part in self.config.data.dev_parts:
+                for batch in make_eval_loader(load_cuts(self.data_dir, part), self.tokenizer):
+                    batch = batch.to(self.device)
+                    frames += int(batch.feat_lens.sum()) // self.config.model.subsampling_factor
+                    longer = lengthen(batch, self.step_fn.tail_frames(self.step))
+                    loss += self.step_fn.measure(longer, self.space.max())
+            loss /= max(1, frames)
+        loss = float(sum_tensor(torch.tensor(loss, device=self.device)))  # to all processes
+        self.dropout.schedule.observe(loss)
+        if self.metrics is not None and self.tensorboard is not None:
+            self.metrics.write({"kind": "dev_loss", "step": self.step, "loss": loss})
+            self.tensorboard.write({"dev_loss/max": loss}, self.step)
+
+    def dropout_strengths(self) -> dict[str, float]:
+        """What the largest net drops at present, by site, and the schedule's factor."""
+        progress = self.step_fn.dropout_progress(self.step)
+        strengths = self.dropout.plan(self.space.max(), progress).strengths()
+        return {"factor": self.dropout.schedule.factor(progress), **strengths}
+
     def _save(self) -> None:
         if not self.world.is_main:
             return
@@ -393,6 +423,7 @@ class Run:
             "model": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
+            "dropout": self.dropout.schedule.state_dict(),
             "average": self.average.state_dict(),
             "guard": self.guard.state_dict(),
             "step": self.step,

@@ -38,7 +38,7 @@ def scan_longest_batches(
         return
     space = step_fn.net.space
     specs = tuple(dict.fromkeys([space.max(), *space.corners()]))
-    after_start = config.loss.diagonal_steps + max(config.loss.warmup_steps, config.distill.warmup_steps)
+    after_start = step_fn.num_start_steps + max(config.loss.warmup_steps, config.distill.warmup_steps)
     for batch in loader.longest_batches(config.scan_batches):
         count, frames = batch.feats.shape[:2]
         try:

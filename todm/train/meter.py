@@ -46,7 +46,8 @@ class Meter:
             name = ladder.get(loss.spec, f"random-{loss.spec.mode}")
             # Per encoder frame, the unit in which losses of different corpora can be compared.
             weight = frames / self.run.config.model.subsampling_factor
-            self.losses.add(name, total=loss.rnnt, weight=weight)
+            if loss.rnnt is not None:
+                self.losses.add(name, total=loss.rnnt, weight=weight)
             for part, total in loss.parts.items():
                 self.extras.add(part, total=total, weight=weight)
 
@@ -70,6 +71,8 @@ class Meter:
             lr=run.optimizer.param_groups[0]["lr"],
             grad_norm=self.grad_norm,
             clipped=(run.optimizer.clipper.num_clipped - self.clipped_before) / self.num_steps,
+            dropout=run.dropout_strengths(),
+            seconds=elapsed,
             hours_per_hour=self.seconds * run.world.size / max(elapsed, 1e-9),
             eta=pace * max(0, run.total_steps - run.step),
             skipped=self.num_skipped,

@@ -78,6 +78,8 @@ class Report:
         skipped: steps of the interval whose gradient was not finite; they changed nothing.
         hours_per_hour: hours of audio trained per hour of wall clock.
         eta: seconds to the end of the run; None when unknown.
+        dropout: what the largest net drops at present, by site, and the schedule's factor.
+        seconds: wall clock of the interval.
     """
 
     epoch: int
@@ -92,6 +94,8 @@ class Report:
     hours_per_hour: float
     eta: float | None = None
     skipped: int = 0
+    dropout: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
     def line(self) -> str:
         """One line for people."""
@@ -115,6 +119,7 @@ class Report:
         values = {f"loss/{name}": value for name, value in self.subnets.items()}
         values.update({f"loss/{name}": value for name, value in self.losses.items()})
         values.update({"optim/lr": self.lr, "optim/grad_norm": self.grad_norm, "optim/clipped": self.clipped})
+        values.update({f"dropout/{name}": value for name, value in self.dropout.items()})
         values["optim/skipped"] = float(self.skipped)
         values["speed/hours_per_hour"] = self.hours_per_hour
         values["progress/epoch"] = float(self.epoch)

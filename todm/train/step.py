@@ -22,6 +22,7 @@ from todm.config import Mode, TrainConfig
 from todm.data.batch import Batch
 from todm.dropout import DropoutPolicy
 from todm.losses.band import diagonal_band, feasible_size
+from todm.losses.contrastive import info_nce, pool
 from todm.losses.lattice import lattice_divergence
 from todm.losses.rnnt import Band, TransducerLoss, rnnt_loss
 from todm.nn.supernet import SharedPass, Supernet
@@ -37,19 +38,20 @@ class PassLoss:
 
     Args:
         spec: what ran.
-        rnnt: transducer loss.
-        parts: what else was computed, by name: ``simple`` (teacher), ``distill`` (students).
+        rnnt: transducer loss; None in the contrastive stage, which has none.
+        parts: what else was computed, by name: ``simple`` (teacher), ``distill`` (students), ``contrastive``.
     """
 
     spec: SubnetSpec
-    rnnt: float
+    rnnt: float | None
     parts: dict[str, float]
 
     def plus(self, other: PassLoss) -> PassLoss:
         """Over both batches."""
         assert self.spec == other.spec and self.parts.keys() == other.parts.keys()
         parts = {name: value + other.parts[name] for name, value in self.parts.items()}
-        return PassLoss(spec=self.spec, rnnt=self.rnnt + other.rnnt, parts=parts)
+        rnnt = None if self.rnnt is None or other.rnnt is None else self.rnnt + other.rnnt
+        return PassLoss(spec=self.spec, rnnt=rnnt, parts=parts)
 
 
 class SandwichStep:
@@ -58,13 +60,19 @@ class SandwichStep:
     Args:
         net: the supernet.
         config: weights of the losses, warm-ups, distillation.
-        policy: drop rates of a spec.
+        policy: what a spec drops.
+        total_steps: length of the run, for dropout that changes over it; 0 leaves it at its beginning.
     """
 
-    def __init__(self, net: Supernet, config: TrainConfig, policy: DropoutPolicy) -> None:
+    def __init__(
+        self, net: Supernet, config: TrainConfig, policy: DropoutPolicy, *, total_steps: int = 0
+    ) -> None:
         self.net = net
         self.config = config
         self.policy = policy
+        self.total_steps = total_steps
+        # Steps before the whole sandwich runs: the contrastive stage, then the diagonal start.
+        self.num_start_steps = config.contrastive.steps + config.loss.diagonal_steps
         both = len(net.space.modes) > 1
         self.lag = config.loss.streaming_delay if both else 0  # encoder frames
 
@@ -73,7 +81,8 @@ class SandwichStep:
     ) -> list[PassLoss]:
         """Run `specs` on `batch`, the teacher first; gradients are added to those already there.
 
-        In ``micro_batches`` parts, which is the same but for what a batch shares: the size of the band.
+        In ``micro_batches`` parts, which is the same but for what a batch shares: the size of the
+        band, and the others that a contrastive term tells an utterance from.
 
         Args:
             batch: on the model's device; each utterance ends with `tail_frames` of silence.
@@ -97,14 +106,18 @@ class SandwichStep:
         self, batch: Batch, specs: Sequence[SubnetSpec], step: int, generator: torch.Generator
     ) -> list[PassLoss]:
         loss = self.config.loss
-        starting = step < loss.diagonal_steps
+        contrasting = step < self.config.contrastive.steps
+        starting = step < self.num_start_steps
         hidden = loss.diagonal_hidden_contexts if starting else loss.hidden_contexts
         with record_function(f"{PART}share"):
             whole = hide_contexts(self.net.share(batch), hidden, generator)
         shared, pending = whole.detached()
         if starting:
             largest = [self.net.space.max(mode) for mode in self.net.space.modes]
-            losses = [self._start(batch, shared, spec) for spec in largest]
+            if contrasting:
+                losses = [self._contrast(shared, spec, step, generator) for spec in largest]
+            else:
+                losses = [self._start(batch, shared, spec) for spec in largest]
         else:
             teacher_spec, *student_specs = specs
             teacher, teacher_loss = self._teach(batch, shared, teacher_spec, step, generator)
@@ -120,20 +133,50 @@ class SandwichStep:
     def tail_frames(self, step: int) -> int:
         """Feature frames of silence that a batch must be lengthened by."""
         config = self.config.loss
-        delay = config.diagonal_delay if step < config.diagonal_steps else 0
+        delay = config.diagonal_delay if step < self.num_start_steps else 0
         return (delay + self.lag) * self.net.config.subsampling_factor
 
     def _lens(self, shared: SharedPass, spec: SubnetSpec) -> Tensor:
         """Encoder frames (N,) that a net of this spec has for its labels."""
         return (shared.lens - self.lag).clamp(min=1) if spec.mode == "offline" else shared.lens
 
+    def dropout_progress(self, step: int) -> float:
+        """Share of the run, 0 to 1, after `step` batches, as the dropout policy is told."""
+        return min(1.0, step / self.total_steps) if self.total_steps else 0.0
+
     def _encode(
-        self, shared: SharedPass, spec: SubnetSpec, generator: torch.Generator | None = None
+        self, shared: SharedPass, spec: SubnetSpec, step: int = 0, generator: torch.Generator | None = None
     ) -> Tensor:
         """The encoder at `spec`, with the policy's dropout where there is a generator."""
-        plan = None if generator is None else self.policy.plan(spec)
+        plan = None if generator is None else self.policy.plan(spec, self.dropout_progress(step))
         with record_function(f"{PART}encoder"):
             return self.net.encode(shared, spec, plan, generator)
+
+    def _contrast(
+        self, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
+    ) -> PassLoss:
+        """Two views of each utterance and nothing else, see `todm.config.ContrastiveConfig`."""
+        loss = self._two_views(self._encode(shared, spec, step, generator), shared, spec, step, generator)
+        with record_function(f"{PART}backward"):
+            _backward([loss])
+        return PassLoss(spec=spec, rnnt=None, parts={"contrastive": loss.item()})
+
+    def _two_views(
+        self, view: Tensor, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
+    ) -> Tensor:
+        """InfoNCE of a pass's encoder output (N, T', J) and that of one more with other masks."""
+        other = self._encode(shared, spec, step, generator)
+        views = (pool(out, shared.lens) for out in (view, other))
+        return info_nce(*views, temperature=self.config.contrastive.temperature)
+
+    def measure(self, batch: Batch, spec: SubnetSpec) -> float:
+        """Transducer loss of a pass without dropout, summed over the batch (see `__call__`); no gradient."""
+        with torch.no_grad():
+            shared = self.net.share(batch)
+            encoder_out = self._encode(shared, spec)
+            am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
+            loss = self._transducer_loss(encoder_out, self._lens(shared, spec), batch, shared, am=am, lm=lm)
+            return loss.pruned.sum().item()
 
     def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> PassLoss:
         """On the diagonal band and without dropout, see `todm.config.LossConfig`."""
@@ -162,16 +205,22 @@ class SandwichStep:
     def _teach(
         self, batch: Batch, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
     ) -> tuple[TransducerLoss, PassLoss]:
-        encoder_out = self._encode(shared, spec, generator)
+        encoder_out = self._encode(shared, spec, step, generator)
         config = self.config.loss
         am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
         loss = self._transducer_loss(encoder_out, self._lens(shared, spec), batch, shared, am=am, lm=lm)
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         pruned_scale = self._warm(config.pruned_scales, step)
         simple_scale = self._warm(config.simple_scales, step)
+        parts = {"simple": simple.item()}
+        total = pruned_scale * pruned + simple_scale * simple
+        if self.config.contrastive.weight > 0.0:
+            contrastive = self._two_views(encoder_out, shared, spec, step, generator)
+            parts["contrastive"] = contrastive.item()
+            total = total + self.config.contrastive.weight * contrastive
         with record_function(f"{PART}backward"):
-            _backward([pruned_scale * pruned + simple_scale * simple])
-        return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
+            _backward([total])
+        return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
 
     def _transducer_loss(
         self,
@@ -217,7 +266,7 @@ class SandwichStep:
         generator: torch.Generator,
     ) -> PassLoss:
         config = self.config
-        encoder_out = self._encode(shared, spec, generator)
+        encoder_out = self._encode(shared, spec, step, generator)
         lag = self.lag if spec.mode != teacher_mode else 0
         lens = self._lens(shared, spec)
         student = self._transducer_loss(encoder_out, lens, batch, shared, band=teacher.band.delayed(lag))
@@ -272,7 +321,7 @@ class SandwichStep:
 
     def _progress(self, step: int, num_steps: int) -> float:
         """Share of a warm-up that is done; it begins where the diagonal start ends."""
-        return warmup_progress(step - self.config.loss.diagonal_steps, num_steps)
+        return warmup_progress(step - self.num_start_steps, num_steps)
 
 
 def _backward(tensors: list[Tensor], grads: list[Tensor] | None = None) -> None:

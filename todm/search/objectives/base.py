@@ -64,6 +64,7 @@ class Setup:
         num_threads: of the device's runtime; None takes the fewest that the table holds.
         extrapolate: whether tables may be asked about specs beyond what they were fitted on.
         export_size: bytes of a spec's ONNX files in `precision`, by exporting it.
+        shipped: spec to that of the net that is extracted for it, which hidden units may be missing from.
     """
 
     config: Config
@@ -73,6 +74,7 @@ class Setup:
     num_threads: int | None = None
     extrapolate: bool = False
     export_size: Callable[[SubnetSpec], int] | None = None
+    shipped: Callable[[SubnetSpec], SubnetSpec] = lambda spec: spec
 
 
 @dataclass(frozen=True, kw_only=True)

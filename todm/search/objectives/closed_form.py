@@ -12,7 +12,10 @@ from todm.space.spec import SubnetSpec
 def _family(about: str, unit: Unit, count: Callable[[Setup, SubnetSpec], int]) -> Family:
     def build(term: Term, setup: Setup) -> Objective:
         return Objective(
-            term=term, unit=unit, decoded=False, measure=lambda spec, _: float(count(setup, spec))
+            term=term,
+            unit=unit,
+            decoded=False,
+            measure=lambda spec, _: float(count(setup, setup.shipped(spec))),
         )
 
     return Family(about=about, unit=unit, build=build)

@@ -22,7 +22,7 @@ def _family(about: str, unit: Unit, figure: Figure) -> Family:
             decoded=False,
             measure=lambda spec, _: table.predict(
                 figure,
-                spec,
+                setup.shipped(spec),
                 precision=setup.precision,
                 num_threads=setup.num_threads,
                 extrapolate=setup.extrapolate,

@@ -1,0 +1,1 @@
+"""Grids of trainings that differ in one thing each: planned, run, measured, compared."""

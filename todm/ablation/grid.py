@@ -1,0 +1,233 @@
+"""A grid: named variants of one config over seeds, from one YAML file.
+
+::
+
+    base: conf/tiny.yaml                # settings of all runs, relative to this file
+    settings: {train.max_steps: 1500}   # on top of it, for all runs
+    seeds: [1, 2, 3]
+    variants:
+      all: {}
+      constant: {settings: {train.dropout.policy: constant}}
+      alone-min: {settings: {space.depths: [4]}, sizes: {min: max}}   # its max net is the others' min
+    tables:
+      - {title: Without one of them, reference: all, variants: [constant], sizes: [min, max]}
+    curves:
+      - {title: Sparsity, variants: [weak, strong], sizes: [max]}
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from todm.config import Config
+from todm.config_io import load_config
+from todm.errors import UserError
+from todm.space.space import SearchSpace
+
+SIZES = ("min", "max")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to train.
+
+    Args:
+        settings: dotted names and values, on top of the grid's.
+        sizes: what a table calls a size, and the ladder's name of it; with it, the variant has no others.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, str] = field(default_factory=dict)
+
+    def ladder_name(self, size: str) -> str | None:
+        """The ladder's name of what a table calls `size`; None where the variant has no such size."""
+        return self.sizes.get(size) if self.sizes else size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Variants beside a reference, size by size.
+
+    Args:
+        title: its heading.
+        reference: the variant that the others are compared with.
+        variants: the others, in order.
+        sizes: which sizes.
+    """
+
+    title: str
+    reference: str
+    variants: tuple[str, ...]
+    sizes: tuple[str, ...] = SIZES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """WER against the share of feed-forward weights that are not zero.
+
+    Args:
+        title: its heading.
+        variants: the points, in order.
+        sizes: a line each.
+    """
+
+    title: str
+    variants: tuple[str, ...]
+    sizes: tuple[str, ...] = SIZES
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedRun:
+    """One training of the grid.
+
+    Args:
+        variant: its name.
+        seed: of everything random in it.
+        config: resolved.
+    """
+
+    variant: str
+    seed: int
+    config: Config
+
+    @property
+    def digest(self) -> str:
+        """Of the config: variants with the same settings share a run."""
+        return hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """What the file says; see the module's text."""
+
+    path: Path
+    base: Path
+    settings: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    variants: Mapping[str, Variant]
+    tables: tuple[Table, ...]
+    curves: tuple[Curve, ...]
+
+    def config(self, settings: Mapping[str, Any]) -> Config:
+        """The base with the grid's settings, then these."""
+        merged = {**self.settings, **settings}
+        return load_config(self.base, [f"--{key}={_word(value)}" for key, value in merged.items()])
+
+    def plan(self, only: Sequence[str] = ()) -> list[PlannedRun]:
+        """All runs, seed by seed, so that an unfinished grid has every variant as often as any other.
+
+        Args:
+            only: names of variants; all when empty.
+
+        Raises:
+            UserError: an unknown name, impossible settings, other data than the other variants, or a size
+                that the variant's ladder does not have.
+        """
+        unknown = sorted(set(only) - set(self.variants))
+        if unknown:
+            raise UserError(f"{self.path}: no variant {unknown[0]!r}; it has {', '.join(self.variants)}")
+        data = self.config({}).data
+        configs = {}
+        for name in only or self.variants:
+            try:
+                config = configs[name] = self.config(self.variants[name].settings)
+                self._check_sizes(name, config)
+            except UserError as error:
+                raise UserError(f"{self.path}: variants.{name}: {error}") from error
+            if config.data != data:
+                raise UserError(
+                    f"{self.path}: variants.{name}: settings of data must be those of all variants, "
+                    "because the corpus is prepared once; move them to the grid's settings"
+                )
+        return [
+            PlannedRun(variant=name, seed=seed, config=_with_seed(config, seed))
+            for seed in self.seeds
+            for name, config in configs.items()
+        ]
+
+    def _check_sizes(self, name: str, config: Config) -> None:
+        ladder = SearchSpace.from_config(config).ladder()
+        shown = [(t.sizes, (t.reference, *t.variants)) for t in self.tables]
+        shown += [(c.sizes, c.variants) for c in self.curves]
+        for sizes, variants in shown:
+            for size in sizes if name in variants else ():
+                wanted = self.variants[name].ladder_name(size)
+                if wanted is not None and wanted not in ladder:
+                    raise UserError(f"sizes: it has no {wanted}, only {', '.join(ladder)}")
+
+
+def load_grid(path: Path) -> Grid:
+    """Read a grid.
+
+    Raises:
+        UserError: missing, not YAML, unknown or missing keys, names that are not there.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a readable grid ({' '.join(str(error).split())[:200]})") from error
+    data = _section(
+        data, str(path), required={"base", "seeds", "variants"}, optional={"settings", "tables", "curves"}
+    )
+    seeds = data["seeds"]
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise UserError(f"{path}: seeds: need whole numbers, got {seeds!r}")
+    if not isinstance(data["variants"], dict) or not data["variants"]:
+        raise UserError(f"{path}: variants: need a name and settings each")
+    variants = {}
+    for name, value in data["variants"].items():
+        where = f"{path}: variants.{name}"
+        variants[str(name)] = Variant(**_section(value or {}, where, optional={"settings", "sizes"}))
+    tables, curves = [], []
+    for entry in data.get("tables") or []:
+        keys = {"title", "reference", "variants"}
+        entry = _section(entry, f"{path}: tables", required=keys, optional={"sizes"})
+        tables.append(Table(title=entry["title"], reference=entry["reference"], **_lists(entry)))
+    for entry in data.get("curves") or []:
+        entry = _section(entry, f"{path}: curves", required={"title", "variants"}, optional={"sizes"})
+        curves.append(Curve(title=entry["title"], **_lists(entry)))
+    named = {name for table in tables for name in (table.reference, *table.variants)}
+    named |= {name for curve in curves for name in curve.variants}
+    for name in sorted(named - set(variants)):
+        raise UserError(f"{path}: tables or curves name {name!r}, which is no variant")
+    return Grid(
+        path=path,
+        base=path.parent / str(data["base"]),
+        settings=data.get("settings") or {},
+        seeds=tuple(dict.fromkeys(seeds)),
+        variants=variants,
+        tables=tuple(tables),
+        curves=tuple(curves),
+    )
+
+
+def _section(
+    data: Any, where: str, *, required: set[str] | None = None, optional: set[str] | None = None
+) -> dict[str, Any]:
+    required, optional = required or set(), optional or set()
+    if not isinstance(data, dict):
+        raise UserError(f"{where}: must hold {', '.join(sorted(required | optional))}, not {data!r}")
+    for key in sorted(required - set(data)):
+        raise UserError(f"{where}: {key} is missing")
+    for key in sorted(set(data) - required - optional):
+        raise UserError(f"{where}: {key!r} is unknown; it may hold {', '.join(sorted(required | optional))}")
+    return data
+
+
+def _with_seed(config: Config, seed: int) -> Config:
+    return replace(config, train=replace(config.train, seed=seed))
+
+
+def _lists(entry: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    return {key: tuple(entry[key]) for key in ("variants", "sizes") if key in entry}
+
+
+def _word(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

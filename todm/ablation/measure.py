@@ -1,0 +1,80 @@
+"""What one finished run is worth and what it cost: ``result.json``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from todm.decode.evaluate import transcribe_batches
+from todm.decode.streaming import host_chunks
+from todm.decode.wer import compute_wer
+from todm.dropout.reweighted import count_ffn_weights
+from todm.envinfo import collect_env
+from todm.extract import extract
+from todm.nn.transducer import Transducer
+from todm.search.evaluate import SupernetEvaluator
+from todm.space.spec import SubnetSpec
+from todm.train.checkpoint import atomic_write
+
+RESULT = "result.json"
+
+
+def measure(run: Path) -> dict[str, Any]:
+    """Decode the dev parts with every size of a run's ladder and write ``result.json``.
+
+    Args:
+        run: folder with ``supernet/``, ``data/`` and ``train/metrics.jsonl``.
+
+    Returns:
+        the content: ``cost`` (training seconds without validation, steps), ``env``, and ``sizes``: for each
+        name of the ladder parameters, feed-forward weights (not zero, and all of the spec's full widths), WER
+        and errors and words of every utterance.
+    """
+    evaluator = SupernetEvaluator.load(run, num_utterances=0, seed=0)
+    space = evaluator.supernet.space
+    by_spec = {spec: _measure_size(evaluator, spec) for spec in dict.fromkeys(space.ladder().values())}
+    result = {
+        "cost": training_cost(run / "train" / "metrics.jsonl"),
+        "env": collect_env(),
+        "sizes": {name: by_spec[spec] for name, spec in space.ladder().items()},
+    }
+    text = json.dumps(result, indent=1) + "\n"
+    atomic_write(run / RESULT, lambda file: _write(file, text))
+    return result
+
+
+def _write(file: Any, text: str) -> None:
+    file.write(text.encode())
+
+
+def _measure_size(evaluator: SupernetEvaluator, spec: SubnetSpec) -> dict[str, Any]:
+    net: Transducer = extract(evaluator.supernet, spec)
+    chunks = host_chunks(net, evaluator.chunk_ms)
+    scored = transcribe_batches(net, evaluator.batches, evaluator.tokenizer, chunks=chunks)
+    total = compute_wer(scored, replications=1)
+    nonzero, _ = count_ffn_weights(net.state_dict())
+    return {
+        "params": sum(parameter.numel() for parameter in net.parameters()),
+        "ffn_nonzero": nonzero,
+        # Of the widths before units that vanished were cut.
+        "ffn_weights": 2 * net.config.d_model * sum(spec.ffn_dims),
+        "wer": total.wer,
+        "ins": total.ins,
+        "del": total.dels,
+        "sub": total.subs,
+        "utterances": {
+            one.id: [compute_wer([one], replications=1).errors, len(one.ref)]
+            for one in sorted(scored, key=lambda one: one.id)
+        },
+    }
+
+
+def training_cost(metrics: Path) -> dict[str, float]:
+    """Wall-clock seconds of the training steps, and their number; what was lost to a stop is left out."""
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    steps = [line for line in lines if line["kind"] == "train"]
+    return {
+        "seconds": sum(line.get("seconds", 0.0) for line in steps),
+        "steps": max((line["step"] for line in steps), default=0),
+    }

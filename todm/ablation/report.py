@@ -1,0 +1,124 @@
+"""Tables in Markdown, the same as JSON, and plots of a grid."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from todm.ablation.grid import Curve, Table
+from todm.ablation.results import Results, Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+HEADS = ("variant", "size", "WER % [95%]", "seeds", "difference [95%]", "parameters", "non-zero", "minutes")
+NOTE = (
+    "Mean over seeds with a 95% bootstrap interval over seeds and utterances; the difference is paired (the "
+    "same seeds and utterances) and from the first row of the size, * where its interval leaves out 0. "
+    "Non-zero: of the feed-forward's weights. Minutes: of training, without validation."
+)
+
+
+def write_report(results: Results, folder: Path) -> Path:
+    """Write ``report.md``, ``results.json`` and a PNG for every table and curve; returns the first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts, data = ["# " + results.grid.path.stem, NOTE], []
+    for index, table in enumerate(results.grid.tables):
+        rows = results.table(table)
+        image = folder / f"table-{index + 1}.png"
+        _save(plot_table(rows, table), image)
+        parts += [f"## {table.title}", markdown(rows), f"![{table.title}]({image.name})"]
+        data.append({"title": table.title, "rows": [asdict(row) for row in rows]})
+    for index, curve in enumerate(results.grid.curves):
+        lines = {
+            size: [row for name in curve.variants if (row := results.row(name, size)) is not None]
+            for size in curve.sizes
+        }
+        image = folder / f"curve-{index + 1}.png"
+        _save(plot_curve(lines, curve), image)
+        rows = [row for line in lines.values() for row in line]
+        parts += [f"## {curve.title}", markdown(rows), f"![{curve.title}]({image.name})"]
+        data.append({"title": curve.title, "rows": [asdict(row) for row in rows]})
+    if results.missing:
+        absent = ", ".join(f"{name} (seed {seed})" for name, seed in results.missing)
+        parts.append(f"Not finished: {absent}.")
+    page = folder / "report.md"
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return page
+
+
+def markdown(rows: list[Row]) -> str:
+    """One line per row."""
+    lines = [" | ".join(HEADS), " | ".join("---" for _ in HEADS)]
+    lines += [" | ".join(cells(row)) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """The row's figures as text, in the order of `HEADS`."""
+    versus = "–"
+    if row.versus is not None:
+        clear = row.versus.low > 0.0 or row.versus.high < 0.0
+        mean, low, high = (f"{value:+.2f}" for value in (row.versus.mean, row.versus.low, row.versus.high))
+        versus = f"{mean} [{low}, {high}]" + (" *" if clear else "")
+    return (
+        row.variant,
+        row.size,
+        str(row.wer),
+        ", ".join(f"{wer:.1f}" for wer in row.by_seed.values()),
+        versus,
+        f"{row.params / 1e6:.2f} M",
+        f"{row.nonzero:.1%}",
+        f"{row.seconds / 60:.1f}",
+    )
+
+
+def plot_table(rows: list[Row], table: Table) -> Figure:
+    """A panel for each size: every variant's interval, and its seeds as dots."""
+    from matplotlib.figure import Figure
+
+    count = 1 + len(table.variants)
+    figure = Figure(figsize=(4.2 * len(table.sizes) + 1.5, 0.32 * count + 1.2), layout="constrained")
+    panels = figure.subplots(1, len(table.sizes), squeeze=False)[0]
+    for axes, size in zip(panels, table.sizes, strict=True):
+        shown = [row for row in rows if row.size == size]
+        for place, row in enumerate(shown):
+            axes.plot((row.wer.low, row.wer.high), (place, place), color="tab:blue", linewidth=2)
+            axes.plot(row.wer.mean, place, "o", color="tab:blue")
+            axes.plot(list(row.by_seed.values()), [place] * len(row.by_seed), ".", color="0.5", markersize=4)
+            if row.variant == table.reference:
+                axes.axvline(row.wer.mean, color="0.7", linewidth=1, zorder=0)
+        axes.set_yticks(range(len(shown)), [row.variant for row in shown])
+        axes.set_xlabel(f"{size}: WER, %")
+        axes.invert_yaxis()
+    figure.suptitle(table.title, fontsize=10)
+    return figure
+
+
+def plot_curve(lines: dict[str, list[Row]], curve: Curve) -> Figure:
+    """A line for each size: WER with its interval against the share of weights that are not zero."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 3.5), layout="constrained")
+    axes = figure.subplots()
+    for size, rows in lines.items():
+        rows = sorted(rows, key=lambda row: row.nonzero)
+        wer = [row.wer.mean for row in rows]
+        around = [
+            [row.wer.mean - row.wer.low for row in rows],
+            [row.wer.high - row.wer.mean for row in rows],
+        ]
+        axes.errorbar([100 * row.nonzero for row in rows], wer, yerr=around, fmt="o-", capsize=3, label=size)
+    axes.set_xlabel("feed-forward weights that are not zero, %")
+    axes.set_ylabel("WER, %")
+    axes.set_title(curve.title, fontsize=10)
+    if any(lines.values()):
+        axes.legend()
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    figure.savefig(path, dpi=120)

@@ -1,0 +1,77 @@
+"""Features before and after channel dropout, mixed layer by layer (Xu et al., arXiv 2506.12738)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from todm.config import DropoutConfig
+from todm.dropout.subnet_scaled import SubnetScaledDropout
+from todm.errors import UserError
+from todm.nn.dropout import MAX_RATE, NONE, DropoutPlan, drop
+from todm.space.space import SearchSpace
+from todm.space.spec import SubnetSpec
+
+
+@dataclass(frozen=True)
+class ChannelMix:
+    """w x + (1 - w) ChannelDropout(x): a dropped channel is gone in all frames of an utterance.
+
+    Args:
+        rate: of the channels, 0 to below 1.
+        weight: w, 0 to 1.
+    """
+
+    rate: float
+    weight: float
+
+    @property
+    def strength(self) -> float:
+        """The rate."""
+        return self.rate
+
+    def scaled(self, factor: float) -> ChannelMix:
+        """At `factor` times the rate, `MAX_RATE` at most."""
+        return replace(self, rate=min(MAX_RATE, self.rate * factor))
+
+    def __call__(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
+        """(N, T, C) to the same shape."""
+        kept = drop(x.new_ones(x.shape[0], 1, x.shape[2]), self.rate, generator)
+        return x * (self.weight + (1.0 - self.weight) * kept)
+
+
+class MixedDropout:
+    """Channel dropout at `SubnetScaledDropout`'s rates, mixed at weight w, until its layer is switched off.
+
+    Layer i of the supernet's L is switched to w = 1, where nothing is dropped, after ``until`` (i + 1) / L of
+    the run: front to back. The rate that follows the width is this project's addition.
+
+    Args:
+        config: rate (0.5 in the paper) and the section ``mixed``.
+        space: gives the full width and depth.
+    """
+
+    def __init__(self, config: DropoutConfig, space: SearchSpace) -> None:
+        if not 0.0 <= config.mixed.weight <= 1.0:
+            raise UserError(f"train.dropout.mixed.weight: must be in 0 to 1, got {config.mixed.weight}")
+        if not 0.0 < config.mixed.until <= 1.0:
+            raise UserError(f"train.dropout.mixed.until: must be above 0, to 1, got {config.mixed.until}")
+        self.config = config.mixed
+        self.scaled = SubnetScaledDropout(config, space)
+        self.num_layers = space.num_layers
+
+    def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
+        """Mixed at every site of the layers that are not switched off yet."""
+        plan = self.scaled.plan(spec, progress)
+        layers = []
+        for index, layer in zip(spec.layers, plan.layers, strict=True):
+            if progress >= self.config.until * (index + 1) / self.num_layers:
+                layers.append(replace(layer, ssm_out=NONE, ffn_hidden=NONE, ffn_out=NONE))
+            else:
+                ssm, ffn = (
+                    ChannelMix(noise.strength, self.config.weight) for noise in (layer.ssm_out, layer.ffn_out)
+                )
+                layers.append(replace(layer, ssm_out=ssm, ffn_hidden=ffn, ffn_out=ffn))
+        return DropoutPlan(tuple(layers))

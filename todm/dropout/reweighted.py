@@ -1,0 +1,150 @@
+"""Dropout of weights as adaptive sparsity (LeJeune et al., arXiv 2106.07769).
+
+In training, the weights of the feed-forward's slice that runs are multiplied by Bernoulli(a) / a, where
+a = eta / (eta + lambda) comes from their present sizes (`todm.dropout.penalties`). When training is over,
+weights whose a is below a tolerance become exact zeros (`sparsify`), in the averaged supernet itself: so
+every spec, extracted net and ONNX folder has them, and `todm.extract` leaves out units with nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from todm.config import DropoutConfig
+from todm.dropout.penalties import Penalty, build_penalty, keep_probability
+from todm.dropout.subnet_scaled import SubnetScaledDropout
+from todm.errors import UserError
+from todm.nn.dropout import NONE, DropoutPlan
+from todm.nn.feedforward import FeedForwardWeights
+from todm.space.space import SearchSpace
+from todm.space.spec import SubnetSpec
+
+IN_WEIGHT, OUT_WEIGHT = ".ffn.in_proj.weight", ".ffn.out_proj.weight"
+
+
+@dataclass(frozen=True)
+class WeightMask:
+    """Multiplies weights by Bernoulli(a) / max(a, floor).
+
+    A weight near zero is kept once in 1/a times, and is then so large, its gradient too, that one step can
+    throw it anywhere. The floor bounds that: weights below it have less than themselves as expectation, on
+    their way to the zero that they become when training is over. It is this project's; 0 leaves it out.
+
+    Args:
+        penalty: gives eta.
+        strength: lambda.
+        units: one a and one draw for all out-weights of a hidden unit, in place of one for every weight.
+        floor: least a that is divided by, 0 to below 1.
+    """
+
+    penalty: Penalty
+    strength: float
+    units: bool = False
+    floor: float = 0.0
+
+    def scaled(self, factor: float) -> WeightMask:
+        """At `factor` times lambda."""
+        return replace(self, strength=self.strength * factor)
+
+    def __call__(self, weights: FeedForwardWeights, generator: torch.Generator | None) -> FeedForwardWeights:
+        """The weights of this batch; gradients reach those that are kept."""
+        if self.strength == 0.0:
+            return weights
+        out_weight = weights.out_weight * self._mask(out_sizes(weights.out_weight, self.units), generator)
+        if self.units:
+            return weights._replace(out_weight=out_weight)
+        in_weight = weights.in_weight * self._mask(weights.in_weight.detach().abs(), generator)
+        return weights._replace(in_weight=in_weight, out_weight=out_weight)
+
+    def _mask(self, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
+        keep = keep_probability(sizes, self.penalty, self.strength)
+        # A weight of size 0 may have a = 0: it is never kept, and 0 / 0 must not be.
+        floor = max(self.floor, torch.finfo(keep.dtype).tiny)
+        return torch.bernoulli(keep, generator=generator) / keep.clamp(min=floor)
+
+
+def out_sizes(out_weight: Tensor, units: bool) -> Tensor:
+    """Sizes of out-weights (D, F): their own, or those of the units (1, F), root mean squares."""
+    weight = out_weight.detach()
+    return weight.square().mean(0, keepdim=True).sqrt() if units else weight.abs()
+
+
+class ReweightedDropout:
+    """Weights in place of hidden units, everything else as in `SubnetScaledDropout`.
+
+    Lambda follows the width as a rate does, lambda' = lambda c'/c. That choice is this project's.
+
+    Args:
+        config: its rate is that of the other sites; the section ``reweighted`` gives penalty and lambda.
+        space: gives the full width and depth.
+    """
+
+    def __init__(self, config: DropoutConfig, space: SearchSpace) -> None:
+        if not 0.0 <= config.reweighted.tolerance < 1.0:
+            raise UserError(
+                "train.dropout.reweighted.tolerance: must be at least 0 and below 1, got "
+                f"{config.reweighted.tolerance}"
+            )
+        self.others = SubnetScaledDropout(config, space)
+        self.mask = WeightMask(
+            build_penalty(config.reweighted),
+            config.reweighted.strength,
+            units=config.reweighted.units,
+            floor=config.reweighted.tolerance,
+        )
+
+    def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
+        """A mask on the weights of every layer, in place of a rate for the hidden units."""
+        layers = self.others.plan(spec, progress).layers
+        shares = self.others.shares(spec)
+        return DropoutPlan(
+            tuple(
+                replace(layer, ffn_hidden=NONE, ffn_weights=self.mask.scaled(share))
+                for layer, share in zip(layers, shares, strict=True)
+            )
+        )
+
+
+@torch.no_grad()
+def sparsify(weights: Mapping[str, Tensor], config: DropoutConfig) -> None:
+    """Make feed-forward weights whose a is below the tolerance exact zeros, in place.
+
+    Lambda is the config's own, that of the full width, whatever a schedule has left of it.
+
+    Args:
+        weights: a state dict of a supernet or a plain net.
+        config: of the training; nothing happens unless its policy is ``reweighted``.
+    """
+    if config.policy != "reweighted":
+        return
+    settings = config.reweighted
+    penalty = build_penalty(settings)
+    for name, weight in weights.items():
+        if name.endswith(OUT_WEIGHT):
+            sizes = out_sizes(weight, settings.units)
+        elif name.endswith(IN_WEIGHT) and not settings.units:
+            sizes = weight.abs()
+        else:
+            continue
+        weight.mul_(keep_probability(sizes, penalty, settings.strength) >= settings.tolerance)
+
+
+def count_ffn_weights(weights: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Feed-forward weights of a state dict that are not zero, and all of them.
+
+    A unit whose out-weights are all zero has no in-weights that count either.
+    """
+    nonzero = total = 0
+    for name, out_weight in weights.items():
+        if not name.endswith(OUT_WEIGHT):
+            continue
+        in_weight = weights[name.removesuffix(OUT_WEIGHT) + IN_WEIGHT]
+        heard = (out_weight != 0).any(0)
+        hears = (in_weight != 0).any(1)
+        nonzero += int((in_weight[heard] != 0).sum()) + int((out_weight[:, hears] != 0).sum())
+        total += in_weight.numel() + out_weight.numel()
+    return nonzero, total

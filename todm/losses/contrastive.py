@@ -1,0 +1,40 @@
+"""Two views of each utterance attract each other and repel the other utterances' (SimCSE, Gao et al.).
+
+SimCSE (arXiv 2104.08821) passes a sentence twice, with other dropout masks each time; 2-Tier SimCSE (arXiv
+2501.13758) trains so first and with labels afterwards. Here a view is the mean over time of what an encoder
+says.
+
+Shapes: N batch, T encoder frames, J joiner width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from todm.nn.transducer import length_mask
+
+
+def info_nce(one: Tensor, other: Tensor, *, temperature: float) -> Tensor:
+    """InfoNCE: how hard it is to tell each view's partner from the other utterances' views.
+
+    Per utterance -log softmax of cosine similarity / temperature (Gao et al., equation 1), summed.
+
+    Args:
+        one: (N, J) first views.
+        other: (N, J) second views, row by row of the same utterances.
+        temperature: above 0.
+
+    Returns:
+        scalar, nats, at least 0; 0 for a batch of one, which has nobody to be told from.
+    """
+    one, other = nn.functional.normalize(one, dim=-1), nn.functional.normalize(other, dim=-1)
+    logits = one @ other.T / temperature
+    partners = torch.arange(len(one), device=one.device)
+    return nn.functional.cross_entropy(logits, partners, reduction="sum")
+
+
+def pool(encoder_out: Tensor, lens: Tensor) -> Tensor:
+    """The mean over each utterance's own frames: (N, T, J) and lengths (N,) to (N, J)."""
+    mask = length_mask(lens, encoder_out)
+    return (encoder_out * mask).sum(1) / lens.clamp(min=1)[:, None]
