@@ -1,11 +1,14 @@
 """Stream for hours through one state: is memory flat, is the state sound, is the text that of a fresh start?
 
-    python export/soak.py BUNDLE --corpus-dir DIR --part PART [--hours 1] [--pause 1.5] [--precision int8]
+    python export/soak.py BUNDLE --corpus-dir DIR --part PART [--hours 1] [--pause 1.5] [--endpoints] [...]
 
 The utterances of the part follow each other with digital silence between them, over and over, in one stream
 of the bundle's own runtime. From the middle of one pause to the middle of the next the text is compared with
-that of a new stream which begins at the first of them. ``--silence`` streams silence alone instead, and no
-word may come. Exit code 1 if a state is not finite, memory grows, or silence makes words.
+that of a new stream which begins at the first of them. The one stream keeps its state and its last labels all
+the time. With ``--endpoints`` it is cut as sherpa-onnx cuts it (``reset_encoder=True``): after 1.2 s without
+a token a segment ends, after 2.4 s more the state is forgotten (take a pause of 4 s). ``--silence`` streams
+silence alone instead, and no word may come. Exit code 1 if a state is not finite, memory grows, or silence
+makes words.
 """
 
 from __future__ import annotations
@@ -43,13 +46,15 @@ def main() -> int:
     parser.add_argument(
         "--pause", type=float, default=1.5, help="seconds of silence between utterances (1.5)"
     )
+    parser.add_argument("--endpoints", action="store_true", help="cut the stream where an end is heard")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "int8"])
     args = parser.parse_args()
     if args.silence == bool(args.corpus_dir and args.part):
         raise UserError("give --corpus-dir and --part, or --silence")
     if rss_mb() is None:
         raise UserError("/proc/self/status: cannot be read; soak.py needs Linux")
-    recognizer = StreamingRecognizer(open_bundle(args.bundle, precision=args.precision))
+    bundle = open_bundle(args.bundle, precision=args.precision)
+    recognizer = StreamingRecognizer(bundle, reset_encoder=args.endpoints)
     if args.silence:
         utterances = [np.zeros(20 * SAMPLE_RATE, dtype=np.float32)]
     else:
@@ -69,8 +74,9 @@ def main() -> int:
     num_segments = num_different = num_words = 0
     largest = 0.0
     for piece, alone in cycle(zip(pieces, fresh, strict=True)):
-        text = decode(recognizer, stream, piece)
-        recognizer.reset(stream)
+        text = decode(recognizer, stream, piece, endpoints=args.endpoints)
+        if not args.endpoints:
+            recognizer.reset(stream)
         heard += len(piece) / SAMPLE_RATE
         num_segments += 1
         num_different += text != alone
@@ -103,13 +109,19 @@ def main() -> int:
     return 0 if sound else 1
 
 
-def decode(recognizer: StreamingRecognizer, stream: Stream, samples: np.ndarray) -> str:
-    """Text of the stream's segment after more samples (S,), given 100 ms at a time."""
+def decode(
+    recognizer: StreamingRecognizer, stream: Stream, samples: np.ndarray, *, endpoints: bool = False
+) -> str:
+    """Text after more samples (S,), given 100 ms at a time: of the segments that end in them and the last."""
+    texts = []
     for begin in range(0, len(samples), SAMPLE_RATE // 10):
         stream.accept(samples[begin : begin + SAMPLE_RATE // 10])
         while recognizer.is_ready(stream):
             recognizer.decode([stream])
-    return recognizer.result(stream).text
+            if endpoints and recognizer.is_endpoint(stream):
+                texts.append(recognizer.result(stream).text)
+                recognizer.reset(stream)
+    return " ".join(filter(None, [*texts, recognizer.result(stream).text]))
 
 
 if __name__ == "__main__":

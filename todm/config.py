@@ -32,6 +32,11 @@ class DataConfig:
             al., arXiv 1512.02595): what is said alone shows a small corpus's net where in the audio it is.
         min_utterance: seconds; shorter training utterances are dropped and counted.
         max_utterance: seconds; longer training utterances are dropped and counted.
+        shar_dir: train from the shards there (`todm.data.shar`) instead of from single files: a folder, which
+            ``todm prepare`` fills, a URL, or ``pipe:`` and a command that writes the file ``{}``; or empty.
+        shar_utterances: utterances in one shard; a run needs a shard for each loading process of each rank.
+        shar_buffer: utterances among which a reader of shards shuffles and finds those of like duration; each
+            loading process holds so many in memory, features or compressed audio.
         num_workers: processes that load batches; 0 loads in the training process.
         num_jobs: processes that compute features in ``todm prepare``.
     """
@@ -48,8 +53,16 @@ class DataConfig:
     short_first: bool = False
     min_utterance: float = 0.3
     max_utterance: float = 30.0
+    shar_dir: str = ""
+    shar_utterances: int = 1000
+    shar_buffer: int = 2000
     num_workers: int = 1
     num_jobs: int = 2
+
+    @property
+    def writes_shards(self) -> bool:
+        """Whether `shar_dir` is a path, where ``todm prepare`` writes shards, not something far away."""
+        return bool(self.shar_dir) and not self.shar_dir.startswith("pipe:") and "://" not in self.shar_dir
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -403,6 +416,8 @@ class TrainConfig:
         num_processes: processes on this machine that train together, each on batches of its own, so that a
             step sees this many times ``data.max_duration``. More machines: start with torchrun.
         log_interval: batches between log lines.
+        precision: ``bfloat16`` computes the products of the linear layers and convolutions in it (autocast);
+            weights, gradients, SSM, losses and divergences stay float32.
         micro_batches: a batch runs in this many parts, one after the other, and their gradients add up to
             one update: memory for a part is enough.
         scan_batches: before the first step, this many of the largest batches run once to see whether they fit
@@ -425,6 +440,7 @@ class TrainConfig:
     num_threads: int = 0
     num_processes: int = 1
     log_interval: int = 50
+    precision: Literal["float32", "bfloat16"] = "float32"
     micro_batches: int = 1
     scan_batches: int = 0
     valid_interval: int = 0

@@ -94,13 +94,14 @@ print("train=" + " ".join(config.data.train_parts))
 print("dev=" + " ".join(config.data.dev_parts))
 print("test=" + " ".join(config.data.test_parts))
 print("ends=" + " ".join((sizes[0], sizes[2])))
+print("shards=" + ("yes" if config.data.writes_shards else "no"))
 EOF
 }
 
 load_settings() {
   local text
   text=$(settings "$@")
-  digest="" train="" dev="" test="" ends=""
+  digest="" train="" dev="" test="" ends="" shards=no
   while IFS='=' read -r key value; do
     case $key in
       digest) digest=$value ;;
@@ -108,6 +109,7 @@ load_settings() {
       dev) dev=$value ;;
       test) test=$value ;;
       ends) ends=$value ;;
+      shards) shards=$value ;;
     esac
   done <<<"$text"
 }
@@ -193,6 +195,11 @@ prepare() {
   run todm prepare --conf "$conf" --corpus-dir "$corpus_dir" --exp-dir "$exp" --stage "$1" ${overrides[@]+"${overrides[@]}"}
 }
 
+label() {
+  prepare bpe
+  [[ $shards == no ]] || prepare shar
+}
+
 train() {
   run todm train --conf "$conf" --exp-dir "$exp" ${overrides[@]+"${overrides[@]}"}
 }
@@ -254,7 +261,7 @@ report() {
 stage 0 corpus get_corpus
 stage 1 manifests prepare manifests
 stage 2 features prepare features
-stage 3 bpe prepare bpe
+stage 3 bpe label
 stage 4 train train
 ((last < 5)) || [[ ! -f $exp/config.yaml ]] || load_settings "$exp/config.yaml"
 stage 5 average average

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from todm.config import Config
-from todm.data import loader
+from todm.data import loader, utterances
 from todm.data.batch import Batch
 from todm.data.features import load_features
 from todm.data.loader import TrainLoader, load_cuts, load_train_cuts, make_eval_loader, make_train_loader
@@ -24,7 +24,9 @@ def tokenizer(exp_dir: Path) -> Tokenizer:
 
 def _make(config: Config, exp_dir: Path, tokenizer: Tokenizer, **options: Any) -> TrainLoader:
     options = {"seed": 3, **options}
-    return make_train_loader(config.data, exp_dir / "data", tokenizer, **options)
+    batches = make_train_loader(config.data, exp_dir / "data", tokenizer, **options)
+    assert isinstance(batches, TrainLoader)
+    return batches
 
 
 def _ids(batches: Iterable[Batch]) -> list[tuple[str, ...]]:
@@ -95,7 +97,7 @@ def test_resume_in_mid_epoch_loads_only_what_is_left(
         loaded.append(cut.id)
         return load_features(cut, extractor)
 
-    monkeypatch.setattr(loader, "load_features", record)
+    monkeypatch.setattr(utterances, "load_features", record)
     rest = list(_make(config, exp_dir, tokenizer, epoch=2, start_batch=4))
     assert _ids(rest) == _ids(whole[4:])
     assert loaded == [item for batch in rest for item in batch.ids]

@@ -12,8 +12,9 @@ import pytest
 from todm.commands import prepare as command
 from todm.config import Config, ModelConfig
 from todm.data.features import load_features, make_extractor
+from todm.data.fit import subsampled_frames
 from todm.data.loader import load_cuts, load_train_cuts
-from todm.data.prepare import prepare, subsampled_frames
+from todm.data.prepare import prepare
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
 

@@ -255,9 +255,38 @@ def test_gradient_of_the_picks(outputs: tuple[int, ...]) -> None:
 
     def picks(logits: torch.Tensor) -> tuple[torch.Tensor, ...]:
         picked = pick_log_probs(logits, labels)
-        return tuple(picked[i] for i in outputs)
+        return tuple(part for i in outputs if (part := picked[i]) is not None)
 
     assert torch.autograd.gradcheck(picks, logits.requires_grad_())
+
+
+@pytest.mark.parametrize("outputs", [(1,), (1, 2)])
+def test_picks_that_keep_nothing_are_the_same_and_cannot_be_taken_twice(outputs: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    leaf = torch.randn(2, 3, 2, 4, generator=generator, requires_grad=True)
+    labels = torch.tensor([0, 1, 3]).repeat(4).reshape(2, 3, 2)
+    results = []
+    for keep in (True, False):
+        _, *picked = pick_log_probs(leaf * 2.0, labels, keep=keep)
+        loss = torch.stack([picked[i - 1].square().sum() for i in outputs]).sum()
+        (gradient,) = torch.autograd.grad(loss, leaf, retain_graph=not keep)
+        results.append((*picked, gradient))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss, leaf)
+
+
+@pytest.mark.parametrize("path_power", [1.0, 2.0])
+def test_without_log_probs_the_loss_is_the_same(make_problem: Callable[..., Any], path_power: float) -> None:
+    problem = make_problem(0, *LENS)
+    kept = problem.loss("native", prune_range=3, path_power=path_power)
+    spared = problem.loss("native", prune_range=3, path_power=path_power, with_log_probs=False)
+    torch.testing.assert_close(kept.pruned, spared.pruned)
+    for one, other in zip(problem.gradients(kept), problem.gradients(spared), strict=True):
+        torch.testing.assert_close(one, other)
+    with pytest.raises(AssertionError, match="with_log_probs"):
+        _ = spared.log_probs
 
 
 @pytest.mark.parametrize("scale", [1e2, 1e4])

@@ -157,6 +157,17 @@ def test_overrides_reach_preparing_and_training(recipe: Recipe) -> None:
     assert [call.split()[0] for call in with_settings] == ["prepare", "prepare", "prepare", "train"]
 
 
+@pytest.mark.parametrize(("location", "written"), [("shar", True), ("pipe:cat shar/{}", False)])
+def test_shards_are_written_where_they_are_asked_for(recipe: Recipe, location: str, written: bool) -> None:
+    setting = ("--data.shar_dir", location)
+    done = recipe.run("--stage", "3", "--stop-stage", "4", "--", *setting)
+    assert done.returncode == 0, done.stderr
+    prepare = "prepare --conf RECIPE/conf/tiny.yaml --corpus-dir DIR --exp-dir EXP --stage"
+    train = "train --conf RECIPE/conf/tiny.yaml --exp-dir EXP"
+    calls = [f"{prepare} bpe", *([f"{prepare} shar"] if written else []), train]
+    assert recipe.calls() == [f"{call} {' '.join(setting)}" for call in calls]
+
+
 def test_other_settings_are_not_taken_for_done(recipe: Recipe) -> None:
     assert recipe.run("--stop-stage", "3").returncode == 0
     changed = recipe.run("--stop-stage", "3", "--", "--data.vocab_size", "99")

@@ -146,9 +146,13 @@ def test_partial_and_final_streaming_results_equal_the_host(
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("silence", [0.8, 0.16])
+@pytest.mark.parametrize(("silence", "reset_encoder"), [(0.8, False), (0.16, False), (0.16, True)])
 def test_endpoints_and_segments_equal_the_host(
-    method: Method, silence: float, streaming_bundle: Path, make_utterances: Callable[..., list[np.ndarray]]
+    method: Method,
+    silence: float,
+    reset_encoder: bool,
+    streaming_bundle: Path,
+    make_utterances: Callable[..., list[np.ndarray]],
 ) -> None:
     bundle = open_bundle(streaming_bundle)
     # The toy model is never silent for long: shorter rules let every one of them act.
@@ -157,7 +161,8 @@ def test_endpoints_and_segments_equal_the_host(
         rule2=EndpointRule(needs_speech=True, min_trailing_silence=silence / 2, min_utterance_length=0.0),
         rule3=EndpointRule(needs_speech=False, min_trailing_silence=0.0, min_utterance_length=3.0),
     )
-    ours = StreamingRecognizer(bundle, make_search(bundle, method), endpoint=rules)
+    search = make_search(bundle, method)
+    ours = StreamingRecognizer(bundle, search, endpoint=rules, reset_encoder=reset_encoder)
     theirs = HostStream(
         streaming_bundle,
         method,
@@ -165,11 +170,13 @@ def test_endpoints_and_segments_equal_the_host(
         rule1_min_trailing_silence=silence,
         rule2_min_trailing_silence=silence / 2,
         rule3_min_utterance_length=3.0,
+        reset_encoder=reset_encoder,
     )
     mine, other = ours.create_stream(), theirs.host.create_stream()
     (samples,) = make_utterances([16000 * 20], seed=5)
     samples[50000:80000] = 0
     samples[160000:] *= 0.01
+    num_resets = 0
     for begin in range(0, len(samples), 1234):
         mine.accept(samples[begin : begin + 1234])
         other.accept_waveform(16000, samples[begin : begin + 1234])
@@ -179,6 +186,7 @@ def test_endpoints_and_segments_equal_the_host(
             theirs.host.decode_stream(other)
             assert ours.is_endpoint(mine) == theirs.host.is_endpoint(other)
             if ours.is_endpoint(mine):
+                num_resets += not ours.result(mine).tokens
                 ours.reset(mine)
                 theirs.host.reset(other)
             result = ours.result(mine)
@@ -186,6 +194,7 @@ def test_endpoints_and_segments_equal_the_host(
             assert result.start_time == pytest.approx(theirs.host.start_time(other), abs=1e-4)
             assert result.segment == theirs.host.get_result_all(other).segment
     assert ours.result(mine).segment >= 3
+    assert num_resets or not reset_encoder
 
 
 def test_unk_is_as_silent_as_blank(

@@ -83,6 +83,29 @@ def test_beam_and_streaming_options(
     assert "offline model" in capsys.readouterr().err
 
 
+def test_segments_are_the_text_cut_at_endpoints(
+    tmp_path: Path,
+    offline_bundle: Path,
+    streaming_bundle: Path,
+    make_utterances: MakeUtterances,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # The toy model is hardly silent: it is the rule for long utterances, 20 s, that cuts.
+    wav = write_wav(tmp_path / "long.wav", make_utterances([16000 * 45])[0] * 0.5)
+    assert transcribe.main([str(wav)], folder=streaming_bundle) == 0
+    whole = capsys.readouterr().out.rstrip("\n").split("\t")[1]
+    assert transcribe.main([str(wav), "--segments"], folder=streaming_bundle) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()]
+    assert len(rows) >= 3
+    assert {row[0] for row in rows} == {str(wav)}
+    starts = [float(row[1]) for row in rows]
+    assert starts == sorted(starts)
+    assert 20.0 < starts[1] < 23.0
+    assert "".join(row[2] for row in rows).replace(" ", "") == whole.replace(" ", "")
+    assert transcribe.main([str(wav), "--segments"], folder=offline_bundle) == 2
+    assert "drop --segments" in capsys.readouterr().err
+
+
 def test_bad_input_is_one_sentence_and_exit_code_2(
     tmp_path: Path, wav: Path, offline_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from typing import Any, Literal
 from unittest import mock
@@ -348,3 +349,30 @@ def test_the_loss_of_every_size_falls_on_a_toy_batch() -> None:
         history.append([loss.rnnt or 0.0 for loss in losses])
     for first, last in zip(history[0], history[-1], strict=True):
         assert last < 0.6 * first
+
+
+def test_bfloat16_changes_products_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, config = make_supernet(), make_config()
+    specs = [net.space.max("offline"), net.space.min("streaming")]
+    losses, exact = take_step(net, config, specs)
+
+    seen: set[tuple[str, torch.dtype]] = set()
+    for module, name in (("todm.nn.mhssm", "convolve"), ("todm.losses.native", "lattice_score")):
+        kept = getattr(importlib.import_module(module), name)
+
+        def spied(x: Tensor, *args: Any, name: str = name, kept: Any = kept, **kwargs: Any) -> Any:
+            result = kept(x, *args, **kwargs)
+            seen.add((name, (result if isinstance(result, Tensor) else result[0]).dtype))
+            return result
+
+        monkeypatch.setattr(f"{module}.{name}", spied)
+    half_losses, half = take_step(net, replace(config, precision="bfloat16"), specs)
+
+    assert seen == {("convolve", torch.float32), ("lattice_score", torch.float32)}
+    assert {grad.dtype for grad in half.values()} == {torch.float32}
+    assert half.keys() == exact.keys()
+    one, other = (torch.cat([grads[name].flatten().double() for name in exact]) for grads in (exact, half))
+    assert not torch.equal(one, other)
+    assert torch.nn.functional.cosine_similarity(one, other, dim=0) > 0.999
+    for loss, half_loss in zip(losses, half_losses, strict=True):
+        assert half_loss.rnnt == pytest.approx(loss.rnnt, rel=0.01)

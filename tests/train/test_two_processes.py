@@ -18,7 +18,7 @@ from torch.multiprocessing.spawn import spawn
 from tests.nets import SPACE, make_batch, make_supernet
 from tests.prepared import CONFIG
 from tests.train.runs import NewRun, assert_identical, newest, settings
-from todm.config import DropoutConfig
+from todm.config import Config, DropoutConfig
 from todm.config_io import save_config
 from todm.data.batch import Batch
 from todm.dropout import build_policy
@@ -79,7 +79,7 @@ def half_a_step(rank: int, port: int, folder: str) -> None:
         torch.save(step_gradients(mine, together=True), Path(folder) / f"{rank}.pt")
 
 
-def whole_run(rank: int, port: int, exp: str) -> None:
+def whole_run(rank: int, port: int, exp: str, config: Config) -> None:
     join(rank, port)
     seen: list[Any] = []
     original = Run._train_batch
@@ -97,7 +97,7 @@ def whole_run(rank: int, port: int, exp: str) -> None:
         close(self)
 
     loop.Run.close = keep  # type: ignore[method-assign]
-    train(settings(max_steps=4), Path(exp))
+    train(config, Path(exp))
     torch.save({"weights": final, "seen": seen}, Path(exp) / f"rank-{rank}.pt")
 
 
@@ -120,7 +120,7 @@ def test_two_processes_take_the_step_of_one_on_the_joined_batch(tmp_path: Path) 
 
 def test_two_processes_train_one_model(new_run: NewRun) -> None:
     exp = new_run("exp")
-    spawn(whole_run, args=(free_port(), str(exp)), nprocs=2)
+    spawn(whole_run, args=(free_port(), str(exp), settings(max_steps=4)), nprocs=2)
     one, other = (torch.load(exp / f"rank-{rank}.pt") for rank in range(2))
     assert_identical(one["weights"], other["weights"])
     assert_identical(newest(exp)["model"], one["weights"])

@@ -1,11 +1,11 @@
-"""``todm prepare``: manifests, features and BPE of a corpus."""
+"""``todm prepare``: manifests, features, BPE and shards of a corpus."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-HELP = "turn a corpus folder into manifests, features and BPE pieces"
+HELP = "turn a corpus folder into manifests, features and BPE pieces, or shards"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,17 +19,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stage",
         action="append",
-        choices=("manifests", "features", "bpe"),
-        help="run this stage only; may be given several times (default: all)",
+        choices=("manifests", "features", "bpe", "shar"),
+        help="run this stage only; may be given several times (default: all; shar if data.shar_dir is set)",
     )
 
 
 def run(args: argparse.Namespace) -> None:
     from todm.config_io import load_config
-    from todm.data.prepare import STAGES, prepare
+    from todm.data.prepare import prepare
 
     config = load_config(args.conf, getattr(args, "overrides", []))
-    figures = prepare(config, args.corpus_dir, args.exp_dir, stages=args.stage or STAGES)
+    figures = prepare(config, args.corpus_dir, args.exp_dir, stages=args.stage or ())
     for stage, values in figures.items():
         shown = (f"{key} {value:.2f}" if value % 1 else f"{key} {value:.0f}" for key, value in values.items())
         print(f"{stage}: {', '.join(shown)}")

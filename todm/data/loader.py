@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import heapq
-import multiprocessing
-import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-import torch
 from lhotse import CutSet
 from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 from lhotse.dataset.sampling.base import CutSampler
-from torch.utils.data import DataLoader, Dataset
 
 from todm.config import DataConfig
 from todm.data.archive import ArchiveReader
-from todm.data.batch import Batch, collate
-from todm.data.features import load_features, make_extractor
+from todm.data.batch import Batch
+from todm.data.shar import read_index, read_shard
+from todm.data.shar_loader import SharLoader
 from todm.data.tokenizer import Tokenizer
+from todm.data.utterances import UtteranceDataset, load
 from todm.errors import UserError
 
 MANIFESTS = "manifests"
@@ -62,22 +60,16 @@ def _read_manifest(data_dir: Path, name: str, hint: str) -> CutSet:
     return CutSet.from_jsonl_lazy(path).with_features_path_prefix(data_dir)
 
 
-class UtteranceDataset(Dataset[Batch]):
-    """Turns the cuts that a sampler chose into a `Batch`; runs in the loading processes."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self.tokenizer = tokenizer
-        self.extractor = make_extractor()
-
-    def __getitem__(self, cuts: Iterable[Cut]) -> Batch:
-        chosen = list(cuts)
-        texts = [str(cut.supervisions[0].text) for cut in chosen]
-        return collate(
-            [load_features(cut, self.extractor) for cut in chosen],
-            self.tokenizer.encode(texts),
-            texts=texts,
-            ids=[cut.id for cut in chosen],
-        )
+def first_train_cuts(config: DataConfig, data_dir: Path, count: int) -> list[Cut]:
+    """The first `count` training cuts, or all if there are fewer, of the manifest or of the shards."""
+    if not config.shar_dir:
+        return list(islice(load_train_cuts(data_dir), count))
+    index = read_index(config.shar_dir)
+    cuts: list[Cut] = []
+    for shard, durations in enumerate(index.durations):
+        wanted = set(range(min(len(durations), count - len(cuts))))
+        cuts += (cut for _, cut in read_shard(config.shar_dir, index, shard, wanted))
+    return cuts
 
 
 class TrainLoader:
@@ -160,7 +152,7 @@ class TrainLoader:
         return [self.dataset[cuts] for _, _, cuts in heapq.nlargest(count, sized)]
 
     def __iter__(self) -> Iterator[Batch]:
-        return _load(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)
+        return load(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)
 
     def _sampler(self) -> CutSampler:
         """The sampler of the present epoch."""
@@ -182,7 +174,7 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         sampler = DynamicCutSampler(self.cuts, max_duration=self.max_duration, rank=0, world_size=1)
-        return _load(self.dataset, _Skip(sampler, 0), self.num_workers)
+        return load(self.dataset, _Skip(sampler, 0), self.num_workers)
 
 
 class _Skip:
@@ -195,21 +187,6 @@ class _Skip:
         return islice(iter(self.sampler), self.num_batches, None)
 
 
-def _load(dataset: UtteranceDataset, sampler: Iterable[CutSet], num_workers: int) -> Iterator[Batch]:
-    if num_workers == 0:
-        return (dataset[cuts] for cuts in sampler)
-    # DataLoader draws a base seed for its workers; ours use none, and torch's global one stays untouched
-    loader = DataLoader(
-        dataset,
-        sampler=sampler,
-        batch_size=None,
-        num_workers=num_workers,
-        generator=torch.Generator(),
-        multiprocessing_context=multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn"),
-    )
-    return iter(loader)
-
-
 def make_train_loader(
     config: DataConfig,
     data_dir: Path,
@@ -220,11 +197,12 @@ def make_train_loader(
     start_batch: int = 0,
     rank: int = 0,
     world_size: int = 1,
-) -> TrainLoader:
-    """Training batches of a prepared run folder; see `TrainLoader`.
+    subsampling_factor: int = 4,
+) -> TrainLoader | SharLoader:
+    """Training batches of a prepared run folder or of shards; see `TrainLoader` and `SharLoader`.
 
     Args:
-        config: the ``data`` section.
+        config: the ``data`` section; its ``shar_dir`` decides which of the two.
         data_dir: ``EXP/data``.
         tokenizer: makes the labels.
         seed: of the order.
@@ -232,7 +210,19 @@ def make_train_loader(
         start_batch: batches of that epoch to pass over.
         rank: of this process.
         world_size: number of processes.
+        subsampling_factor: of the model; manifests have been chosen by it already.
     """
+    if config.shar_dir:
+        return SharLoader(
+            config,
+            tokenizer,
+            subsampling_factor=subsampling_factor,
+            seed=seed,
+            epoch=epoch,
+            start_batch=start_batch,
+            rank=rank,
+            world_size=world_size,
+        )
     cuts: Iterable[Cut] = load_train_cuts(data_dir)
     if (data_dir / MANIFESTS / TRAIN_MANIFEST).stat().st_size <= EAGER_BYTES:
         cuts = list(cuts)  # parsing them anew costs more than a tenth of a second per 1,000 in every epoch

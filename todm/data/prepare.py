@@ -1,9 +1,10 @@
-"""``todm prepare``: from a corpus folder to what training reads, in three stages that can be run again.
+"""``todm prepare``: from a corpus folder to what training reads, in stages that can be run again.
 
 EXP/data/manifests/recordings_<part>.jsonl.gz, supervisions_<part>.jsonl.gz     stage manifests
 EXP/data/manifests/train_<part>.jsonl.gz (speed copies), cuts_<part>.jsonl.gz   stage features
 EXP/data/feats/train_<part>/, feats/<part>/, stats.json                         stage features
 EXP/data/lang/{bpe.model,bpe.vocab,tokens.txt}, manifests/train.jsonl.gz        stage bpe
+data.shar_dir/, if it is a folder                                               stage shar
 EXP/data/skipped.json                                                           every stage
 """
 
@@ -25,16 +26,17 @@ from todm.config import Config
 from todm.data.corpus import Skipped, make_cuts, read_part
 from todm.data.features import feature_stats, perturb_speed, relative_features, store_features
 from todm.data.files import atomic_path, write_json
-from todm.data.loader import MANIFESTS, TRAIN_MANIFEST
+from todm.data.fit import TOO_MANY_LABELS, duration_problem, length_problem
+from todm.data.loader import MANIFESTS, TRAIN_MANIFEST, load_train_cuts
+from todm.data.shar import write_shar
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
-from todm.runtime.fbank import FbankSettings, num_frames
 
-STAGES = ("manifests", "features", "bpe")
+STAGES = ("manifests", "features", "bpe", "shar")
 
 
 def prepare(
-    config: Config, corpus_dir: Path, exp_dir: Path, stages: Sequence[str] = STAGES
+    config: Config, corpus_dir: Path, exp_dir: Path, stages: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
     """Run some stages, in the order given by `STAGES`.
 
@@ -42,7 +44,7 @@ def prepare(
         config: `data` and the model's `subsampling_factor` are used.
         corpus_dir: the folder of the parts, or its parent; only the stage ``manifests`` reads it.
         exp_dir: run folder; everything goes to its ``data`` folder.
-        stages: some of `STAGES`.
+        stages: some of `STAGES`; by default all, ``shar`` only if ``data.shar_dir`` is a folder.
 
     Returns:
         Figures of each stage that ran, for printing.
@@ -53,6 +55,8 @@ def prepare(
     for stage in stages:
         if stage not in STAGES:
             raise UserError(f"--stage {stage}: no such stage; use one of: {', '.join(STAGES)}")
+    if not stages:
+        stages = STAGES if config.data.writes_shards else STAGES[:-1]
     data_dir = exp_dir.resolve() / "data"
     figures: dict[str, dict[str, float]] = {}
     if "manifests" in stages:
@@ -61,14 +65,13 @@ def prepare(
         figures["features"] = _write_features(config, data_dir)
     if "bpe" in stages:
         figures["bpe"] = _write_bpe(config, data_dir)
+    if "shar" in stages:
+        index = write_shar(load_train_cuts(data_dir), config, Tokenizer.load(data_dir / "lang"))
+        seconds = sum(map(sum, index.durations))
+        utterances = sum(map(len, index.durations))
+        shards = len(index.durations)
+        figures["shar"] = {"shards": shards, "training cuts": utterances, "hours": seconds / 3600}
     return figures
-
-
-def subsampled_frames(frames: int, factor: int) -> int:
-    """Encoder frames of ``frames`` feature frames: each halving by a valid convolution gives (T-1)//2."""
-    while factor > 1:
-        frames, factor = (frames - 1) // 2, factor // 2
-    return max(frames, 0)
 
 
 def _write_manifests(config: Config, corpus_dir: Path, data_dir: Path) -> dict[str, float]:
@@ -125,11 +128,11 @@ def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for line in file:
                 cut = json.loads(line)
-                problem = _too_long_for_frames(cut, tokenizer, config.model.subsampling_factor)
+                text = cut["supervisions"][0]["text"]
+                problem = length_problem(text, cut["duration"], tokenizer, config.model.subsampling_factor)
                 if problem:
-                    reason = "text longer than its frames allow"
                     skipped.append(
-                        Skipped(stage="bpe", part=part, id=cut["id"], reason=reason, detail=problem)
+                        Skipped(stage="bpe", part=part, id=cut["id"], reason=TOO_MANY_LABELS, detail=problem)
                     )
                 else:
                     lines.append((cut["id"], line))
@@ -167,19 +170,12 @@ def _drop_by_duration(cuts: CutSet, config: Config, part: str, skipped: list[Ski
     data = config.data
     kept = []
     for cut in cuts:
-        if data.min_utterance <= cut.duration <= data.max_utterance:
+        problem = duration_problem(cut.duration, data.min_utterance, data.max_utterance)
+        if problem:
+            detail = f"{cut.duration:.2f} s"
+            skipped.append(Skipped(stage="features", part=part, id=cut.id, reason=problem, detail=detail))
+        else:
             kept.append(cut)
-            continue
-        short = cut.duration < data.min_utterance
-        skipped.append(
-            Skipped(
-                stage="features",
-                part=part,
-                id=cut.id,
-                reason="shorter than data.min_utterance" if short else "longer than data.max_utterance",
-                detail=f"{cut.duration:.2f} s",
-            )
-        )
     if not kept:
         raise UserError(
             f"data.min_utterance, data.max_utterance: none of the {len(cuts)} utterances of '{part}' lasts "
@@ -209,14 +205,6 @@ def _finish_cuts(
     with atomic_path(manifest) as temporary:
         cuts.to_file(temporary)
     return cuts
-
-
-def _too_long_for_frames(cut: dict[str, Any], tokenizer: Tokenizer, factor: int) -> str:
-    """Why an utterance (a cut as JSON) cannot be aligned with one label per encoder frame, or ''."""
-    num_labels = len(tokenizer.encode([cut["supervisions"][0]["text"]])[0])
-    frames = num_frames(round(cut["duration"] * FbankSettings().sample_rate))
-    encoder_frames = subsampled_frames(frames, factor)
-    return f"{num_labels} labels, {encoder_frames} encoder frames" if num_labels > encoder_frames else ""
 
 
 def _record_skipped(data_dir: Path, stage: str, skipped: Iterable[Skipped]) -> int:

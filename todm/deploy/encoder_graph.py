@@ -60,19 +60,20 @@ def streaming_encoder(net: Transducer, chunk: int) -> Graph:
     x = graph.input("x", ("N", window, 80))
     num_layers, state_dim = len(net.layers), net.config.state_dim
     parts = [graph.input("state0", state_shape), graph.input("state1", state_shape)]
-    # All layers' states at once: (L, N, E S) each to (2 L, E, N, S), and a layer's two parts are neighbours.
-    stacked = graph.op("Concat", *(graph.op("Unsqueeze", part, graph.ints(1)) for part in parts), axis=1)
+    # All layers' states at once: (L, N, E S) each to (L E, N, 2 S), a layer's channels being neighbours.
     width = net.state_dim // state_dim
-    stacked = graph.transpose(graph.reshape(stacked, 2 * num_layers, -1, width, state_dim), 0, 2, 1, 3)
+    split = [graph.reshape(part, 0, 0, width, state_dim) for part in parts]
+    stacked = graph.transpose(graph.op("Concat", *split, axis=3), 0, 2, 1, 3)
+    stacked = graph.reshape(stacked, num_layers * width, -1, 2 * state_dim)
     states = graph.split(stacked, num_layers, axis=0) if num_layers > 1 else [stacked]
     x = _subsample(graph, net, x)
     for i, layer in enumerate(net.encoder_layers):
         x, states[i] = _streaming_layer(graph, layer, x, states[i], chunk, state_dim, f"layer{i}")
     graph.output(_head(graph, net, x), "encoder_out", ("N", chunk, net.joiner_dim))
     stacked = graph.op("Concat", *states, axis=0) if num_layers > 1 else states[0]
-    stacked = graph.reshape(graph.transpose(stacked, 0, 2, 1, 3), num_layers, 2, -1, net.state_dim)
-    for i, part in enumerate(graph.split(stacked, 2, axis=1)):
-        graph.output(graph.op("Squeeze", part, graph.ints(1)), f"new_state{i}", state_shape)
+    stacked = graph.reshape(stacked, num_layers, width, -1, 2 * state_dim)
+    for i, part in enumerate(graph.split(graph.transpose(stacked, 0, 2, 1, 3), 2, axis=3)):
+        graph.output(graph.reshape(part, 0, 0, net.state_dim), f"new_state{i}", state_shape)
     return graph
 
 
@@ -173,7 +174,7 @@ def _streaming_layer(
     state_dim: int,
     name: str,
 ) -> tuple[str, str]:
-    """One chunk: x (N, B, D) and state (2, E, N, S) to the same shapes."""
+    """One chunk: x (N, B, D) and state (E, N, 2 S) to the same shapes."""
     ssm: MhSsm = layer.mhssm
     width = ssm.direction_dim
     u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 IR_VERSION = 10  # hosts with older runtimes refuse newer ones
 
+LOWEST = int(np.iinfo(np.int64).min)  # where a slice that goes backward ends: before the first
 Shape = Sequence[int | str]
 
 
@@ -32,7 +33,7 @@ class Graph:
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._names: dict[str, int] = {}
-        self._ints: dict[tuple[int, ...], str] = {}
+        self._unnamed: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def input(self, name: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> str:
         """Declare the next input."""
@@ -48,22 +49,25 @@ class Graph:
         """Declare a node's output, under its own name, as the next one: inner graphs save a copy."""
         self._outputs.append(helper.make_tensor_value_info(tensor, dtype, shape))
 
-    def constant(self, value: Any, name: str = "const") -> str:
-        """An initialiser: float32 for floats, the given dtype otherwise."""
+    def constant(self, value: Any, name: str | None = None) -> str:
+        """An initialiser: float32 for floats, the given dtype otherwise. One without a name is shared."""
         array = np.asarray(value)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
-        unique = self._unique(name)
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if name is None and key in self._unnamed:
+            return self._unnamed[key]
+        unique = self._unique(name or "const")
+        if name is None:
+            self._unnamed[key] = unique
         self._constants.append(
             numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), unique)
         )
         return unique
 
     def ints(self, *values: int) -> str:
-        """A 1-D int64 constant, shared by all who ask for the same."""
-        if values not in self._ints:
-            self._ints[values] = self.constant(np.array(values, dtype=np.int64), "ints")
-        return self._ints[values]
+        """A 1-D int64 constant."""
+        return self.constant(np.array(values, dtype=np.int64))
 
     def op(self, kind: str, *inputs: str, name: str | None = None, **attributes: Any) -> str:
         """Add a node with one output."""
@@ -108,8 +112,7 @@ class Graph:
 
     def flip(self, x: str, axis: int) -> str:
         """Reverse `axis`."""
-        lowest = int(np.iinfo(np.int64).min)
-        return self.op("Slice", x, self.ints(-1), self.ints(lowest), self.ints(axis), self.ints(-1))
+        return self.op("Slice", x, self.ints(-1), self.ints(LOWEST), self.ints(axis), self.ints(-1))
 
     def body(self) -> onnx.GraphProto:
         """The graph itself, as the body of a Scan."""

@@ -11,31 +11,29 @@ stored weight of a MatMul.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import onnx
 
-from todm.deploy.graph import Graph
+from todm.deploy.graph import LOWEST, Graph, Shape
 from todm.nn.ssm import DiagonalSsm
 
 BLOCK_FRAMES = 32  # B of the offline form
 
 
 class BlockNodes(NamedTuple):
-    """Names of the block form's matrices, those of `todm.nn.ssm.BlockOperators` side by side.
+    """Names of the block form's matrices, see `todm.nn.ssm.BlockOperators`.
 
     Args:
-        inward: (C, B, B + 2 S): what a block's input does to its output and, real and imaginary part, to the
-            state behind it.
-        readout: (C, 2 S, B): what the state before a block does to its output.
+        drive: (C, B, 2 S): what a block's input does to the state behind it, real parts first.
+        outward: (C, B + 2 S, B): what a block's input and the state before it do to its output.
         decay: (2, C, 1, S), for a state's own parts: the real part of exp(dt A B), twice.
         turn: (2, C, 1, S), for its parts exchanged: minus and plus the imaginary part of exp(dt A B).
     """
 
-    inward: str
-    readout: str
+    drive: str
+    outward: str
     decay: str
     turn: str
 
@@ -46,7 +44,7 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
         graph.constant(tensor.detach().cpu().numpy(), f"{name}.{field}")
         for field, tensor in ssm.coefficients()._asdict().items()
     )
-    exponents = graph.constant(np.arange(frames + 1, dtype=np.float32), f"{name}.exponents")
+    exponents = graph.constant(np.arange(frames + 1, dtype=np.float32))
     last = graph.ints(-1)
     size = graph.op("Exp", graph.op("Mul", graph.op("Unsqueeze", log_decay, last), exponents))
     phase = graph.op("Mul", graph.op("Unsqueeze", angle, last), exponents)
@@ -69,7 +67,7 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
     taps = graph.op("Pad", taps, graph.ints(0, 0, 0, 1))
     local = graph.op("Gather", taps, graph.constant(index), axis=1)
 
-    def drive(power: str) -> str:
+    def driven(power: str) -> str:
         return graph.transpose(graph.flip(graph.slice(power, 0, frames, 2), 2), 0, 2, 1)
 
     def behind(*powers: str) -> str:
@@ -91,10 +89,10 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
         graph.slice(read_re, 1, frames + 1, 2),
         graph.op("Neg", graph.slice(read_im, 1, frames + 1, 2)),
     )
-    drives = turned(graph.op("Concat", drive(power_re), drive(power_im), axis=2), 1)
+    readout = turned(graph.op("Concat", *read_parts, axis=1), 2)
     return BlockNodes(
-        inward=graph.op("Concat", turned(local, 1, 2), drives, axis=2),
-        readout=turned(graph.op("Concat", *read_parts, axis=1), 2),
+        drive=turned(graph.op("Concat", driven(power_re), driven(power_im), axis=2), 1),
+        outward=graph.op("Concat", turned(local, 1, 2), readout, axis=1),
         decay=behind(power_re, power_re),
         turn=behind(graph.op("Neg", power_im), power_im),
     )
@@ -103,12 +101,26 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
 def add_chunk(
     graph: Graph, u: str, state: str, blocks: BlockNodes, *, frames: int, state_dim: int
 ) -> tuple[str, str]:
-    """One block from a given state: u (C, N, B), state (2, C, N, S), to the same shapes."""
-    local, drive = _inward(graph, u, blocks, frames, state_dim)
-    pairs = graph.transpose(state, 1, 2, 0, 3)  # (C, N, 2, S)
-    out = graph.op("Add", local, _read(graph, pairs, blocks, state_dim))
-    drive = graph.transpose(graph.reshape(drive, 0, 0, 2, state_dim), 2, 0, 1, 3)
-    return out, _advance(graph, state, drive, blocks.decay, blocks.turn)
+    """One block from a given state: u (C, N, B), state (C, N, 2 S), to the same shapes.
+
+    One product with a matrix of each channel. That it also multiplies the state by exp(dt A B) is more work
+    than need be and takes less time than nodes of its own: a chunk is so small that their number counts.
+    """
+    side = 2 * state_dim
+    same = np.eye(side, dtype=np.float32)
+    other = np.roll(same, state_dim, axis=0)  # row: the part that is read; column: the part that is written
+
+    def columns(part: str) -> str:
+        """(2, C, 1, S) to (C, 1, 2 S)."""
+        return graph.reshape(graph.transpose(part, 1, 2, 0, 3), 0, 0, side)
+
+    kept = graph.op("Mul", columns(blocks.decay), graph.constant(same))
+    turned = graph.op("Mul", columns(blocks.turn), graph.constant(other))
+    onward = graph.op("Concat", blocks.drive, graph.op("Add", kept, turned), axis=1)
+    matrix = graph.op("Concat", blocks.outward, onward, axis=2)  # (C, B + 2 S, B + 2 S)
+    product = graph.op("MatMul", graph.op("Concat", u, state, axis=2), matrix)
+    out, state = graph.ops("Split", product, graph.ints(frames, side), num_outputs=2, axis=-1)
+    return out, state
 
 
 def add_convolution(
@@ -117,85 +129,51 @@ def add_convolution(
     """Convolution of u (C, N, K B), causal or anticausal: blocks in parallel, a scan over their states.
 
     A Scan runs once per block of B frames and carries (2, C, N, S) numbers, so that memory and time grow
-    linearly with the length. It takes the backward channels' blocks from the last to the first.
+    linearly with the length. The backward channels' blocks come to it from the last to the first.
     """
     x = graph.op("Reshape", u, graph.ints(num_channels, -1, BLOCK_FRAMES))  # (C, N K, B)
     shape = graph.op("Shape", u)
     batch = graph.op("Slice", shape, graph.ints(1), graph.ints(2))
     by_block = graph.op("Concat", graph.ints(num_channels), batch, graph.ints(-1, 2, state_dim), axis=0)
-    local, drive = _inward(graph, x, blocks, BLOCK_FRAMES, state_dim)
-    scanned = graph.transpose(graph.op("Reshape", drive, by_block), 2, 3, 0, 1, 4)  # (K, 2, C, N, S)
-    # One direction's channels after the other's.
-    spans = [(0, num_forward), (num_forward, num_channels)][: 1 + (num_forward < num_channels)]
-    inputs = [graph.slice(scanned, *span, 2) for span in spans] if len(spans) > 1 else [scanned]
-    zero = graph.constant(np.float32(0.0))
-    states = [
-        graph.op(
-            "Expand",
-            zero,
-            graph.op("Concat", graph.ints(2, end - start), batch, graph.ints(state_dim), axis=0),
-        )
-        for start, end in spans
-    ]
-    directions = list(range(len(spans)))  # 0 is forward
-    outputs = graph.ops(
+    drive = graph.op("MatMul", x, blocks.drive)
+
+    def turned(blockwise: str) -> str:
+        """(K, 2, C, N, S): the backward channels' blocks in reverse."""
+        if num_forward == num_channels:
+            return blockwise
+        starts, stops = graph.ints(num_forward, -1), graph.ints(num_channels, LOWEST)
+        backward = graph.op("Slice", blockwise, starts, stops, graph.ints(2, 0), graph.ints(1, -1))
+        return graph.op("Concat", graph.slice(blockwise, 0, num_forward, 2), backward, axis=2)
+
+    drives = turned(graph.transpose(graph.op("Reshape", drive, by_block), 2, 3, 0, 1, 4))
+    state_shape = graph.op("Concat", graph.ints(2, num_channels), batch, graph.ints(state_dim), axis=0)
+    _, starts = graph.ops(
         "Scan",
-        *states,
-        *inputs,
-        num_outputs=2 * len(spans),
-        body=_scan_body(graph, spans, state_dim, blocks),
-        num_scan_inputs=len(spans),
-        scan_input_directions=directions,
-        scan_output_directions=directions,
+        graph.op("Expand", graph.constant(np.float32(0.0)), state_shape),
+        drives,
+        num_outputs=2,
+        body=_scan_body((2, num_channels, "N", state_dim), blocks),
+        num_scan_inputs=1,
     )
-    starts = outputs[len(spans) :]
-    joined = graph.op("Concat", *starts, axis=2) if len(spans) > 1 else starts[0]
-    pairs = graph.reshape(graph.transpose(joined, 2, 3, 0, 1, 4), num_channels, -1, 2, state_dim)
-    out = graph.op("Add", local, _read(graph, pairs, blocks, state_dim))
+    states = graph.reshape(graph.transpose(turned(starts), 2, 3, 0, 1, 4), num_channels, -1, 2 * state_dim)
+    out = graph.op("MatMul", graph.op("Concat", x, states, axis=2), blocks.outward)
     return graph.op("Reshape", out, shape)
 
 
-def _scan_body(
-    outer: Graph, spans: Sequence[tuple[int, int]], state_dim: int, blocks: BlockNodes
-) -> onnx.GraphProto:
-    """States before a block and its drives to the states behind it, and the former once more as output.
+def _scan_body(shape: Shape, blocks: BlockNodes) -> onnx.GraphProto:
+    """State before a block and its drive to the state behind it, and the former once more as output.
 
     The decays come from the outer graph: a Scan's body may read them by name.
     """
-    prefix = blocks.inward
-    body = Graph(f"{prefix}.scan")
-    shapes = [(2, end - start, "N", state_dim) for start, end in spans]
-    names = [f"{prefix}.{way}" for way, _ in enumerate(spans)]
-    states = [body.input(name, shape) for name, shape in zip(names, shapes, strict=True)]
-    drives = [body.input(f"{name}.drive", shape) for name, shape in zip(names, shapes, strict=True)]
-    for way, (start, end) in enumerate(spans):
-        decay, turn = (
-            outer.slice(part, start, end, 1) if len(spans) > 1 else part
-            for part in (blocks.decay, blocks.turn)
-        )
-        after = _advance(body, states[way], drives[way], decay, turn, f"{prefix}.scan{way}.")
-        body.result(after, shapes[way])
-    for state, name, shape in zip(states, names, shapes, strict=True):
-        body.output(state, f"{name}.start", shape)
-    return body.body()
-
-
-def _inward(graph: Graph, u: str, blocks: BlockNodes, frames: int, state_dim: int) -> list[str]:
-    """Output without what came before the block, and the drive of its state: (C, N, B), (C, N, 2 S)."""
-    product = graph.op("MatMul", u, blocks.inward)
-    return graph.ops("Split", product, graph.ints(frames, 2 * state_dim), num_outputs=2, axis=-1)
-
-
-def _read(graph: Graph, pairs: str, blocks: BlockNodes, state_dim: int) -> str:
-    """Output of states (C, N, 2, S) in the block before which they stand: (C, N, B)."""
-    return graph.op("MatMul", graph.reshape(pairs, 0, 0, 2 * state_dim), blocks.readout)
-
-
-def _advance(graph: Graph, state: str, drive: str, decay: str, turn: str, prefix: str = "") -> str:
-    """States (2, C, N, S) one block further: exp(dt A B) times the state, plus its drive."""
+    prefix = f"{blocks.drive}.scan"
+    body = Graph(prefix)
+    state, drive = body.input(f"{prefix}.state", shape), body.input(f"{prefix}.drive", shape)
 
     def op(kind: str, *inputs: str, **attributes: int) -> str:
-        return graph.op(kind, *inputs, name=f"{prefix}{kind}", **attributes)
+        return body.op(kind, *inputs, name=f"{prefix}.{kind}", **attributes)
 
-    swapped = op("Gather", state, graph.ints(1, 0), axis=0)  # imaginary part first
-    return op("Add", op("Add", op("Mul", state, decay), op("Mul", swapped, turn)), drive)
+    swapped = op("Gather", state, body.ints(1, 0), axis=0)  # imaginary part first
+    after = op("Add", op("Add", op("Mul", state, blocks.decay), op("Mul", swapped, blocks.turn)), drive)
+    body.result(after, shape)
+    body.output(state, f"{prefix}.start", shape)
+    return body.body()

@@ -59,6 +59,7 @@ class LossInputs:
     lm_scale: float
     am_scale: float
     path_power: float
+    with_log_probs: bool
 
     @classmethod
     def clean(
@@ -77,6 +78,7 @@ class LossInputs:
         lm_scale: float,
         am_scale: float,
         path_power: float,
+        with_log_probs: bool,
     ) -> LossInputs:
         """Check the shapes and overwrite the padding, so that not even a NaN there gets any further."""
         num_utterances, num_frames, _ = encoder_out.shape
@@ -109,6 +111,7 @@ class LossInputs:
             lm_scale=lm_scale,
             am_scale=am_scale,
             path_power=path_power,
+            with_log_probs=with_log_probs,
         )
 
     def padded_labels(self) -> Tensor:

@@ -32,7 +32,9 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     with torch.autocast(logits.device.type, enabled=False):
         labels = inputs.padded_labels()[:, None].expand(-1, logits.shape[1], -1)
         next_labels = labels.gather(2, band.indices())
-        log_probs, blank, label = pick_log_probs(at_least_float32(logits), next_labels)
+        log_probs, blank, label = pick_log_probs(
+            at_least_float32(logits), next_labels, keep=inputs.with_log_probs
+        )
         score, _, _ = lattice_score(
             inputs.path_power * blank,
             inputs.path_power * label,
@@ -42,7 +44,12 @@ def compute(inputs: LossInputs) -> TransducerLoss:
             label_lens=inputs.label_lens,
         )
     pruned = -score / inputs.path_power
-    return TransducerLoss(simple=simple, pruned=pruned, band=band, normalise=lambda: log_probs)
+
+    def kept() -> Tensor:
+        assert log_probs is not None, "log_probs were not asked for: with_log_probs"
+        return log_probs
+
+    return TransducerLoss(simple=simple, pruned=pruned, band=band, normalise=kept)
 
 
 def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
@@ -91,17 +98,21 @@ def join_on_band(inputs: LossInputs, band: Band) -> Tensor:
     return inputs.join(inputs.encoder_out.unsqueeze(2), predictor_out)
 
 
-def pick_log_probs(logits: Tensor, next_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def pick_log_probs(
+    logits: Tensor, next_labels: Tensor, *, keep: bool = True
+) -> tuple[Tensor | None, Tensor, Tensor]:
     """Log-softmax, and from it the blank and the next label.
 
     Args:
         logits: (N, T, S, V) float.
         next_labels: (N, T, S) int64.
+        keep: whether the log-probabilities themselves are wanted. If not they overwrite the logits, and the
+            gradient overwrites them: one tensor of that size instead of three.
 
     Returns:
-        log_probs (N, T, S, V), blank (N, T, S), label (N, T, S), all with gradient to ``logits``.
+        log_probs (N, T, S, V) or None, blank (N, T, S), label (N, T, S), all with gradient to ``logits``.
     """
-    log_probs, blank, label = _PickLogProbs.apply(logits, next_labels)  # type: ignore[no-untyped-call]
+    log_probs, blank, label = _PickLogProbs.apply(logits, next_labels, keep)  # type: ignore[no-untyped-call]
     return log_probs, blank, label
 
 
@@ -109,30 +120,41 @@ class _PickLogProbs(torch.autograd.Function):
     """Picking by plain gathers would build one dense gradient for each pick and add them up."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, next_labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, logits: Tensor, next_labels: Tensor, keep: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
         ctx.set_materialize_grads(False)
-        log_probs = logits.log_softmax(-1)
+        ctx.keep = keep
+        if keep:
+            log_probs = logits.log_softmax(-1)
+        else:
+            # Not marked as dirty, which autograd allows for no view. Whoever needs the logits for a gradient
+            # of its own will notice by their version.
+            log_probs = logits.detach()
+            for utterance in log_probs:
+                utterance.copy_(utterance.log_softmax(-1))
         index = next_labels.unsqueeze(-1)
         ctx.save_for_backward(log_probs, index)
-        return log_probs, log_probs[..., 0].clone(), log_probs.gather(-1, index).squeeze(-1)
+        blank, label = log_probs[..., 0].clone(), log_probs.gather(-1, index).squeeze(-1)
+        return log_probs if keep else None, blank, label
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, grad_all: Tensor | None, grad_blank: Tensor | None, grad_label: Tensor | None
-    ) -> tuple[Tensor | None, None]:
+    ) -> tuple[Tensor | None, None, None]:
         log_probs, index = ctx.saved_tensors
         picked = [grad for grad in (grad_blank, grad_label) if grad is not None]
         if grad_all is None and not picked:
-            return None, None
+            return None, None, None
         total = sum(picked, start=log_probs.new_zeros(log_probs.shape[:-1]))
         if grad_all is not None:
             total = total + grad_all.sum(-1)
-        grad = log_probs.exp().mul_(-total.unsqueeze(-1))
+        grad = (log_probs.exp() if ctx.keep else log_probs.exp_()).mul_(-total.unsqueeze(-1))
         if grad_all is not None:
             grad += grad_all
         if grad_blank is not None:
             grad[..., 0] += grad_blank
         if grad_label is not None:
             grad.scatter_add_(-1, index, grad_label.unsqueeze(-1))
-        return grad, None
+        return grad, None, None

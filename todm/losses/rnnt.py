@@ -31,6 +31,7 @@ def rnnt_loss(
     lm_scale: float = 0.25,
     am_scale: float = 0.0,
     path_power: float = 1.0,
+    with_log_probs: bool = True,
     backend: str = "native",
 ) -> TransducerLoss:
     """Negative log-likelihood of the labels, per utterance.
@@ -56,6 +57,8 @@ def rnnt_loss(
         lm_scale: share of the label-only model in the smoothed loss.
         am_scale: share of the audio-only model in the smoothed loss.
         path_power: tau >= 1, see `todm.losses.native`; above 1 for ``native`` only.
+        with_log_probs: False if nobody will ask for `TransducerLoss.log_probs`; ``native`` then needs less
+            memory.
         backend: ``native``, ``k2``, ``torchaudio`` (always the full lattice) or ``reference`` (tests).
 
     Returns:
@@ -81,6 +84,7 @@ def rnnt_loss(
         lm_scale=lm_scale,
         am_scale=am_scale,
         path_power=path_power,
+        with_log_probs=with_log_probs,
     )
     if path_power != 1.0 and backend not in ("native", "reference"):
         raise UserError(f"train.loss.path_power: {backend} knows 1 only; set it to 1 or use native")

@@ -11,7 +11,7 @@ from todm.config import ModelConfig
 from todm.nn.feedforward import FeedForward
 from todm.nn.mhssm import MhSsm, mhssm_chunk
 from todm.nn.norm import make_norm
-from todm.nn.ssm import BLOCK_FRAMES, BlockOperators, block_operators
+from todm.nn.ssm import BlockOperators, block_frames, block_operators
 
 
 class EncoderLayer(nn.Module):
@@ -34,13 +34,13 @@ class EncoderLayer(nn.Module):
             config.d_model, ffn_dim, config.ffn_gate, config.ffn_gate_scale, config.ffn_gate_bias
         )
 
-    def operators(self, num_frames: int = BLOCK_FRAMES) -> BlockOperators:
+    def operators(self, num_frames: int) -> BlockOperators:
         """The SSM's block form, for blocks of `num_frames`."""
         return block_operators(self.mhssm.ssm.coefficients(), num_frames)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(N, T, D) and a mask (N, T, 1), 0 after an utterance's end, to (N, T, D)."""
-        x = x + self.mhssm(self.ssm_norm(x), mask, self.operators())
+        x = x + self.mhssm(self.ssm_norm(x), mask, self.operators(block_frames(x.shape[1])))
         return x + self.ffn(self.ffn_norm(x))
 
     def forward_chunk(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

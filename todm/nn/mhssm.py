@@ -14,6 +14,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from todm.nn.ssm import BlockOperators, DiagonalSsm, advance, convolve
@@ -97,7 +98,8 @@ def mhssm(
         (N, T, D).
     """
     u = nn.functional.linear(x, weights.in_weight, weights.in_bias) * mask
-    y = convolve(u.float(), operators, num_forward=direction_dim)
+    with torch.autocast(u.device.type, enabled=False):  # powers of a decay are noise in half precision
+        y = convolve(u.float(), operators, num_forward=direction_dim)
     return nn.functional.linear(_gate(y, direction_dim), weights.out_weight, weights.out_bias)
 
 

@@ -19,7 +19,7 @@ from todm.nn.dropout import DropoutPlan
 from todm.nn.elastic import slice_feed_forward, slice_mhssm, slice_operators
 from todm.nn.feedforward import feed_forward
 from todm.nn.mhssm import mhssm
-from todm.nn.ssm import BLOCK_FRAMES, BlockOperators, block_operators, discretise
+from todm.nn.ssm import BlockOperators, block_frames, block_operators, discretise
 from todm.nn.subsampling import out_lens
 from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
 from todm.space.space import SearchSpace
@@ -47,6 +47,7 @@ class SharedPass:
         mask: 1 inside an utterance, (N, T', 1).
         predictor_out: (N, U + 1, J).
         operators: the SSM's block form of each layer of the supernet, all channels.
+        into_grad: whether backward of a pass adds straight to the ``grad`` of weights, see `todm.nn.elastic`.
     """
 
     x: Tensor
@@ -54,6 +55,7 @@ class SharedPass:
     mask: Tensor
     predictor_out: Tensor
     operators: tuple[BlockOperators, ...]
+    into_grad: bool = False
 
     def detached(self) -> tuple[SharedPass, list[tuple[Tensor, Tensor]]]:
         """Copies cut off from the graph, and the pairs (original, copy) whose gradients are still to flow.
@@ -75,6 +77,7 @@ class SharedPass:
             mask=self.mask,
             predictor_out=cut(self.predictor_out),
             operators=tuple(BlockOperators(*map(cut, layer)) for layer in self.operators),
+            into_grad=True,
         )
         return shared, pairs
 
@@ -110,13 +113,13 @@ class Supernet(nn.Module):
             lens=lens,
             mask=length_mask(lens, x),
             predictor_out=self.full.predict(batch.labels),
-            operators=tuple(self._operators()),
+            operators=tuple(self._operators(block_frames(x.shape[1]))),
         )
 
-    def _operators(self) -> list[BlockOperators]:
+    def _operators(self, num_frames: int) -> list[BlockOperators]:
         """Every layer's SSM in blocks, computed for all of them at once."""
         layers = [layer.mhssm.ssm for layer in self.full.encoder_layers]
-        return block_operators(discretise(layers), BLOCK_FRAMES).split(len(layers[0].skip))
+        return block_operators(discretise(layers), num_frames).split(len(layers[0].skip))
 
     def encode(
         self,
@@ -144,12 +147,12 @@ class Supernet(nn.Module):
             branch = mhssm(
                 layer.ssm_norm(x),
                 shared.mask,
-                slice_mhssm(layer.mhssm, channels),
-                slice_operators(shared.operators[index], channels),
+                slice_mhssm(layer.mhssm, channels, into_grad=shared.into_grad),
+                slice_operators(shared.operators[index], channels, into_grad=shared.into_grad),
                 width,
             )
             x = x + dropout.ssm_out(branch, generator)
-            weights = slice_feed_forward(layer.ffn, ffn_dim)
+            weights = slice_feed_forward(layer.ffn, ffn_dim, into_grad=shared.into_grad)
             branch = feed_forward(layer.ffn_norm(x), weights, dropout, generator)
             x = x + dropout.ffn_out(branch, generator)
         return self.full.encoder_proj(self.full.norm(x))

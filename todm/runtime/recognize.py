@@ -17,6 +17,7 @@ def open_recognizer(
     method: Method = "greedy",
     max_active_paths: int = 4,
     num_threads: int = 1,
+    reset_encoder: bool = False,
 ) -> OfflineRecognizer | StreamingRecognizer:
     """Open a model folder and take the recogniser that suits it; both have ``transcribe(utterances)``.
 
@@ -26,6 +27,7 @@ def open_recognizer(
         method: ``greedy`` or ``beam``.
         max_active_paths: hypotheses of the beam.
         num_threads: of onnxruntime.
+        reset_encoder: see `StreamingRecognizer`.
 
     Raises:
         BundleError: the folder cannot be used.
@@ -33,5 +35,5 @@ def open_recognizer(
     bundle = open_bundle(folder, precision=precision, num_threads=num_threads)
     search = make_search(bundle, method, max_active_paths=max_active_paths)
     if bundle.mode == "streaming":
-        return StreamingRecognizer(bundle, search)
+        return StreamingRecognizer(bundle, search, reset_encoder=reset_encoder)
     return OfflineRecognizer(bundle, search)

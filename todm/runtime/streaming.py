@@ -153,6 +153,7 @@ class StreamingRecognizer:
         bundle: an opened streaming model folder.
         search: greedy when None; see `todm.runtime.search.make_search`.
         endpoint: when `is_endpoint` says that an utterance is over.
+        reset_encoder: a segment without a token also ends what the encoder remembers, as in the host.
         settings: the filter bank the model was trained on.
 
     Raises:
@@ -165,6 +166,7 @@ class StreamingRecognizer:
         search: Search | None = None,
         *,
         endpoint: EndpointRules | None = None,
+        reset_encoder: bool = False,
         settings: FbankSettings = DEFAULT_FBANK,
     ) -> None:
         if bundle.streaming is None:
@@ -173,6 +175,7 @@ class StreamingRecognizer:
         self._shape = bundle.streaming
         self._search = make_search(bundle) if search is None else search
         self._endpoint = EndpointRules() if endpoint is None else endpoint
+        self._reset_encoder = reset_encoder
         self._settings = settings
 
     def create_stream(self) -> Stream:
@@ -209,8 +212,15 @@ class StreamingRecognizer:
         return self._endpoint.hold(blanks * self.bundle.subsampling_factor, stream.num_processed)
 
     def reset(self, stream: Stream) -> None:
-        """Begin a new segment; encoder states and the last labels' context are kept."""
-        stream.segment += self._search.has_tokens(stream.search_state)
+        """Begin a new segment.
+
+        After a segment with tokens, encoder states and the last labels' context are kept; after one without,
+        the labels are forgotten and, with `reset_encoder`, the states too.
+        """
+        spoke = self._search.has_tokens(stream.search_state)
+        stream.segment += spoke
+        if self._reset_encoder and not spoke:
+            stream.states = self.bundle.init_states(1)
         stream.search_state = self._search.restart(stream.search_state)
         stream.next_segment()
 

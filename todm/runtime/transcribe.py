@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .audio import Audio, read_audio
 from .errors import BundleError
+from .offline import Transcript
 from .recognize import open_recognizer
 from .streaming import StreamingRecognizer
 
 
 def main(argv: Sequence[str] | None = None, *, folder: str | Path | None = None) -> int:
-    """Print ``file<TAB>text`` for every file.
+    """Print ``file<TAB>text`` for every file, or a line for every utterance in it.
 
     Args:
         argv: arguments; those of the process when None.
@@ -32,9 +33,13 @@ def main(argv: Sequence[str] | None = None, *, folder: str | Path | None = None)
             method="beam" if args.beam else "greedy",
             max_active_paths=args.beam or 1,
             num_threads=args.threads,
+            reset_encoder=args.segments,
         )
-        if args.streaming and not isinstance(recognizer, StreamingRecognizer):
-            raise BundleError(f"{args.bundle}: is an offline model; take a streaming one or drop --streaming")
+        for flag in ("segments", "streaming"):
+            if getattr(args, flag) and not isinstance(recognizer, StreamingRecognizer):
+                raise BundleError(
+                    f"{args.bundle}: is an offline model; take a streaming one or drop --{flag}"
+                )
     except BundleError as error:
         print(error, file=sys.stderr)
         return 2
@@ -49,17 +54,22 @@ def main(argv: Sequence[str] | None = None, *, folder: str | Path | None = None)
         for note in audio.notes:
             print(f"{name}: {note}", file=sys.stderr)
         if not isinstance(recognizer, StreamingRecognizer):
-            text = recognizer.transcribe([audio.samples])[0].text
-        elif args.streaming:
-            text = _stream(recognizer, audio, args.chunk_ms)
-        else:
-            text = recognizer.transcribe([audio.samples], chunk_ms=args.chunk_ms)[0].text
-        print(f"{name}\t{text}", flush=True)
+            print(f"{name}\t{recognizer.transcribe([audio.samples])[0].text}", flush=True)
+            continue
+        for segment in _stream(recognizer, audio, args.chunk_ms, cut=args.segments, show=args.streaming):
+            start = f"{segment.start_time + segment.timestamps[0]:.2f}\t" if args.segments else ""
+            print(f"{name}\t{start}{segment.text}", flush=True)
     return code
 
 
-def _stream(recognizer: StreamingRecognizer, audio: Audio, chunk_ms: int) -> str:
-    """Transcribe piece by piece; every change of the text goes to stderr."""
+def _stream(
+    recognizer: StreamingRecognizer, audio: Audio, chunk_ms: int, *, cut: bool, show: bool
+) -> Iterator[Transcript]:
+    """Transcribe piece by piece.
+
+    `cut`: give each segment with tokens when its end is heard; else all of the audio is one.
+    `show`: every change of the text goes to stderr.
+    """
     stream = recognizer.create_stream()
     size = max(1, audio.sample_rate * chunk_ms // 1000)
     shown = ""
@@ -71,11 +81,18 @@ def _stream(recognizer: StreamingRecognizer, audio: Audio, chunk_ms: int) -> str
             stream.finish()
         while recognizer.is_ready(stream):
             recognizer.decode([stream])
-        text = recognizer.result(stream).text
-        if text != shown:
-            print(f"{(begin + len(piece)) / audio.sample_rate:8.2f} s  {text}", file=sys.stderr)
-            shown = text
-    return recognizer.result(stream).text
+            result = recognizer.result(stream)
+            if show and result.text != shown:
+                print(f"{(begin + len(piece)) / audio.sample_rate:8.2f} s  {result.text}", file=sys.stderr)
+            shown = result.text
+            if cut and recognizer.is_endpoint(stream):
+                if result.tokens:
+                    yield result
+                recognizer.reset(stream)
+                shown = ""
+    result = recognizer.result(stream)
+    if result.tokens or not cut:
+        yield result
 
 
 def _parser(folder: str | Path) -> argparse.ArgumentParser:
@@ -93,6 +110,11 @@ def _parser(folder: str | Path) -> argparse.ArgumentParser:
     parser.add_argument(
         "--streaming", action="store_true", help="show on stderr how the text grows as audio arrives"
     )
+    parser.add_argument(
+        "--segments", action="store_true",
+        help="streaming models: cut at pauses and give a line for each utterance, FILE<TAB>SECONDS<TAB>TEXT "
+        "with the time of its first token",
+    )  # fmt: skip
     parser.add_argument(
         "--chunk-ms", type=_positive, default=100, help="audio handed to a streaming model at once (100)"
     )

@@ -23,7 +23,7 @@ from todm.dropout import build_policy
 from todm.errors import UserError
 from todm.losses.rnnt import rnnt_loss
 from todm.nn.joiner import Joiner
-from todm.nn.ssm import BLOCK_FRAMES, DiagonalSsm, block_operators, convolve, convolve_fft
+from todm.nn.ssm import DiagonalSsm, block_frames, block_operators, convolve, convolve_fft
 from todm.nn.supernet import Supernet, is_ssm_parameter
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace
@@ -103,6 +103,32 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
         ``sandwich_to_max`` and ``apart_to_max``, ratios of medians; ``hours_per_hour`` of whole steps,
         optimiser included; ``parts``: seconds of one sandwich step by part; ``parameters`` of the max net.
     """
+    net, works = prepare_steps(config, shape, device)
+    optimizer = build_optimizer(config.train.optim, net.named_parameters(), is_ssm_parameter)
+    costs = measure(works, device, num_rounds)
+    update = measure({"optimizer": optimizer.step}, device, num_rounds)["optimizer"]
+
+    def whole_step() -> None:
+        works["sandwich"]()
+        with record_function(f"{PART}optimiser"):
+            optimizer.step()
+
+    step_seconds = costs["sandwich"].median + update.median
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.full.parameters()),
+        **{name: cost.to_dict() for name, cost in costs.items()},
+        "optimizer": update.to_dict(),
+        "sandwich_to_max": costs["sandwich"].median / costs["max"].median,
+        "apart_to_max": costs["apart"].median / costs["max"].median,
+        "hours_per_hour": shape.hours / step_seconds * 3600,
+        "parts": split_parts(whole_step, device),
+    }
+
+
+def prepare_steps(
+    config: Config, shape: BatchShape, device: torch.device
+) -> tuple[Supernet, dict[str, Work]]:
+    """A net with random weights and the works ``max``, ``sandwich`` and ``apart``, see `bench_step`."""
     space = SearchSpace.from_config(config)
     torch.manual_seed(0)
     net = Supernet(config.model, space, shape.vocab_size).to(device)
@@ -114,7 +140,6 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
         contrastive=replace(config.train.contrastive, steps=0),
     )
     step_fn = SandwichStep(net, settings, build_policy(config.train.dropout, space))
-    optimizer = build_optimizer(config.train.optim, net.named_parameters(), is_ssm_parameter)
     batch = shape.draw(device)
     generator = torch.Generator(device=device).manual_seed(0)
     rounds = iter(range(10**9))
@@ -136,28 +161,10 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
 
         return with_new_gradients
 
-    works = {
+    return net, {
         "max": afresh(lambda: run((space.max(),))),
         "sandwich": afresh(lambda: run(draw())),
         "apart": afresh(apart),
-    }
-    costs = measure(works, device, num_rounds)
-    update = measure({"optimizer": optimizer.step}, device, num_rounds)["optimizer"]
-
-    def whole_step() -> None:
-        works["sandwich"]()
-        with record_function(f"{PART}optimiser"):
-            optimizer.step()
-
-    step_seconds = costs["sandwich"].median + update.median
-    return {
-        "parameters": sum(parameter.numel() for parameter in net.full.parameters()),
-        **{name: cost.to_dict() for name, cost in costs.items()},
-        "optimizer": update.to_dict(),
-        "sandwich_to_max": costs["sandwich"].median / costs["max"].median,
-        "apart_to_max": costs["apart"].median / costs["max"].median,
-        "hours_per_hour": shape.hours / step_seconds * 3600,
-        "parts": split_parts(whole_step, device),
     }
 
 
@@ -200,6 +207,7 @@ def bench_losses(
                 am=simple_am(encoder_out) if pruned else None,
                 lm=simple_lm(predictor_out) if pruned else None,
                 prune_range=prune_range,
+                with_log_probs=False,
                 backend=backend,
             )
             torch.autograd.backward((loss.pruned + loss.simple).sum() if pruned else loss.pruned.sum())
@@ -238,7 +246,7 @@ def bench_convolution(
         u = torch.randn(4, length, num_channels, device=device, requires_grad=True)
 
         def in_blocks(u: Tensor = u) -> None:
-            operators = block_operators(ssm.coefficients(), BLOCK_FRAMES)
+            operators = block_operators(ssm.coefficients(), block_frames(u.shape[1]))
             convolve(u, operators, num_forward=num_channels // 2).sum().backward()
 
         def by_fft(u: Tensor = u) -> None:

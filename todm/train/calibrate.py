@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from todm.config import Config
 from todm.data.batch import Batch
-from todm.data.loader import load_train_cuts, make_eval_loader
+from todm.data.loader import first_train_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import host_chunks
@@ -50,7 +49,7 @@ def calibrate_run(weights: dict[str, Tensor], config: Config, exp_dir: Path) -> 
     bias = net.full.joiner.output.bias
     before = bias[BLANK].item()
     count = config.train.calibrate_utterances
-    cuts = list(islice(load_train_cuts(exp_dir / "data"), count))
+    cuts = first_train_cuts(config.data, exp_dir / "data", count)
     batches = list(make_eval_loader(cuts, tokenizer))
     specs = dict.fromkeys(space.ladder().values())
     errors = calibrate_blank(net, specs, batches, tokenizer, config.export.chunk_ms)

@@ -163,6 +163,7 @@ class Run:
             seed=config.train.seed,
             rank=world.rank,
             world_size=world.size,
+            subsampling_factor=config.model.subsampling_factor,
         )
         self.num_batches = self.loader.count_batches(0)  # of the present epoch
         self.total_steps = self.num_batches + self.loader.count_batches(1) * (config.train.num_epochs - 1)

@@ -13,6 +13,7 @@ import torch
 from todm.config import TrainConfig
 from todm.data.augment import lengthen
 from todm.data.loader import TrainLoader
+from todm.data.shar_loader import SharLoader
 from todm.errors import UserError
 from todm.train.step import SandwichStep
 
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def scan_longest_batches(
-    step_fn: SandwichStep, loader: TrainLoader, config: TrainConfig, device: torch.device
+    step_fn: SandwichStep, loader: TrainLoader | SharLoader, config: TrainConfig, device: torch.device
 ) -> None:
     """Run the epoch's ``config.scan_batches`` largest batches, padding included.
 

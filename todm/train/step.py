@@ -93,9 +93,11 @@ class SandwichStep:
         Returns:
             a `PassLoss` for each pass that ran.
         """
-        whole, *parts = (
-            self._run(part, specs, step, generator) for part in batch.split(self.config.micro_batches)
-        )
+        half = self.config.precision == "bfloat16"
+        with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=half):
+            whole, *parts = [
+                self._run(part, specs, step, generator) for part in batch.split(self.config.micro_batches)
+            ]
         for part in parts:
             whole = [one.plus(other) for one, other in zip(whole, part, strict=True)]
         return whole
@@ -125,7 +127,7 @@ class SandwichStep:
         # What no spec ran has no gradient: the SSM of layers left out.
         flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
         with record_function(f"{PART}backward of what is shared"):
-            torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
+            _backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
         return losses
 
     def tail_frames(self, step: int) -> int:
@@ -155,7 +157,8 @@ class SandwichStep:
     ) -> PassLoss:
         """Two views of each utterance and nothing else, see `todm.config.ContrastiveConfig`."""
         loss = self._two_views(self._encode(shared, spec, step, generator), shared, spec, step, generator)
-        _backward(loss)
+        with record_function(f"{PART}backward"):
+            _backward([loss])
         return PassLoss(spec=spec, rnnt=None, parts={"contrastive": loss.item()})
 
     def _two_views(
@@ -195,7 +198,8 @@ class SandwichStep:
             encoder_out, lens, batch, shared, band=band, am=am, lm=lm, path_power=1.0
         )
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
-        _backward(pruned + simple)
+        with record_function(f"{PART}backward"):
+            _backward([pruned + simple])
         return PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
 
     def _teach(
@@ -214,7 +218,8 @@ class SandwichStep:
             contrastive = self._two_views(encoder_out, shared, spec, step, generator)
             parts["contrastive"] = contrastive.item()
             total = total + self.config.contrastive.weight * contrastive
-        _backward(total)
+        with record_function(f"{PART}backward"):
+            _backward([total])
         return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
 
     def _transducer_loss(
@@ -246,6 +251,7 @@ class SandwichStep:
                 lm_scale=config.lm_scale,
                 am_scale=config.am_scale,
                 path_power=config.path_power if path_power is None else path_power,
+                with_log_probs=self.config.distill.lattice != "none",
                 backend=config.backend,
             )
 
@@ -277,7 +283,8 @@ class SandwichStep:
             if distill_only and config.distill.lattice != "none"
             else self._warm(config.loss.pruned_scales, step)
         )
-        _backward(rnnt_scale * pruned + distill_weight * divergence)
+        with record_function(f"{PART}backward"):
+            _backward([rnnt_scale * pruned + distill_weight * divergence])
         parts = {"distill": divergence.item()} if distill_weight > 0.0 else {}
         return PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
 
@@ -317,9 +324,10 @@ class SandwichStep:
         return warmup_progress(step - self.num_start_steps, num_steps)
 
 
-def _backward(loss: Tensor) -> None:
-    with record_function(f"{PART}backward"):
-        torch.autograd.backward(loss)
+def _backward(tensors: list[Tensor], grads: list[Tensor] | None = None) -> None:
+    """Every product in the precision of its forward pass."""
+    with torch.autocast(tensors[0].device.type, enabled=False):
+        torch.autograd.backward(tensors, grads)
 
 
 def hide_contexts(shared: SharedPass, share: float, generator: torch.Generator) -> SharedPass:
