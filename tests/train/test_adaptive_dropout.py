@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.nets import SPACE, make_batch, make_supernet
+from tests.nets import MODEL, SPACE, make_batch, make_supernet
 from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest, records, settings
 from todm.config import (
     Config,
@@ -19,7 +19,7 @@ from todm.config import (
     ReweightedConfig,
     TrainConfig,
 )
-from todm.dropout import build_policy
+from todm.dropout import POLICIES, build_policy
 from todm.nn.dropout import DropoutPlan
 from todm.space.spec import SubnetSpec
 from todm.train.loop import train
@@ -148,3 +148,51 @@ def test_the_dev_loss_is_the_max_net_s_without_dropout() -> None:
     )
     loud = SandwichStep(net, config, build_policy(config.dropout, SPACE))
     assert loud.measure(BATCH, SPACE.max()) == pytest.approx(losses[0].rnnt, rel=1e-5)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_gradients_straight_into_slices_are_those_of_a_plain_pass(policy: str) -> None:
+    net = make_supernet(model=replace(MODEL, ffn_gate="learned"))
+    spec = SPACE.mid("streaming")
+    plan = build_policy(DropoutConfig(policy=policy, rate=0.3), SPACE).plan(spec)
+
+    def gradients(detached: bool) -> dict[str, torch.Tensor]:
+        net.zero_grad(set_to_none=True)
+        whole = net.share(BATCH)
+        shared, pairs = whole.detached() if detached else (whole, [])
+        net.encode(shared, spec, plan, torch.Generator().manual_seed(5)).square().sum().backward()
+        flowing = [(tensor, leaf.grad) for tensor, leaf in pairs if leaf.grad is not None]
+        torch.autograd.backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
+        return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
+
+    plain = {name: grad.clone() for name, grad in gradients(detached=False).items()}
+    straight = gradients(detached=True)
+    assert any(name.endswith("ffn.gate_scale") for name in plain)
+    for name, grad in plain.items():
+        torch.testing.assert_close(straight[name], grad, msg=name, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_bfloat16_takes_any_policy_and_two_views(policy: str) -> None:
+    config = replace(
+        CONTRASTIVE,
+        dropout=DropoutConfig(policy=policy, rate=0.1),
+        contrastive=ContrastiveConfig(steps=1, weight=0.5),
+        loss=replace(CONTRASTIVE.loss, diagonal_steps=0),
+    )
+    losses: dict[tuple[int, SubnetSpec], list[float]] = {}
+    for precision in ("float32", "bfloat16"):
+        net = make_supernet(model=replace(MODEL, ffn_gate="tied"))
+        settings = replace(config, precision=precision)
+        run = SandwichStep(net, settings, build_policy(config.dropout, SPACE), total_steps=10)
+        for step in (0, 1):
+            for loss in run(BATCH, [SPACE.max(), SPACE.min()], step=step, generator=seeded(step)):
+                losses.setdefault((step, loss.spec), []).append(loss.parts.get("contrastive", 0.0))
+                losses[step, loss.spec].append(loss.rnnt or 0.0)
+    for one_contrastive, one, other_contrastive, other in losses.values():
+        assert other == pytest.approx(one, rel=0.05)
+        assert other_contrastive == pytest.approx(one_contrastive, rel=0.1, abs=0.1)
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

@@ -28,13 +28,15 @@ def info_nce(one: Tensor, other: Tensor, *, temperature: float) -> Tensor:
     Returns:
         scalar, nats, at least 0; 0 for a batch of one, which has nobody to be told from.
     """
-    one, other = nn.functional.normalize(one, dim=-1), nn.functional.normalize(other, dim=-1)
-    logits = one @ other.T / temperature
+    # Not as a matrix product, which autocast would take in half precision: temperatures are small.
+    similarity = nn.functional.cosine_similarity(one[:, None], other[None], dim=-1)
+    logits = similarity / temperature
     partners = torch.arange(len(one), device=one.device)
     return nn.functional.cross_entropy(logits, partners, reduction="sum")
 
 
 def pool(encoder_out: Tensor, lens: Tensor) -> Tensor:
-    """The mean over each utterance's own frames: (N, T, J) and lengths (N,) to (N, J)."""
+    """The mean over each utterance's own frames: (N, T, J) and lengths (N,) to (N, J) float32."""
+    encoder_out = encoder_out.float()
     mask = length_mask(lens, encoder_out)
     return (encoder_out * mask).sum(1) / lens.clamp(min=1)[:, None]
