@@ -116,6 +116,7 @@ def test_summaries_take_the_median_pass_and_all_utterances() -> None:
     rounds = [[timing(total, None if total == 1.0 else total, 2 * total)] for total in (1.0, 100.0, 3.0)]
     figures = summarize(rounds, audio_seconds=10.0)
     assert figures["rtf"] == pytest.approx(0.3)
+    assert figures["rtf_least"] == pytest.approx(0.1)
     assert figures["latency_ms"]["p50"] == pytest.approx(1500)
     assert figures["first_token_ms"]["p50"] == pytest.approx(1000 * (3 + 100) / 2)
     assert figures["end_of_speech_ms"]["p50"] == pytest.approx(6000)

@@ -93,6 +93,12 @@ def test_of_several_measurements_the_least_counts() -> None:
     assert fit_device("pi4", noisy) == fit_device("pi4", map(result, FITTED))
 
 
+def test_the_fastest_pass_is_what_a_net_takes() -> None:
+    disturbed = [result(spec, 1.5, rtf_least=true_rtf(spec)) for spec in FITTED]
+    table = fit_device("pi4", disturbed)
+    assert table.predict("rtf", HELD_OUT[0], precision="fp32") == pytest.approx(true_rtf(HELD_OUT[0]))
+
+
 def test_what_was_not_measured_like_it_is_refused() -> None:
     table = make_table()
     small = SPACE.uniform(6, 64, "offline")
