@@ -65,7 +65,7 @@ def _run_alone(folder: Path) -> None:
 
     conf = folder / "conf.yaml"
     words = ["train", "--conf", str(conf), "--exp-dir", str(folder)]
-    train.run(argparse.Namespace(conf=conf, exp_dir=folder, fine_tune=None, overrides=[], words=words))
+    train.run(argparse.Namespace(conf=conf, exp_dir=folder, init=None, overrides=[], words=words))
     average.run(argparse.Namespace(exp_dir=folder, last=None))
     measure(folder)
     shutil.rmtree(folder / "checkpoints")  # a hundred megabytes that nobody needs any more
