@@ -4,11 +4,11 @@
 
 The utterances of the part follow each other with digital silence between them, over and over, in one stream
 of the bundle's own runtime. From the middle of one pause to the middle of the next the text is compared with
-that of a new stream which begins at the first of them. The one stream keeps its state and its last labels all
-the time. With ``--endpoints`` it is cut as sherpa-onnx cuts it (``reset_encoder=True``): after 1.2 s without
-a token a segment ends, after 2.4 s more the state is forgotten (take a pause of 4 s). ``--silence`` streams
-silence alone instead, and no word may come. Exit code 1 if a state is not finite, memory grows, or silence
-makes words.
+that of a new stream which begins at the first of them, and the errors of both are counted. The one stream
+keeps its state and its last labels all the time. With ``--endpoints`` it is cut as sherpa-onnx cuts it
+(``reset_encoder=True``): after 1.2 s without a token a segment ends, after 2.4 s more the state is forgotten
+(take a pause of 4 s). ``--silence`` streams silence alone instead, and no word may come. Exit code 1 if a
+state is not finite, memory grows, or silence makes words.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from todm.data.part_audio import load_part_audio
+from todm.decode.wer import compute_wer, make_utterances
 from todm.errors import UserError
 from todm.runtime.bench_machine import rss_mb
 from todm.runtime.bundle import open_bundle
@@ -58,7 +59,7 @@ def main() -> int:
     if args.silence:
         utterances = [np.zeros(20 * SAMPLE_RATE, dtype=np.float32)]
     else:
-        _, _, utterances = load_part_audio(args.corpus_dir, args.part)
+        ids, texts, utterances = load_part_audio(args.corpus_dir, args.part)
     half_pause = np.zeros(round(args.pause * SAMPLE_RATE / 2), dtype=np.float32)
     pieces = [np.concatenate((half_pause, samples, half_pause)) for samples in utterances]
     # A whole number of chunks each: a few milliseconds of another phase change texts as well.
@@ -71,7 +72,8 @@ def main() -> int:
     wanted = args.hours * 3600
     heard, began, tenth = 0.0, time.perf_counter(), 0
     memory: list[float] = []
-    num_segments = num_different = num_words = 0
+    num_segments = num_different = 0
+    heard_texts: list[str] = []
     largest = 0.0
     for piece, alone in cycle(zip(pieces, fresh, strict=True)):
         text = decode(recognizer, stream, piece, endpoints=args.endpoints)
@@ -80,7 +82,7 @@ def main() -> int:
         heard += len(piece) / SAMPLE_RATE
         num_segments += 1
         num_different += text != alone
-        num_words += len(text.split())
+        heard_texts.append(text)
         largest = max(largest, *(float(np.abs(part).max()) for part in stream.states))
         if heard >= wanted * (tenth + 1) / 10:
             tenth += 1
@@ -102,10 +104,16 @@ def main() -> int:
         "memory_growth_mb": growth,
         "segments": num_segments,
         "different": num_different,
-        "words": num_words,
+        "words": sum(len(text.split()) for text in heard_texts),
     }
+    if not args.silence:
+        rounds = range(num_segments)
+        for key, said in (("wer", heard_texts), ("wer_fresh", [fresh[i % len(fresh)] for i in rounds])):
+            spoken = [texts[i % len(texts)] for i in rounds]
+            names = [ids[i % len(ids)] for i in rounds]
+            verdict[key] = compute_wer(make_utterances(names, spoken, said), replications=1).wer
     print(json.dumps(verdict))
-    sound = np.isfinite(largest) and growth <= ALLOWED_GROWTH_MB and not (args.silence and num_words)
+    sound = np.isfinite(largest) and growth <= ALLOWED_GROWTH_MB and not (args.silence and verdict["words"])
     return 0 if sound else 1
 
 
