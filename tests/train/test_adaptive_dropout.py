@@ -151,7 +151,7 @@ def test_the_dev_loss_is_the_max_net_s_without_dropout() -> None:
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_gradients_straight_into_slices_are_those_of_a_plain_pass(policy: str) -> None:
+def test_gradients_through_the_shared_pass_are_those_of_a_plain_one(policy: str) -> None:
     net = make_supernet(model=replace(MODEL, ffn_gate="learned"))
     spec = SPACE.mid("streaming")
     plan = build_policy(DropoutConfig(policy=policy, rate=0.3), SPACE).plan(spec)
@@ -166,10 +166,10 @@ def test_gradients_straight_into_slices_are_those_of_a_plain_pass(policy: str) -
         return {name: p.grad for name, p in net.named_parameters() if p.grad is not None}
 
     plain = {name: grad.clone() for name, grad in gradients(detached=False).items()}
-    straight = gradients(detached=True)
+    shared = gradients(detached=True)
     assert any(name.endswith("ffn.gate_scale") for name in plain)
     for name, grad in plain.items():
-        torch.testing.assert_close(straight[name], grad, msg=name, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(shared[name], grad, msg=name, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

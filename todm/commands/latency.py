@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write ``EXP/devices/NAME.json`` and print how far off it is."""
+    import random
     import re
 
     from todm.errors import UserError
@@ -88,9 +89,13 @@ def run(args: argparse.Namespace) -> None:
         folder = args.exp_dir / "devices" / args.name
         audio = args.audio or _write_speech(args.exp_dir, folder / "speech.wav")
         files = {spec: _files(folder, spec, args.repeats) for spec in (*plan[0], *plan[1])}
+        # In a random order: a device that grows slower or faster meanwhile must not do so along the sizes,
+        # or between those that are fitted and those that are held out.
+        order = list(files)
         for repeat in range(args.repeats):
-            for spec, paths in files.items():
-                _measure(args, folder, supernet, spec, audio, paths[repeat])
+            random.Random(repeat).shuffle(order)
+            for spec in order:
+                _measure(args, folder, supernet, spec, audio, files[spec][repeat])
         fitted, held_out = ([path for spec in specs for path in files[spec]] for specs in plan)
     table = fit_device(args.name, read_results(fitted), read_results(held_out))
     table.save(path)

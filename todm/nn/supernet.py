@@ -47,7 +47,6 @@ class SharedPass:
         mask: 1 inside an utterance, (N, T', 1).
         predictor_out: (N, U + 1, J).
         operators: the SSM's block form of each layer of the supernet, all channels.
-        into_grad: whether backward of a pass adds straight to the ``grad`` of weights, see `todm.nn.elastic`.
     """
 
     x: Tensor
@@ -55,7 +54,6 @@ class SharedPass:
     mask: Tensor
     predictor_out: Tensor
     operators: tuple[BlockOperators, ...]
-    into_grad: bool = False
 
     def detached(self) -> tuple[SharedPass, list[tuple[Tensor, Tensor]]]:
         """Copies cut off from the graph, and the pairs (original, copy) whose gradients are still to flow.
@@ -77,7 +75,6 @@ class SharedPass:
             mask=self.mask,
             predictor_out=cut(self.predictor_out),
             operators=tuple(BlockOperators(*map(cut, layer)) for layer in self.operators),
-            into_grad=True,
         )
         return shared, pairs
 
@@ -171,12 +168,12 @@ class Supernet(nn.Module):
         branch = mhssm(
             layer.ssm_norm(x),
             shared.mask,
-            slice_mhssm(layer.mhssm, channels, into_grad=shared.into_grad),
-            slice_operators(shared.operators[index], channels, into_grad=shared.into_grad),
+            slice_mhssm(layer.mhssm, channels),
+            slice_operators(shared.operators[index], channels),
             width,
         )
         x = x + dropout.ssm_out(branch, generator)
-        weights = slice_feed_forward(layer.ffn, ffn_dim, into_grad=shared.into_grad)
+        weights = slice_feed_forward(layer.ffn, ffn_dim)
         branch = feed_forward(layer.ffn_norm(x), weights, dropout, generator)
         return x + dropout.ffn_out(branch, generator)
 
