@@ -155,7 +155,7 @@ class SupernetEvaluator:
 
     @torch.inference_mode()
     def loss(self, spec: SubnetSpec, config: LossConfig) -> float:
-        """Transducer loss per label at `spec`, nats, as training computes it."""
+        """Transducer loss per label at `spec`, nats: by plain likelihood, without a path power."""
         net, total, num_labels = self.supernet, 0.0, 0
         for index, (batch, shared) in enumerate(zip(self.batches, self._share(spec.mode), strict=True)):
             encoder_out = self.prefixes.encode(net, shared, spec, index)
@@ -171,6 +171,7 @@ class SupernetEvaluator:
                 prune_range=config.prune_range,
                 lm_scale=config.lm_scale,
                 am_scale=config.am_scale,
+                with_log_probs=False,
                 backend=config.backend,
             )
             total += float(loss.pruned.sum())
