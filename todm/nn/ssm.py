@@ -9,7 +9,7 @@ arXiv 2206.11893; zero-order hold):
     y_t = 2 Re(sum_n Ct_n x_{t,n}) + D u_t,       Ct = C (exp(dt A) - 1) / A
 
 which is a convolution with K[l] = 2 Re sum_n Ct_n exp(dt A_n l). Complex numbers are kept as pairs of real
-tensors throughout, because ONNX has no complex arithmetic: a state is (..., 2S), real parts first.
+tensors, because ONNX has no complex arithmetic: a state is (..., 2S), real parts first.
 
 The convolution is computed in blocks of B frames: inside a block by a B x B Toeplitz matrix, between blocks
 by the state at the block's start. That is linear in T, needs no FFT and B + 1 exponentials per state only,
@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 def block_frames(num_frames: int) -> int:
@@ -199,12 +200,49 @@ def convolve(u: Tensor, operators: BlockOperators, *, num_forward: int) -> Tenso
 
 def _block_starts(drive: Tensor, operators: BlockOperators) -> Tensor:
     """States at the starts of consecutive blocks, the first one zero: (C, N, K, 2S) to the same shape."""
-    state = torch.zeros_like(drive[:, :, 0])
-    starts = [state]
-    for index in range(drive.shape[2] - 1):
-        state = _decay(state, operators) + drive[:, :, index]
-        starts.append(state)
-    return torch.stack(starts, dim=2)
+    starts: Tensor = _Scan.apply(  # type: ignore[no-untyped-call]
+        drive, operators.decay_re, operators.decay_im
+    )
+    return starts
+
+
+class _Scan(torch.autograd.Function):
+    """x_0 = 0, x_{k+1} = d x_k + drive_k for complex states: one multiply-add a block, in either direction.
+
+    The same recurrence by autograd over real parts takes ten operations a block, and a graph that holds them.
+    Complex numbers stay inside: what is exported has none (`todm.deploy.ssm_graph`).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, drive: Tensor, decay_re: Tensor, decay_im: Tensor) -> Tensor:
+        decay = torch.complex(decay_re, decay_im)[:, None]  # (C, 1, S)
+        drive = _as_complex(drive)
+        states = torch.zeros_like(drive)
+        for k in range(drive.shape[2] - 1):
+            torch.addcmul(drive[:, :, k], states[:, :, k], decay, out=states[:, :, k + 1])
+        ctx.save_for_backward(states, decay)
+        return _as_halves(states)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        states, decay = ctx.saved_tensors
+        grad, decay = _as_complex(grad), decay.conj().resolve_conj()
+        later = torch.zeros_like(grad)  # [k]: what reaches x_{k+1} from all that comes after it
+        for k in range(grad.shape[2] - 1, 0, -1):
+            torch.addcmul(grad[:, :, k], later[:, :, k], decay, out=later[:, :, k - 1])
+        grad_decay = (later * states.conj()).sum((1, 2))
+        return _as_halves(later), grad_decay.real, grad_decay.imag
+
+
+def _as_complex(halves: Tensor) -> Tensor:
+    """Real parts and behind them imaginary ones, (..., 2S), to complex (..., S)."""
+    return torch.complex(*halves.chunk(2, dim=-1))
+
+
+def _as_halves(x: Tensor) -> Tensor:
+    """Inverse of `_as_complex`."""
+    return torch.cat((x.real, x.imag), dim=-1)
 
 
 def _decay(state: Tensor, operators: BlockOperators) -> Tensor:
