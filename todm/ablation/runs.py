@@ -1,8 +1,9 @@
 """Running a grid: a folder for each run, named by its config's digest; what is done stays done.
 
 ``EXP/data`` is prepared once; ``EXP/runs/DIGEST`` holds ``conf.yaml``, what training and averaging leave
-there, ``log.txt`` and, at the end, ``result.json``. An interrupted grid goes on with the same command:
-finished runs are skipped, unfinished ones continue at their last checkpoint.
+there, ``log.txt`` and, at the end, ``result.json``; ``EXP/starts/DIGEST`` what several runs begin with
+(`todm.ablation.starts`). An interrupted grid goes on with the same command: finished runs are skipped,
+unfinished ones continue at their last checkpoint.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from todm.ablation.grid import Grid, PlannedRun
 from todm.ablation.measure import RESULT
+from todm.ablation.starts import missing_starts, start_folder, start_of, take_over_start
 from todm.config_io import save_config
 from todm.data.prepare import prepare
 from todm.errors import UserError
@@ -79,8 +81,22 @@ def run_grid(
     failed: list[PlannedRun] = []
     children = _Children(jobs)
 
-    def work(run: PlannedRun) -> None:
-        folder = _make_folder(exp, run)
+    shared = {start.digest: start for start in missing_starts(exp, list(waiting.values()))}
+    begun: dict[str, Future[None]] = {}
+
+    def begin(start: PlannedRun) -> None:
+        folder = _fill_folder(start_folder(exp, start), start)
+        steps = str(start.config.train.loss.diagonal_steps)
+        if children.finish(folder, "--until", steps):
+            say(f"{folder.name} start of several runs, seed {start.seed}: trained")
+        elif not children.stopping:
+            say(f"{folder.name} start of several runs failed, see {folder / 'log.txt'}; each does its own")
+
+    def work(run: PlannedRun, ready: Future[None] | None) -> None:
+        if ready is not None:
+            ready.result()
+        folder = _fill_folder(run_folder(exp, run), run)
+        take_over_start(exp, run, folder)
         if children.finish(folder):
             say(f"{folder.name} {run.variant}, seed {run.seed}: {_summary(folder)}")
         elif not children.stopping:
@@ -88,15 +104,21 @@ def run_grid(
             say(f"{folder.name} {run.variant}, seed {run.seed}: failed, see {folder / 'log.txt'}")
 
     with children.stopped_by_signals(), ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(work, waiting.values()))
+        done = []
+        for run in waiting.values():
+            digest = start.digest if (start := start_of(run)) is not None else ""
+            if digest in shared and digest not in begun:  # in front of the runs that wait for it
+                begun[digest] = pool.submit(begin, shared[digest])
+            done.append(pool.submit(work, run, begun.get(digest)))
+        for future in done:
+            future.result()
     if children.stopping:
         say("stopped; the same command goes on from here")
         raise SystemExit(EXIT_CODE)
     return failed
 
 
-def _make_folder(exp: Path, run: PlannedRun) -> Path:
-    folder = run_folder(exp, run)
+def _fill_folder(folder: Path, run: PlannedRun) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_config(run.config, folder / "conf.yaml")
     if not (folder / "data").exists():
@@ -120,14 +142,19 @@ class _Children:
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
 
-    def finish(self, folder: Path) -> bool:
-        """Train, average and measure in a process of its own; whether that ended well."""
+    def finish(self, folder: Path, *words: str) -> bool:
+        """Train, average and measure in a process of its own; whether that ended well.
+
+        Args:
+            folder: with ``conf.yaml`` and ``data``.
+            words: further ones for ``todm ablate --run``.
+        """
         with (folder / "log.txt").open("ab") as log, self._lock:
             if self.stopping:
                 return False
             # A session of its own: Ctrl-C reaches it as SIGTERM only, at which training saves.
             child = subprocess.Popen(
-                [sys.executable, "-m", "todm", "ablate", "--run", str(folder)],
+                [sys.executable, "-m", "todm", "ablate", "--run", str(folder), *words],
                 env=self._environ,
                 stdout=log,
                 stderr=log,

@@ -23,6 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--run", dest="single", type=Path, metavar="RUN", help="do this one run and stop: what a grid starts"
     )
+    parser.add_argument(
+        "--until", type=int, default=0, metavar="STEP", help="with --run: only train it, for so many batches"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -30,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     from todm.errors import UserError
 
     if args.single is not None:
-        _run_alone(args.single)
+        _run_alone(args.single, args.until)
         return
     if args.grid is None or args.exp_dir is None:
         raise UserError("todm ablate: name the grid (--grid FILE) and its folder (--exp-dir EXP)")
@@ -58,14 +61,17 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{exp / 'runs'}: {names} failed; look at log.txt there, then run this command again")
 
 
-def _run_alone(folder: Path) -> None:
-    """Train with the folder's ``conf.yaml``, average, measure."""
+def _run_alone(folder: Path, until: int) -> None:
+    """Train with the folder's ``conf.yaml``, average, measure; with `until` only train, to that batch."""
     from todm.ablation.measure import measure
     from todm.commands import average, train
 
     conf = folder / "conf.yaml"
-    words = ["train", "--conf", str(conf), "--exp-dir", str(folder)]
-    train.run(argparse.Namespace(conf=conf, exp_dir=folder, init=None, overrides=[], words=words))
+    words = ["train", "--conf", str(conf), "--exp-dir", str(folder), "--until", str(until)]
+    given = {"conf": conf, "exp_dir": folder, "init": None, "until": until, "overrides": [], "words": words}
+    train.run(argparse.Namespace(**given))
+    if until:
+        return
     average.run(argparse.Namespace(exp_dir=folder, last=None))
     measure(folder)
     shutil.rmtree(folder / "checkpoints")  # a hundred megabytes that nobody needs any more

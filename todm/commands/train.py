@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="begin with the subnet NAME and train it on, alone, into EXP/subnets/NAME-tuned",
     )
+    parser.add_argument(
+        "--until",
+        type=int,
+        default=0,
+        metavar="STEP",
+        help="end after so many batches; the same command without it goes on from there",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -37,6 +44,8 @@ def run(args: argparse.Namespace) -> None:
 
     if args.exp_dir is None:
         raise UserError("--exp-dir: missing; name the run folder that 'todm prepare' filled")
+    if args.until < 0:
+        raise UserError(f"--until: {args.until} is no number of batches; use 1 or more")
     exp: Path = args.exp_dir
     if not (exp / "data").is_dir():
         raise UserError(f"{exp / 'data'}: missing; run 'todm prepare --exp-dir {exp}' first")
@@ -61,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
             raise SystemExit(code)
         return
     start_log(exp / "train" / "train.log")
-    train(config, exp)
+    train(config, exp, until=args.until)
 
 
 def start_log(path: Path) -> None:

@@ -92,13 +92,15 @@ class Start:
     origin: str
 
 
-def train(config: Config, exp_dir: Path, start: Start | None = None) -> None:
+def train(config: Config, exp_dir: Path, start: Start | None = None, *, until: int = 0) -> None:
     """Train the supernet that `config` describes on the data in `exp_dir`.
 
     Args:
         config: the resolved config; it is written to ``exp_dir/config.yaml`` and into every checkpoint.
         exp_dir: run folder with ``data/`` from ``todm prepare``.
         start: trained weights to begin with; None begins with random ones.
+        until: end after so many batches of the run, its schedules left as they are, so that the same call
+            without it goes on as if nothing had been; 0 for the whole run.
 
     Raises:
         UserError: missing data, a checkpoint of another architecture, an impossible setting.
@@ -108,7 +110,7 @@ def train(config: Config, exp_dir: Path, start: Start | None = None) -> None:
     if config.train.num_threads:
         torch.set_num_threads(config.train.num_threads)
     with process_group(world, device=device), StopRequest() as stop:
-        run = Run(config, exp_dir, world, device, stop, start)
+        run = Run(config, exp_dir, world, device, stop, start, until)
         try:
             run.resume()
             scan_longest_batches(run.step_fn, run.loader, config.train, device)
@@ -128,6 +130,7 @@ class Run:
         device: where the model lives.
         stop: asks the run to save and end.
         start: see `train`.
+        until: see `train`.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class Run:
         device: torch.device,
         stop: StopRequest,
         start: Start | None = None,
+        until: int = 0,
     ) -> None:
         self.config, self.exp_dir, self.world, self.device = config, exp_dir, world, device
         self.stop = stop
@@ -175,6 +179,7 @@ class Run:
             start_step=int(config.train.average_from * self.total_steps), period=config.train.average_period
         )
 
+        self.last_step = min(filter(None, (config.train.max_steps, until)), default=0)  # 0: none
         self.step = 0  # batches done in the run
         self.epoch = 0  # epochs done
         self.batch = 0  # batches done in the present epoch
@@ -186,8 +191,8 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether ``max_steps`` is reached."""
-        return bool(self.config.train.max_steps) and self.step >= self.config.train.max_steps
+        """Whether ``max_steps`` is reached, or the batch that this call was to end at."""
+        return bool(self.last_step) and self.step >= self.last_step
 
     def resume(self) -> None:
         """Continue a checkpoint, as ``train.resume`` says, and open the logs at that step."""

@@ -1,0 +1,91 @@
+"""Runs that go on from a common start end where they would have ended by themselves."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from tests.prepared import CONFIG, prepare_run
+from todm.ablation.grid import Grid, PlannedRun, load_grid
+from todm.ablation.measure import training_cost
+from todm.ablation.runs import prepare_data, run_folder, run_grid
+from todm.ablation.starts import missing_starts, start_checkpoint, start_of
+from todm.config_io import save_config
+from todm.train.average import average
+from todm.train.loop import train
+
+VARIANTS = {
+    "base": {},
+    "without": {
+        "settings": {
+            "train.dropout.policy": "constant",
+            "train.dropout.rate": 0.3,
+            "train.distill.lattice": "none",
+            "augment.gain_db": 1.0,
+        }
+    },
+    "adamw": {"settings": {"train.optim.name": "adamw", "train.optim.lr": 0.002}},
+    "contrastive": {"settings": {"train.contrastive.steps": 1}},
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, Path, list[str]]:
+    folder = tmp_path_factory.mktemp("starts")
+    loss = replace(CONFIG.train.loss, diagonal_steps=3)
+    save_config(replace(CONFIG, train=replace(CONFIG.train, loss=loss)), folder / "base.yaml")
+    settings = {"train.num_epochs": 2, "train.max_steps": 6, "train.num_threads": 1, "train.log_interval": 1}
+    content = {"base": "base.yaml", "settings": settings, "seeds": [1], "variants": VARIANTS}
+    (folder / "grid.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    prepare_run(folder)
+    grid, exp = load_grid(folder / "grid.yaml"), folder / "grid"
+    prepare_data(grid, exp, folder / "corpus" / "LibriSpeech")
+    said: list[str] = []
+    assert run_grid(grid.plan(["base", "without"]), exp, jobs=1, say=said.append) == []
+    return grid, exp, said
+
+
+def test_the_start_is_trained_once_and_changes_nothing(
+    finished: tuple[Grid, Path, list[str]], tmp_path: Path
+) -> None:
+    grid, exp, said = finished
+    assert sum("start of several" in line for line in said) == 1
+    for run in grid.plan(["base", "without"]):
+        alone = tmp_path / run.variant
+        alone.mkdir()
+        shutil.copytree(exp / "data", alone / "data")
+        train(run.config, alone)
+        theirs = average(alone)
+        ours = load_file(run_folder(exp, run) / "supernet" / "model.safetensors")
+        for name, value in theirs.items():
+            assert torch.equal(ours[name], value), (run.variant, name)
+
+
+def test_the_start_counts_as_training_time(finished: tuple[Grid, Path, list[str]]) -> None:
+    grid, exp, _ = finished
+    for run in grid.plan(["base", "without"]):
+        metrics = run_folder(exp, run) / "train" / "metrics.jsonl"
+        steps = [line for line in metrics.read_text().splitlines() if '"kind": "train"' in line]
+        assert len(steps) == 6 and training_cost(metrics)["steps"] == 6
+
+
+def test_only_what_is_the_same_is_shared(finished: tuple[Grid, Path, list[str]]) -> None:
+    grid, exp, _ = finished
+    runs = {run.variant: run for run in grid.plan()}
+    base, without, adamw = (start_of(runs[name]) for name in ("base", "without", "adamw"))
+    assert base is not None and without is not None and adamw is not None
+    assert base.digest == without.digest != adamw.digest
+    assert start_of(runs["contrastive"]) is None  # it drops units
+    assert start_checkpoint(exp, base).is_file()
+    other = replace(base.config, train=replace(base.config.train, seed=2))
+    reseeded = start_of(PlannedRun(variant="base", seed=2, config=other))
+    assert reseeded is not None and reseeded.digest != base.digest
+    assert missing_starts(exp, [runs["base"], runs["without"]]) == []
+    assert missing_starts(exp, [runs["adamw"]]) == []  # nobody to share it with
+    assert [start.digest for start in missing_starts(exp, [runs["adamw"]] * 2)] == [adamw.digest]
