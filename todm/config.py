@@ -422,7 +422,8 @@ class TrainConfig:
             one update: memory for a part is enough.
         scan_batches: before the first step, this many of the largest batches run once to see whether they fit
             into memory; 0 for none.
-        valid_interval: batches between validations; 0 validates at epoch ends only.
+        valid_interval: batches between validations besides those at epoch ends; 0 for no others, -1 for none
+            at all.
         save_interval: batches between checkpoints besides those at epoch ends; 0 for none.
         keep_checkpoints: checkpoints to keep, newest first; 0 keeps all.
         average_period: batches between updates of the running average of the weights.

@@ -251,8 +251,9 @@ class Run:
             if self._has_collapsed(batch, losses):
                 self._roll_back()
                 return
-            if config.valid_interval and self.step % config.valid_interval == 0:
-                self._validate(epoch)
+            if config.valid_interval > 0 and self.step % config.valid_interval == 0:
+                with meter.paused():
+                    self._validate(epoch)
             if config.save_interval and self.step % config.save_interval == 0:
                 self._save()
             if self._must_stop():
@@ -264,7 +265,8 @@ class Run:
         else:
             self.batch, self.epoch = 0, epoch + 1
         meter.report(epoch)
-        self._validate(epoch)
+        if config.valid_interval >= 0:
+            self._validate(epoch)
         self._save()
 
     def _batches(self, epoch: int) -> Iterator[Batch]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from todm.data.batch import Batch
@@ -31,6 +33,15 @@ class Meter:
         self.seconds, self.num_steps, self.num_skipped, self.grad_norm = 0.0, 0, 0, 0.0
         self.clipped_before = self.run.optimizer.clipper.num_clipped
         self.interval_start = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done in the block, a validation say, counts neither for pace nor for speed."""
+        begun = time.monotonic()
+        yield
+        lost = time.monotonic() - begun
+        self.interval_start += lost
+        self.epoch_start += lost
 
     def add(self, batch: Batch, losses: list[PassLoss], grad_norm: float) -> None:
         """Add one step."""

@@ -141,8 +141,9 @@ class SandwichStep:
         return (shared.lens - self.lag).clamp(min=1) if spec.mode == "offline" else shared.lens
 
     def dropout_progress(self, step: int) -> float:
-        """Share of the run, 0 to 1, after `step` batches, as the dropout policy is told."""
-        return min(1.0, step / self.total_steps) if self.total_steps else 0.0
+        """Share, 0 to 1, of the run behind its start that is done: what the dropout policy is told."""
+        whole = self.total_steps - self.num_start_steps
+        return warmup_progress(step - self.num_start_steps, whole) if whole > 0 else 0.0
 
     def _encode(
         self, shared: SharedPass, spec: SubnetSpec, step: int = 0, generator: torch.Generator | None = None
