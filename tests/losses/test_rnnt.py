@@ -18,6 +18,7 @@ from todm.losses import TransducerLoss
 from todm.losses.band import Band, choose_band, diagonal_band, feasible_size, full_band
 from todm.losses.native import pick_log_probs
 from todm.losses.recursion import lattice_score
+from todm.train.bench import peak_bytes
 
 LENS = ([9, 7, 1, 5, 4], [5, 0, 3, 4, 1])
 
@@ -287,6 +288,37 @@ def test_without_log_probs_the_loss_is_the_same(make_problem: Callable[..., Any]
         torch.testing.assert_close(one, other)
     with pytest.raises(AssertionError, match="with_log_probs"):
         _ = spared.log_probs
+
+
+def test_without_log_probs_the_joiner_needs_its_gathered_input_for_a_part_of_the_batch(
+    make_problem: Callable[..., Any],
+) -> None:
+    """Logits and hidden layer stay for the gradient; nothing else as large stands for the whole batch."""
+    vocab_size, joiner_dim, size = 150, 150, 3
+    problem = make_problem(0, [60] * 8, [4] * 8, vocab_size=vocab_size, joiner_dim=joiner_dim)
+    problem = problem.to(torch.float32)
+    band = problem.loss("native", prune_range=size).band
+
+    def value_and_gradient() -> None:
+        loss = problem.loss("native", smoothed=False, band=band, with_log_probs=False)
+        torch.autograd.grad(loss.pruned.sum(), problem.leaves[:2])
+
+    stays = 4 * 8 * 60 * size * (vocab_size + joiner_dim)
+    assert stays < peak_bytes(value_and_gradient, torch.device("cpu")) < 1.5 * stays
+
+
+def test_autocast_sums_the_gradients_of_the_joiners_blocks_in_float32(
+    make_problem: Callable[..., Any],
+) -> None:
+    problem = make_problem(0, *LENS).to(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = problem.loss("native", prune_range=3)
+        spared = problem.loss("native", prune_range=3, with_log_probs=False)
+    torch.testing.assert_close(spared.pruned, loss.pruned)
+    whole, parts = (problem.gradients(one)[-1] for one in (loss, spared))
+    torch.testing.assert_close(parts, whole, rtol=0.02, atol=0.02)
+    assert torch.equal(whole, whole.bfloat16().float())
+    assert not torch.equal(parts, parts.bfloat16().float())
 
 
 @pytest.mark.parametrize("scale", [1e2, 1e4])

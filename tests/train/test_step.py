@@ -86,6 +86,27 @@ def test_a_batch_in_parts_is_the_batch(count: int) -> None:
         assert one.parts == pytest.approx(other.parts, rel=1e-4)
 
 
+def test_a_step_brings_its_numbers_to_the_host_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a number waits for the device: once in a step, however many passes and parts it has."""
+    config = replace(make_config(), micro_batches=2)
+    config = replace(config, contrastive=replace(config.contrastive, weight=0.3))
+    reads = []
+    plain = Tensor.tolist
+
+    def tolist(x: Tensor) -> Any:
+        reads.append(x.numel())
+        return plain(x)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tensor, "tolist", tolist)
+        patch.setattr(Tensor, "item", mock.Mock(side_effect=AssertionError("a number read by itself")))
+        run = SandwichStep(make_supernet(), config, build_policy(config.dropout, SPACE))
+        losses = run(BATCH, [SPACE.max(), SPACE.min()], step=1000, generator=torch.Generator().manual_seed(0))
+    assert [list(loss.parts) for loss in losses] == [["simple", "contrastive"], ["distill"]]
+    assert all(isinstance(x, float) for loss in losses for x in (loss.rnnt, *loss.parts.values()))
+    assert reads == [2 * (3 + 2)]
+
+
 def divergence(
     net: Supernet, config: TrainConfig, student: TransducerLoss, teacher: TransducerLoss
 ) -> Tensor:

@@ -37,7 +37,7 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     if inputs.am is not None and inputs.lm is not None:
         simple, band = _smoothed(k2, inputs, inputs.am, inputs.lm, boundary, band)
     band = inputs.band or band
-    logits = join_on_band(inputs, band)
+    logits = join_on_band(inputs.join, inputs.encoder_out, inputs.predictor_out, band.indices())
     with torch.autocast(logits.device.type, enabled=False):
         logits = at_least_float32(logits)
         pruned = k2.rnnt_loss_pruned(

@@ -20,21 +20,19 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from todm.losses.band import Band, choose_band, feasible_size, full_band
-from todm.losses.interface import LossInputs, TransducerLoss, at_least_float32
+from todm.losses.interface import Join, LossInputs, TransducerLoss, at_least_float32
 from todm.losses.recursion import lattice_score
 from todm.losses.smoothed import smoothed_log_probs
+
+# Each costs some calls; with more of them the lattice would be the peak instead.
+_NUM_BLOCKS = 4
 
 
 def compute(inputs: LossInputs) -> TransducerLoss:
     """The loss by `lattice_score`, on the smoothed lattice first and on the band then."""
     simple, band = simple_loss(inputs)
-    logits = join_on_band(inputs, band)
-    with torch.autocast(logits.device.type, enabled=False):
-        labels = inputs.padded_labels()[:, None].expand(-1, logits.shape[1], -1)
-        next_labels = labels.gather(2, band.indices())
-        log_probs, blank, label = pick_log_probs(
-            at_least_float32(logits), next_labels, keep=inputs.with_log_probs
-        )
+    log_probs, blank, label = pick_on_band(inputs, band)
+    with torch.autocast(blank.device.type, enabled=False):
         score, _, _ = lattice_score(
             inputs.path_power * blank,
             inputs.path_power * label,
@@ -87,15 +85,55 @@ def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
     return -score, band
 
 
-def join_on_band(inputs: LossInputs, band: Band) -> Tensor:
-    """Logits of the joiner at the band's nodes, (N, T, S, V)."""
-    num_utterances, num_positions, joiner_dim = inputs.predictor_out.shape
-    offset = num_positions * torch.arange(num_utterances, device=band.begin.device)
+def pick_on_band(inputs: LossInputs, band: Band) -> tuple[Tensor | None, Tensor, Tensor]:
+    """The joiner's log-probabilities on the band, and from them the blank and the next label.
+
+    If they are not kept the joiner runs on a part of the batch at a time: what it needs for a moment only,
+    its gathered input and the gradient of its hidden layer, never stands for the whole batch.
+
+    Returns:
+        log_probs (N, T, S, V) or None, blank (N, T, S), label (N, T, S); float32 at least.
+    """
+    keep = inputs.with_log_probs
+    num_utterances, num_frames = band.begin.shape
+    device = band.begin.device.type
+    positions = band.indices()
+    next_labels = inputs.padded_labels()[:, None].expand(-1, num_frames, -1).gather(2, positions)
+    size = num_utterances if keep else -(-num_utterances // _NUM_BLOCKS)
+    # Split, not sliced: a slice's gradient is as large as the whole.
+    parts = (inputs.encoder_out, inputs.predictor_out, positions, next_labels)
+    blocks = []
+    for encoder_out, predictor_out, nodes, following in zip(*(x.split(size) for x in parts), strict=True):
+        # Blocks that shared the weights that autocast casts would sum their gradients in half precision.
+        with torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
+            logits = join_on_band(inputs.join, encoder_out, predictor_out, nodes)
+        with torch.autocast(device, enabled=False):
+            blocks.append(pick_log_probs(at_least_float32(logits), following, keep=keep))
+    if keep:
+        return blocks[0]
+    _, blanks, labels = zip(*blocks, strict=True)
+    return None, torch.cat(blanks), torch.cat(labels)
+
+
+def join_on_band(join: Join, encoder_out: Tensor, predictor_out: Tensor, positions: Tensor) -> Tensor:
+    """Logits of the joiner at the band's nodes.
+
+    Args:
+        join: see `todm.losses.rnnt.rnnt_loss`.
+        encoder_out: (N, T, J).
+        predictor_out: (N, U + 1, J).
+        positions: (N, T, S) int64, of `Band.indices`.
+
+    Returns:
+        (N, T, S, V).
+    """
+    num_utterances, num_positions, joiner_dim = predictor_out.shape
+    offset = num_positions * torch.arange(num_utterances, device=positions.device)
     # An embedding look-up: of all gathers its backward pass is the fastest here.
-    predictor_out = torch.nn.functional.embedding(
-        band.indices() + offset[:, None, None], inputs.predictor_out.reshape(-1, joiner_dim)
+    rows = torch.nn.functional.embedding(
+        positions + offset[:, None, None], predictor_out.reshape(-1, joiner_dim)
     )
-    return inputs.join(inputs.encoder_out.unsqueeze(2), predictor_out)
+    return join(encoder_out.unsqueeze(2), rows)
 
 
 def pick_log_probs(

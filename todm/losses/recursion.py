@@ -145,14 +145,20 @@ def _forward_backward(
     leave[..., -1].masked_fill_(rows > label_lens[:, None], 0.0)
     leave[end] = blanks[end]
 
-    reverse = blanks.flip(1, 2)
-    passed = torch.cat((blanks.cumsum(-1) - blanks, reverse.cumsum(-1)))
-    step = torch.cat((enter, leave.flip(1, 2))) - passed
-    step[:, 1:] += passed[:, :-1]
-    step = step.transpose(0, 1).contiguous()
+    # Rows first, so that each row of both halves is one piece of memory.
+    def pair(forward: Tensor, backward: Tensor) -> Tensor:
+        halves = (forward.transpose(0, 1), backward.flip(1, 2).transpose(0, 1))
+        return torch.cat(halves, dim=1)  # (U + 1, 2 N, T)
+
+    step = pair(enter, leave)
+    del enter, leave  # this is where a batch needs most memory
+    passed = pair(blanks, blanks).cumsum_(-1)
+    passed[:, :num_utterances] -= blanks.transpose(0, 1)
+    step -= passed
+    step[1:] += passed[:-1]
     states = torch.empty_like(step)
     state = torch.zeros_like(step[0])
     for k in range(num_positions):
         state = torch.logcumsumexp(step[k].add_(state), dim=-1, out=states[k])
-    states = states.transpose(0, 1) + passed
-    return states[:num_utterances], states[num_utterances:].flip(1, 2)
+    forward, backward = states.add_(passed).transpose(0, 1).split(num_utterances)
+    return forward, backward.flip(1, 2)

@@ -36,7 +36,7 @@ def compute(inputs: LossInputs) -> TransducerLoss:
             "train.loss.backend: torchaudio computes the whole lattice only; set train.loss.diagonal_steps "
             "to 0 or use native"
         )
-    logits = join_on_band(inputs, band)
+    logits = join_on_band(inputs.join, inputs.encoder_out, inputs.predictor_out, band.indices())
     with torch.autocast(logits.device.type, enabled=False):
         logits = at_least_float32(logits)
         # It knows float32 only, and wants tensors exactly as long as the longest utterance.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -20,4 +19,5 @@ class Joiner(nn.Module):
 
     def forward(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:
         """(..., J) and (..., J), broadcast against each other, to logits (..., V)."""
-        return self.output(torch.tanh(encoder_out + predictor_out))
+        # In place: on a band of the lattice these are the widest tensors but the logits.
+        return self.output((encoder_out + predictor_out).tanh_())

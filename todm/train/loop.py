@@ -366,6 +366,8 @@ class Run:
 
     def _must_stop(self) -> bool:
         """Whether any process was asked to; all must leave after the same batch."""
+        if self.world.size == 1:  # no need to wait for the device
+            return self.stop.requested
         requested = torch.tensor(float(self.stop.requested), device=self.device)
         return bool(sum_tensor(requested) > 0)
 

@@ -54,6 +54,19 @@ class PassLoss:
         return PassLoss(spec=self.spec, rnnt=rnnt, parts=parts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _PassSums:
+    """What becomes a `PassLoss`, still on the device, where it may not be computed yet.
+
+    Args:
+        spec: what ran.
+        sums: scalars by name: ``rnnt`` and the names of `PassLoss.parts`.
+    """
+
+    spec: SubnetSpec
+    sums: dict[str, Tensor]
+
+
 class SandwichStep:
     """Forward and backward of one batch at several specs; the gradients stand in the parameters afterwards.
 
@@ -95,16 +108,17 @@ class SandwichStep:
         """
         half = self.config.precision == "bfloat16"
         with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=half):
-            whole, *parts = [
+            parts = [
                 self._run(part, specs, step, generator) for part in batch.split(self.config.micro_batches)
             ]
-        for part in parts:
-            whole = [one.plus(other) for one, other in zip(whole, part, strict=True)]
+        whole, *others = _bring_to_host(parts)
+        for other in others:
+            whole = [one.plus(more) for one, more in zip(whole, other, strict=True)]
         return whole
 
     def _run(
         self, batch: Batch, specs: Sequence[SubnetSpec], step: int, generator: torch.Generator
-    ) -> list[PassLoss]:
+    ) -> list[_PassSums]:
         loss = self.config.loss
         contrasting = step < self.config.contrastive.steps
         starting = step < self.num_start_steps
@@ -115,20 +129,20 @@ class SandwichStep:
         if starting:
             largest = [self.net.space.max(mode) for mode in self.net.space.modes]
             if contrasting:
-                losses = [self._contrast(shared, spec, step, generator) for spec in largest]
+                ran = [self._contrast(shared, spec, step, generator) for spec in largest]
             else:
-                losses = [self._start(batch, shared, spec) for spec in largest]
+                ran = [self._start(batch, shared, spec) for spec in largest]
         else:
             teacher_spec, *student_specs = specs
-            teacher, teacher_loss = self._teach(batch, shared, teacher_spec, step, generator)
-            losses = [teacher_loss]
+            teacher, teacher_sums = self._teach(batch, shared, teacher_spec, step, generator)
+            ran = [teacher_sums]
             for spec in student_specs:
-                losses.append(self._learn(batch, shared, spec, teacher, teacher_spec.mode, step, generator))
+                ran.append(self._learn(batch, shared, spec, teacher, teacher_spec.mode, step, generator))
         # What no spec ran has no gradient: the SSM of layers left out.
         flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
         with record_function(f"{PART}backward of what is shared"):
             _backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
-        return losses
+        return ran
 
     def tail_frames(self, step: int) -> int:
         """Feature frames of silence that a batch must be lengthened by."""
@@ -155,12 +169,12 @@ class SandwichStep:
 
     def _contrast(
         self, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
-    ) -> PassLoss:
+    ) -> _PassSums:
         """Two views of each utterance and nothing else, see `todm.config.ContrastiveConfig`."""
         loss = self._two_views(self._encode(shared, spec, step, generator), shared, spec, step, generator)
         with record_function(f"{PART}backward"):
             _backward([loss])
-        return PassLoss(spec=spec, rnnt=None, parts={"contrastive": loss.item()})
+        return _PassSums(spec=spec, sums={"contrastive": loss.detach()})
 
     def _two_views(
         self, view: Tensor, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
@@ -179,7 +193,7 @@ class SandwichStep:
             loss = self._transducer_loss(encoder_out, self._lens(shared, spec), batch, shared, am=am, lm=lm)
             return loss.pruned.sum().item()
 
-    def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> PassLoss:
+    def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> _PassSums:
         """On the diagonal band and without dropout, see `todm.config.LossConfig`."""
         config = self.config.loss
         encoder_out, lens = self._encode(shared, spec), self._lens(shared, spec)
@@ -201,11 +215,11 @@ class SandwichStep:
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         with record_function(f"{PART}backward"):
             _backward([pruned + simple])
-        return PassLoss(spec=spec, rnnt=pruned.item(), parts={"simple": simple.item()})
+        return _PassSums(spec=spec, sums={"rnnt": pruned.detach(), "simple": simple.detach()})
 
     def _teach(
         self, batch: Batch, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
-    ) -> tuple[TransducerLoss, PassLoss]:
+    ) -> tuple[TransducerLoss, _PassSums]:
         encoder_out = self._encode(shared, spec, step, generator)
         config = self.config.loss
         am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
@@ -213,15 +227,15 @@ class SandwichStep:
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         pruned_scale = self._warm(config.pruned_scales, step)
         simple_scale = self._warm(config.simple_scales, step)
-        parts = {"simple": simple.item()}
+        sums = {"rnnt": pruned.detach(), "simple": simple.detach()}
         total = pruned_scale * pruned + simple_scale * simple
         if self.config.contrastive.weight > 0.0:
             contrastive = self._two_views(encoder_out, shared, spec, step, generator)
-            parts["contrastive"] = contrastive.item()
+            sums["contrastive"] = contrastive.detach()
             total = total + self.config.contrastive.weight * contrastive
         with record_function(f"{PART}backward"):
             _backward([total])
-        return loss, PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
+        return loss, _PassSums(spec=spec, sums=sums)
 
     def _transducer_loss(
         self,
@@ -265,7 +279,7 @@ class SandwichStep:
         teacher_mode: Mode,
         step: int,
         generator: torch.Generator,
-    ) -> PassLoss:
+    ) -> _PassSums:
         config = self.config
         encoder_out = self._encode(shared, spec, step, generator)
         lag = self.lag if spec.mode != teacher_mode else 0
@@ -286,8 +300,10 @@ class SandwichStep:
         )
         with record_function(f"{PART}backward"):
             _backward([rnnt_scale * pruned + distill_weight * divergence])
-        parts = {"distill": divergence.item()} if distill_weight > 0.0 else {}
-        return PassLoss(spec=spec, rnnt=pruned.item(), parts=parts)
+        sums = {"rnnt": pruned.detach()}
+        if distill_weight > 0.0:
+            sums["distill"] = divergence.detach()
+        return _PassSums(spec=spec, sums=sums)
 
     def _divergence(
         self, batch: Batch, encoder_lens: Tensor, student: TransducerLoss, teacher: TransducerLoss, lag: int
@@ -323,6 +339,18 @@ class SandwichStep:
     def _progress(self, step: int, num_steps: int) -> float:
         """Share of a warm-up that is done; it begins where the diagonal start ends."""
         return warmup_progress(step - self.num_start_steps, num_steps)
+
+
+def _bring_to_host(batches: list[list[_PassSums]]) -> list[list[PassLoss]]:
+    """All numbers in one transfer: for each of them a GPU would be waited for, and then wait for work."""
+    numbers = torch.stack([x for passes in batches for one in passes for x in one.sums.values()]).tolist()
+    rest = iter(numbers)
+
+    def convert(one: _PassSums) -> PassLoss:
+        parts = {name: next(rest) for name in one.sums}
+        return PassLoss(spec=one.spec, rnnt=parts.pop("rnnt", None), parts=parts)
+
+    return [[convert(one) for one in passes] for passes in batches]
 
 
 def _backward(tensors: list[Tensor], grads: list[Tensor] | None = None) -> None:
