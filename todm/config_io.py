@@ -132,7 +132,7 @@ _AT_LEAST = {
     "train.log_interval": 1,
     "train.micro_batches": 1,
     "train.scan_batches": 0,
-    "train.valid_interval": 0,
+    "train.valid_interval": -1,
     "train.save_interval": 0,
     "train.keep_checkpoints": 0,
     "train.average_period": 1,
