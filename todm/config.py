@@ -169,10 +169,13 @@ class SandwichConfig:
         num_corners: how many of the other corners (smallest and largest spec of each mode) run per
             step; they take turns.
         num_random: random specs per step.
+        num_students: how many of these run in a step, in turn; 0 runs them all. Small nets share every weight
+            with the largest, which learns in each step: they may need fewer passes of their own than it does.
     """
 
     num_corners: int = 1
     num_random: int = 1
+    num_students: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,3 +52,24 @@ def test_a_space_of_one_spec_gives_the_teacher_alone() -> None:
     space = SearchSpace(num_layers=2, depths=(2,), ffn_dims=(8,), modes=("streaming",))
     config = SandwichConfig(num_corners=2, num_random=2)
     assert draw_specs(space, config, seed=0, step=3) == (space.max(),)
+
+
+@pytest.mark.parametrize("num_students", [1, 2, 3])
+def test_students_in_turn_come_as_often_as_all_together(num_students: int) -> None:
+    config = SandwichConfig(num_corners=1, num_random=2, num_students=num_students)
+    corners = list(SPACE.corners())
+    num_steps = 3 * len(corners) * 3  # every corner thrice for each student
+    seen: Counter[object] = Counter()
+    for step in range(num_steps):
+        specs = draw_specs(SPACE, config, seed=0, step=step)
+        assert specs[0] == SPACE.max() and len(specs) <= 1 + num_students
+        seen.update(specs[1:])
+    for corner in corners:
+        assert seen[corner] >= num_steps * num_students // 3 // len(corners)
+    assert len(seen) > 4 * len(corners)
+
+
+def test_all_students_are_what_no_limit_gives() -> None:
+    for step in range(10):
+        limited = draw_specs(SPACE, SandwichConfig(num_corners=2, num_students=9), seed=1, step=step)
+        assert limited == draw_specs(SPACE, SandwichConfig(num_corners=2), seed=1, step=step)

@@ -82,7 +82,6 @@ def run_grid(
     children = _Children(jobs)
 
     shared = {start.digest: start for start in missing_starts(exp, list(waiting.values()))}
-    begun: dict[str, Future[None]] = {}
 
     def begin(start: PlannedRun) -> None:
         folder = _fill_folder(start_folder(exp, start), start)
@@ -104,12 +103,12 @@ def run_grid(
             say(f"{folder.name} {run.variant}, seed {run.seed}: failed, see {folder / 'log.txt'}")
 
     with children.stopped_by_signals(), ThreadPoolExecutor(jobs) as pool:
+        # In front of the runs that wait for them.
+        begun = {digest: pool.submit(begin, start) for digest, start in shared.items()}
         done = []
         for run in waiting.values():
-            digest = start.digest if (start := start_of(run)) is not None else ""
-            if digest in shared and digest not in begun:  # in front of the runs that wait for it
-                begun[digest] = pool.submit(begin, shared[digest])
-            done.append(pool.submit(work, run, begun.get(digest)))
+            start = start_of(run)
+            done.append(pool.submit(work, run, None if start is None else begun.get(start.digest)))
         for future in done:
             future.result()
     if children.stopping:

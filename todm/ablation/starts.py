@@ -34,7 +34,7 @@ def start_of(run: PlannedRun) -> PlannedRun | None:
         distill=DistillConfig(),
         sandwich=SandwichConfig(),
         contrastive=replace(train.contrastive, weight=0.0),
-        valid_interval=0,
+        valid_interval=-1,
     )
     config: Config = replace(run.config, augment=AugmentConfig(), train=settled)
     return PlannedRun(variant="start", seed=run.seed, config=config)

@@ -27,9 +27,14 @@ def draw_specs(space: SearchSpace, config: SandwichConfig, *, seed: int, step: i
     """
     rng = random.Random(f"specs-{seed}-{step}")
     corners = list(space.corners())
-    count = min(config.num_corners, len(corners))
-    first = step * count
+    num_corners = min(config.num_corners, len(corners))
+    num_slots = num_corners + config.num_random
+    count = min(config.num_students or num_slots, num_slots)
     specs = [space.max()]
-    specs += [corners[(first + i) % len(corners)] for i in range(count)]
-    specs += [space.sample(rng) for _ in range(config.num_random)]
+    for turn in range(step * count, (step + 1) * count):
+        round_index, slot = divmod(turn, num_slots)
+        if slot < num_corners:
+            specs.append(corners[(round_index * num_corners + slot) % len(corners)])
+        else:
+            specs.append(space.sample(rng))
     return tuple(dict.fromkeys(specs))
