@@ -86,6 +86,8 @@ def test_a_run_is_named_by_all_of_its_settings(write: Write) -> None:
         ({"variants": {"base": {"setting": {}}}}, "variants.base: 'setting'"),
         ({"tables": [{"title": "x", "reference": "base", "variants": ["other"]}]}, "'other'"),
         ({"curves": [{"title": "x"}]}, "curves: variants is missing"),
+        ({"races": [{"title": "x", "reference": "base", "variants": [], "wer": "low"}]}, "races: wer"),
+        ({"races": [{"title": "x", "reference": "other", "variants": [], "wer": 3}]}, "'other'"),
     ],
 )
 def test_broken_grids(write: Write, changes: dict[str, object], message: str) -> None:
@@ -118,7 +120,7 @@ def test_the_shipped_grid_shows_what_it_should() -> None:
     assert len({run.digest for run in runs}) == len(runs)  # no variant is another one
     for config in configs.values():
         build_policy(config.train.dropout, SearchSpace.from_config(config))
-        assert (config.train.max_steps, config.train.optim.schedule) == (1500, "cosine")
+        assert (config.train.max_steps, config.train.optim.schedule) == (900, "cosine")
     shown = {name for table in grid.tables for name in (table.reference, *table.variants)}
     shown |= {name for curve in grid.curves for name in curve.variants}
     assert shown == set(configs)
@@ -129,3 +131,15 @@ def test_the_shipped_grid_shows_what_it_should() -> None:
         only = SearchSpace.from_config(alone)
         assert only.min() == only.max()
         assert count_params(alone.model, only.max(), 64) == count_params(supernet.model, spec, 64)
+
+
+def test_the_shipped_race_compares_like_with_like() -> None:
+    grid = load_grid(SHIPPED.with_name("race.yaml"))
+    configs = {run.variant: run.config for run in grid.plan() if run.seed == 1}
+    alone, sandwich = configs["alone"], configs["sandwich"]
+    only, space = SearchSpace.from_config(alone), SearchSpace.from_config(sandwich)
+    assert only.min() == only.max() == space.max() != space.min()
+    for config in configs.values():
+        assert replace(config, space=alone.space, train=alone.train) == alone
+        assert replace(config.train, sandwich=alone.train.sandwich) == alone.train
+        assert config.train.valid_interval % config.train.log_interval == 0

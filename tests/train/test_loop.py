@@ -12,7 +12,7 @@ import torch
 
 from tests.nets import SPACE
 from tests.prepared import CONFIG
-from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest, settings
+from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest, records, settings
 from todm.config import SpaceConfig
 from todm.config_io import config_from_dict, load_config
 from todm.data.batch import Batch
@@ -77,6 +77,42 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     assert_identical(average(broken), average(straight))
     resumed_interval = [record for record in losses(broken) if record["step"] > resumed_at + 2]
     assert resumed_interval == [record for record in losses(straight) if record["step"] > resumed_at + 2]
+
+
+@pytest.mark.parametrize("until", [3, BATCHES_PER_EPOCH])
+def test_a_run_ended_early_goes_on_as_if_nothing_had_been(until: int, new_run: NewRun) -> None:
+    straight, broken = new_run("straight"), new_run("broken")
+    train(settings(), straight)
+    train(settings(), broken, until=until)
+    assert newest(broken)["step"] == until
+    train(settings(), broken)
+    for part in ("model", "optimizer", "average", "schedule", "step", "epoch", "batch"):
+        assert_identical(newest(broken)[part], newest(straight)[part], part)
+
+
+def test_validation_counts_for_no_interval_and_may_be_left_out(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0.0
+
+    def takes(seconds: float, function: Any) -> Any:
+        def timed(*args: Any) -> Any:
+            nonlocal clock
+            clock += seconds
+            return function(*args)
+
+        return timed
+
+    monkeypatch.setattr("todm.train.meter.time.monotonic", lambda: clock)
+    monkeypatch.setattr(Run, "_train_batch", takes(1.0, Run._train_batch))
+    monkeypatch.setattr(Run, "_validate", takes(1000.0, Run._validate))
+    often, never = new_run("often"), new_run("never")
+    train(settings(log_interval=2, valid_interval=3), often)
+    train(settings(valid_interval=-1), never)
+    lines = records(often)
+    assert sum(line["seconds"] for line in lines if line["kind"] == "train") == 2 * BATCHES_PER_EPOCH
+    assert [line["step"] for line in lines if line["kind"] == "valid"] == [3, 5, 6, 9, 10]
+    assert all(line["kind"] == "train" for line in records(never))
 
 
 def test_loading_in_other_processes_changes_nothing(new_run: NewRun) -> None:

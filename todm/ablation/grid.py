@@ -13,6 +13,8 @@
       - {title: Without one of them, reference: all, variants: [constant], sizes: [min, max]}
     curves:
       - {title: Sparsity, variants: [weak, strong], sizes: [max]}
+    races:
+      - {title: Time to 3%, reference: alone, variants: [all], wer: 3.0}   # needs train.valid_interval
 """
 
 from __future__ import annotations
@@ -84,6 +86,23 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Race:
+    """How long variants train until every size that validation decodes is as good as asked for.
+
+    Args:
+        title: its heading.
+        reference: the variant whose time the others' are divided by, seed by seed.
+        variants: the others, in order.
+        wer: what all sizes must reach in the same validation, percent.
+    """
+
+    title: str
+    reference: str
+    variants: tuple[str, ...]
+    wer: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlannedRun:
     """One training of the grid.
 
@@ -114,6 +133,7 @@ class Grid:
     variants: Mapping[str, Variant]
     tables: tuple[Table, ...]
     curves: tuple[Curve, ...]
+    races: tuple[Race, ...] = ()
 
     def config(self, settings: Mapping[str, Any]) -> Config:
         """The base with the grid's settings, then these."""
@@ -173,9 +193,8 @@ def load_grid(path: Path) -> Grid:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a readable grid ({' '.join(str(error).split())[:200]})") from error
-    data = _section(
-        data, str(path), required={"base", "seeds", "variants"}, optional={"settings", "tables", "curves"}
-    )
+    optional = {"settings", "tables", "curves", "races"}
+    data = _section(data, str(path), required={"base", "seeds", "variants"}, optional=optional)
     seeds = data["seeds"]
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise UserError(f"{path}: seeds: need whole numbers, got {seeds!r}")
@@ -193,10 +212,17 @@ def load_grid(path: Path) -> Grid:
     for entry in data.get("curves") or []:
         entry = _section(entry, f"{path}: curves", required={"title", "variants"}, optional={"sizes"})
         curves.append(Curve(title=entry["title"], **_lists(entry)))
+    races = []
+    for entry in data.get("races") or []:
+        entry = _section(entry, f"{path}: races", required={"title", "reference", "variants", "wer"})
+        if not isinstance(entry["wer"], (int, float)) or entry["wer"] < 0:
+            raise UserError(f"{path}: races: wer: need a percentage, got {entry['wer']!r}")
+        races.append(Race(**{**entry, "variants": tuple(entry["variants"])}))
     named = {name for table in tables for name in (table.reference, *table.variants)}
+    named |= {name for race in races for name in (race.reference, *race.variants)}
     named |= {name for curve in curves for name in curve.variants}
     for name in sorted(named - set(variants)):
-        raise UserError(f"{path}: tables or curves name {name!r}, which is no variant")
+        raise UserError(f"{path}: tables, curves or races name {name!r}, which is no variant")
     return Grid(
         path=path,
         base=path.parent / str(data["base"]),
@@ -205,6 +231,7 @@ def load_grid(path: Path) -> Grid:
         variants=variants,
         tables=tuple(tables),
         curves=tuple(curves),
+        races=tuple(races),
     )
 
 

@@ -27,15 +27,16 @@ def measure(run: Path) -> dict[str, Any]:
         run: folder with ``supernet/``, ``data/`` and ``train/metrics.jsonl``.
 
     Returns:
-        the content: ``cost`` (training seconds without validation, steps), ``env``, and ``sizes``: for each
-        name of the ladder parameters, feed-forward weights (not zero, and all of the spec's full widths), WER
-        and errors and words of every utterance.
+        the content: ``cost`` (training seconds without validation, steps), `validations`, ``env``, and
+        ``sizes``: for each name of the ladder parameters, feed-forward weights (not zero, and all of the
+        spec's full widths), WER and errors and words of every utterance.
     """
     evaluator = SupernetEvaluator.load(run, num_utterances=0, seed=0)
     space = evaluator.supernet.space
     by_spec = {spec: _measure_size(evaluator, spec) for spec in dict.fromkeys(space.ladder().values())}
     result = {
         "cost": training_cost(run / "train" / "metrics.jsonl"),
+        "validations": validations(run / "train" / "metrics.jsonl"),
         "env": collect_env(),
         "sizes": {name: by_spec[spec] for name, spec in space.ladder().items()},
     }
@@ -78,3 +79,22 @@ def training_cost(metrics: Path) -> dict[str, float]:
         "seconds": sum(line.get("seconds", 0.0) for line in steps),
         "steps": max((line["step"] for line in steps), default=0),
     }
+
+
+def validations(metrics: Path) -> list[dict[str, Any]]:
+    """Every validation of a run: ``step``, ``seconds`` of training until then, ``wer`` by size.
+
+    The seconds are those of whole log intervals: exact where ``train.valid_interval`` is a multiple of
+    ``train.log_interval``.
+    """
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    steps = [(line["step"], line.get("seconds", 0.0)) for line in lines if line["kind"] == "train"]
+    return [
+        {
+            "step": line["step"],
+            "seconds": sum(seconds for step, seconds in steps if step <= line["step"]),
+            "wer": line["wer"],
+        }
+        for line in lines
+        if line["kind"] == "valid"
+    ]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from todm.ablation.grid import Curve, Table
-from todm.ablation.results import Results, Row
+from todm.ablation.results import Finish, Results, Row
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +23,7 @@ NOTE = (
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """Write ``report.md``, ``results.json`` and a PNG for every table and curve; returns the first."""
+    """Write ``report.md``, ``results.json``, a PNG for every table and curve; returns the first."""
     folder.mkdir(parents=True, exist_ok=True)
     parts, data = ["# " + results.grid.path.stem, NOTE], []
     for index, table in enumerate(results.grid.tables):
@@ -41,6 +42,10 @@ def write_report(results: Results, folder: Path) -> Path:
         rows = [row for line in lines.values() for row in line]
         parts += [f"## {curve.title}", markdown(rows), f"![{curve.title}]({image.name})"]
         data.append({"title": curve.title, "rows": [asdict(row) for row in rows]})
+    for race in results.grid.races:
+        finishes = results.race(race)
+        parts += [f"## {race.title}", race_markdown(finishes)]
+        data.append({"title": race.title, "rows": [asdict(finish) for finish in finishes]})
     if results.missing:
         absent = ", ".join(f"{name} (seed {seed})" for name, seed in results.missing)
         parts.append(f"Not finished: {absent}.")
@@ -55,6 +60,18 @@ def markdown(rows: list[Row]) -> str:
     lines = [" | ".join(HEADS), " | ".join("---" for _ in HEADS)]
     lines += [" | ".join(cells(row)) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
+
+
+def race_markdown(finishes: list[Finish]) -> str:
+    """One line per variant: minutes by seed, and their ratio to the first one's."""
+    lines = ["| variant | minutes, seed by seed | of the first, seed by seed | median |", "|---|---|---|---|"]
+    for finish in finishes:
+        minutes = ["never" if taken is None else f"{taken / 60:.1f}" for taken in finish.seconds.values()]
+        ratios = list(finish.ratios.values())
+        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios) or "–"
+        middle = f"{statistics.median(ratios):.2f}" if ratios else "–"
+        lines.append(f"| {finish.variant} | {', '.join(minutes)} | {shown} | {middle} |")
+    return "\n".join(lines)
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from todm.ablation.grid import Grid, Table
+from todm.ablation.grid import Grid, Race, Table
 from todm.ablation.measure import RESULT
 from todm.ablation.runs import run_folder
 from todm.ablation.statistics import Draws, Estimate, difference, estimate
@@ -40,6 +40,21 @@ class Row:
     params: float
     nonzero: float
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finish:
+    """One variant in a race.
+
+    Args:
+        variant: its name.
+        seconds: of training until all sizes were there, by seed; None where they never were.
+        ratios: to the reference's seconds with the same seed, where both arrived.
+    """
+
+    variant: str
+    seconds: dict[int, float | None]
+    ratios: dict[int, float]
 
 
 class Results:
@@ -105,6 +120,30 @@ class Results:
             nonzero=_mean([entry["ffn_nonzero"] / entry["ffn_weights"] for entry in sizes.values()]),
             seconds=_mean([run["cost"]["seconds"] for run in runs]),
         )
+
+    def race(self, race: Race) -> list[Finish]:
+        """Who was how fast, the reference first; without variants that have no finished run."""
+        by_name = {name: self._times(name, race.wer) for name in (race.reference, *race.variants)}
+        theirs = by_name[race.reference]
+        finishes = []
+        for name, times in by_name.items():
+            ratios = {
+                seed: taken / other
+                for seed, taken in times.items()
+                if taken is not None and (other := theirs.get(seed)) is not None
+            }
+            if times:
+                finishes.append(Finish(variant=name, seconds=times, ratios=ratios))
+        return finishes
+
+    def _times(self, variant: str, wer: float) -> dict[int, float | None]:
+        """Seconds until all sizes had `wer` at most, by seed; None where that never was."""
+        return {
+            seed: next(
+                (one["seconds"] for one in result["validations"] if max(one["wer"].values()) <= wer), None
+            )
+            for seed, result in sorted(self.found[variant].items())
+        }
 
     def _sizes(self, variant: str, size: str) -> dict[int, dict[str, Any]]:
         name = self.grid.variants[variant].ladder_name(size)
