@@ -26,10 +26,11 @@ VARIANTS = {
         "settings": {
             "train.dropout.policy": "constant",
             "train.dropout.rate": 0.3,
-            "train.distill.lattice": "none",
+            "train.distill.lattice": "collapsed",
             "augment.gain_db": 1.0,
         }
     },
+    "undistilled": {"settings": {"train.distill.lattice": "none"}},
     "adamw": {"settings": {"train.optim.name": "adamw", "train.optim.lr": 0.002}},
     "contrastive": {"settings": {"train.contrastive.steps": 1}},
 }
@@ -79,8 +80,10 @@ def test_only_what_is_the_same_is_shared(finished: tuple[Grid, Path, list[str]])
     grid, exp, _ = finished
     runs = {run.variant: run for run in grid.plan()}
     base, without, adamw = (start_of(runs[name]) for name in ("base", "without", "adamw"))
-    assert base is not None and without is not None and adamw is not None
-    assert base.digest == without.digest != adamw.digest
+    undistilled = start_of(runs["undistilled"])
+    assert base is not None and without is not None and adamw is not None and undistilled is not None
+    assert base.digest == without.digest
+    assert len({base.digest, adamw.digest, undistilled.digest}) == 3
     assert start_of(runs["contrastive"]) is None  # it drops units
     assert start_checkpoint(exp, base).is_file()
     other = replace(base.config, train=replace(base.config.train, seed=2))

@@ -28,10 +28,12 @@ def start_of(run: PlannedRun) -> PlannedRun | None:
     train = run.config.train
     if train.contrastive.steps > 0 or train.loss.diagonal_steps == 0:
         return None
+    # Without distillation the loss works through a batch in parts, and sums them in another order.
+    alone = train.distill.lattice == "none"
     settled = replace(
         train,
         dropout=DropoutConfig(),
-        distill=DistillConfig(),
+        distill=DistillConfig(lattice="none" if alone else "full"),
         sandwich=SandwichConfig(),
         contrastive=replace(train.contrastive, weight=0.0),
         valid_interval=-1,
