@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 
 POLL_SECONDS = 0.2
-LAST_WORDS_SECONDS = 5.0
+LAST_WORDS_SECONDS = 20.0
 """What the others get, when one process failed, to notice it and say so."""
 
 

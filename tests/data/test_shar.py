@@ -265,7 +265,6 @@ def test_a_web_server_can_bring_the_files(shards: Config, tokenizer: Tokenizer, 
 def test_what_a_web_server_does_not_bring_is_named(
     copied: Config, tokenizer: Tokenizer, num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shar, "SILENCE", 0.5)
     monkeypatch.setattr(shar, "PAUSES", (0.0,))
     path = _files(copied, "features")[4]
     with _served(copied) as url:
@@ -274,9 +273,12 @@ def test_what_a_web_server_does_not_bring_is_named(
         fix = r"[^\n]*\); see that it is there and can be reached, then run the same command again$"
         for trouble, reason in (("cut", "unexpected end of data"), ("silent", "timed out")):
             Path(f"{path}.{trouble}").touch()
+            monkeypatch.setattr(shar, "SILENCE", 2.0 if trouble == "silent" else 60.0)
             with pytest.raises(UserError, match=beginning + reason + fix):
                 list(loader)
             Path(f"{path}.{trouble}").unlink()
+        monkeypatch.undo()
+        monkeypatch.setattr(shar, "PAUSES", (0.0,))
         Path(f"{path}.busy").touch()
         assert len(list(loader)) == loader.count_batches(0)  # it is asked once more
         path.unlink()

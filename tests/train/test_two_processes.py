@@ -149,7 +149,7 @@ def test_sigterm_to_the_starter_of_two_processes_saves_too(new_run: NewRun) -> N
 
 
 def wait_both(commands: list[subprocess.Popen[str]]) -> list[str]:
-    said = [process.communicate(timeout=90)[1] for process in commands]
+    said = [process.communicate(timeout=600)[1] for process in commands]
     assert [process.returncode for process in commands] == [2, 2], said
     return [[line for line in text.splitlines() if line.startswith("todm: ")][-1] for text in said]
 
@@ -193,7 +193,7 @@ def test_the_starter_tells_why_another_process_failed(new_run: NewRun) -> None:
     path = os.pathsep.join([str(exp), *filter(None, [os.environ.get("PYTHONPATH", "")])])
     environ = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "todm", "train", "--exp-dir", str(exp)]
-    found = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=90)
+    found = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
     assert found.returncode == 2, found.stderr
     assert "todm: another of the 2 processes has ended" in found.stderr
     assert found.stderr.splitlines()[-1] == "todm: process 1: shard 7: cannot be read; mend it"
