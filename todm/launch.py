@@ -18,6 +18,8 @@ from pathlib import Path
 from types import FrameType
 
 POLL_SECONDS = 0.2
+LAST_WORDS_SECONDS = 20.0
+"""What the others get, when one process failed, to notice it and say so."""
 
 
 def started_by_launcher() -> bool:
@@ -74,18 +76,29 @@ def _leave(number: int, _frame: FrameType | None) -> None:
 
 
 def _wait(processes: Sequence[subprocess.Popen[bytes]], log_dir: Path) -> int:
-    while True:
-        codes = [process.poll() for process in processes]
-        failed = [(rank, code) for rank, code in enumerate(codes) if code not in (None, 0)]
-        if failed:
-            rank, code = failed[0]
-            if rank > 0:
-                print(f"todm: process {rank} failed; see {log_dir / f'rank{rank}.log'}", file=sys.stderr)
-            assert code is not None
-            return code if code > 0 else 1
-        if all(code == 0 for code in codes):
+    while all(process.poll() in (None, 0) for process in processes):
+        if all(process.poll() == 0 for process in processes):
             return 0
         time.sleep(POLL_SECONDS)
+    # The others fail for want of the first; which was the first can only be told from what they say.
+    deadline = time.monotonic() + LAST_WORDS_SECONDS
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    codes = [process.poll() for process in processes]
+    for rank, code in enumerate(codes):
+        if rank > 0 and code not in (None, 0):
+            path = log_dir / f"rank{rank}.log"
+            said = [
+                line for line in path.read_text(errors="replace").splitlines() if line.startswith("todm: ")
+            ]
+            print(
+                f"todm: process {rank}: {said[-1][6:]}"
+                if said
+                else f"todm: process {rank} failed; see {path}",
+                file=sys.stderr,
+            )
+    code = next(code for code in codes if code not in (None, 0))
+    return code if code > 0 else 1
 
 
 def _free_port() -> int:

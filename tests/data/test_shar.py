@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import random
 import shutil
+import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +203,109 @@ def test_a_command_can_bring_the_files(shards: Config, tokenizer: Tokenizer) -> 
         _make(shards, tokenizer, shar_dir="pipe:cat somewhere")
     with pytest.raises(UserError, match=r"^pipe:echo half; sleep 0\.1; exit 5 # index\.json: [^\n]*$"):
         _make(shards, tokenizer, shar_dir="pipe:echo half; sleep 0.1; exit 5 # {}")
+
+
+def test_a_command_may_fail_only_where_nobody_reads_on(shards: Config) -> None:
+    folder, index = shards.data.shar_dir, read_index(shards.data.shar_dir)
+    location = f"pipe:cat {folder}/{{}}; case {{}} in *.tar) sleep 0.1; exit 23;; esac"
+    assert [position for position, _ in shar.read_shard(location, index, 0, {0, 1})] == [0, 1]
+    # nothing comes, and lhotse would take that for an empty file
+    location = f"pipe:case {{}} in *.tar) exec >&-; sleep 0.1; exit 22;; *) cat {folder}/{{}};; esac"
+    with pytest.raises(UserError, match=r"its command failed: exit 22\); see that it is there and can be"):
+        list(shar.read_shard(location, index, 0, {0}))
+
+
+class _Server(SimpleHTTPRequestHandler):
+    """Serves a folder. A file NAME.cut, .silent or .busy beside NAME spoils it: half of it, then an end or
+    nothing more; or an error, once.
+    """
+
+    def log_message(self, *_words: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if Path(f"{path}.busy").exists():
+            Path(f"{path}.busy").unlink()
+            self.send_error(503)
+        elif (cut := Path(f"{path}.cut")).exists() or Path(f"{path}.silent").exists():
+            content = path.read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            if not cut.exists():
+                self.rfile.read(1)  # until the other side gives up
+        else:
+            super().do_GET()
+
+
+@contextmanager
+def _served(config: Config) -> Iterator[str]:
+    """The URL of the shards."""
+    handler = functools.partial(_Server, directory=config.data.shar_dir)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_web_server_can_bring_the_files(shards: Config, tokenizer: Tokenizer, num_workers: int) -> None:
+    expected = list(_make(shards, tokenizer, num_workers=num_workers))
+    with _served(shards) as url:
+        _assert_same(_make(shards, tokenizer, shar_dir=url + "/", num_workers=num_workers), expected)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_what_a_web_server_does_not_bring_is_named(
+    copied: Config, tokenizer: Tokenizer, num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shar, "PAUSES", (0.0,))
+    path = _files(copied, "features")[4]
+    with _served(copied) as url:
+        loader = _make(copied, tokenizer, shar_dir=url, num_workers=num_workers)
+        beginning = rf"^{url}/shards/features\.000004\.tar: cannot be read \("
+        fix = r"[^\n]*\); see that it is there and can be reached, then run the same command again$"
+        for trouble, reason in (("cut", "unexpected end of data"), ("silent", "timed out")):
+            Path(f"{path}.{trouble}").touch()
+            monkeypatch.setattr(shar, "SILENCE", 2.0 if trouble == "silent" else 60.0)
+            with pytest.raises(UserError, match=beginning + reason + fix):
+                list(loader)
+            Path(f"{path}.{trouble}").unlink()
+        monkeypatch.undo()
+        monkeypatch.setattr(shar, "PAUSES", (0.0,))
+        Path(f"{path}.busy").touch()
+        assert len(list(loader)) == loader.count_batches(0)  # it is asked once more
+        path.unlink()
+        with pytest.raises(UserError, match=beginning + "HTTP Error 404" + fix):
+            list(loader)
+    with pytest.raises(UserError, match=rf"^{url}/shards/.*refused" + fix):
+        list(loader)
+    with pytest.raises(UserError, match=rf"^{url}/index.json: cannot be read .*refused" + fix):
+        _make(copied, tokenizer, shar_dir=url)
+
+
+def test_other_addresses_need_a_package(
+    shards: Config, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(source: str, mode: str) -> Any:
+        try:
+            raise PermissionError("no such bucket")
+        except PermissionError:
+            raise ValueError("install smart_open") from None
+
+    monkeypatch.setattr(shar, "open_best", fail)
+    monkeypatch.setattr(shar, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"^s3://bucket/index.json: cannot be read without the package"):
+        _make(shards, tokenizer, shar_dir="s3://bucket")
+    monkeypatch.setattr(shar, "find_spec", lambda name: name)
+    with pytest.raises(UserError, match=r"^s3://bucket/index.json: cannot be read \(no such bucket\); see"):
+        _make(shards, tokenizer, shar_dir="s3://bucket")
 
 
 def _files(config: Config, kind: str) -> list[Path]:

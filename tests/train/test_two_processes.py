@@ -146,3 +146,55 @@ def test_sigterm_to_the_starter_of_two_processes_saves_too(new_run: NewRun) -> N
     assert process.wait() == 143, "".join(shown)
     assert any("stopped by SIGTERM after step" in line for line in shown)
     assert newest(exp)["step"] >= 2
+
+
+def wait_both(commands: list[subprocess.Popen[str]]) -> list[str]:
+    said = [process.communicate(timeout=600)[1] for process in commands]
+    assert [process.returncode for process in commands] == [2, 2], said
+    return [[line for line in text.splitlines() if line.startswith("todm: ")][-1] for text in said]
+
+
+def start_alone(exp: Path, rank: int, port: int) -> subprocess.Popen[str]:
+    """One of two processes of a run, on a folder of its own."""
+    place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    command = [sys.executable, "-m", "todm", "train", "--exp-dir", str(exp)]
+    return subprocess.Popen(command, env={**os.environ, **place}, stderr=subprocess.PIPE, text=True)
+
+
+def test_folders_that_differ_are_refused(new_run: NewRun) -> None:
+    folders = [new_run("one"), new_run("other")]
+    train(settings(max_steps=2), folders[0])  # only there is a checkpoint
+    for exp in folders:
+        save_config(settings(), exp / "config.yaml")
+    port = free_port()
+    said = wait_both([start_alone(exp, rank, port) for rank, exp in enumerate(folders)])
+    for exp, sentence in zip(folders, said, strict=True):
+        assert sentence.startswith(f"todm: {exp}: the processes do not see the same files there")
+        assert "checkpoint's step [2, 0]" in sentence
+
+
+BROKEN = """
+import os
+if os.environ.get("RANK") == "1":
+    from todm.errors import UserError
+    from todm.train.loop import Run
+
+    def fail(*_words):
+        raise UserError("shard 7: cannot be read; mend it")
+
+    Run._train_batch = fail
+"""
+
+
+def test_the_starter_tells_why_another_process_failed(new_run: NewRun) -> None:
+    exp = new_run("exp")
+    save_config(settings(num_processes=2), exp / "config.yaml")
+    (exp / "sitecustomize.py").write_text(BROKEN)
+    path = os.pathsep.join([str(exp), *filter(None, [os.environ.get("PYTHONPATH", "")])])
+    environ = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "todm", "train", "--exp-dir", str(exp)]
+    found = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
+    assert found.returncode == 2, found.stderr
+    assert "todm: another of the 2 processes has ended" in found.stderr
+    assert found.stderr.splitlines()[-1] == "todm: process 1: shard 7: cannot be read; mend it"
+    assert "Traceback" not in found.stderr

@@ -7,8 +7,8 @@ LOCATION/index.json                              durations, and what the utteran
 ``shards`` is a folder that lhotse reads (``CutSet.from_shar``). The index lets a training plan an epoch
 without reading anything else; it is written last: where it is, the shards are complete.
 
-LOCATION is a folder, a URL (for the package smart_open), or ``pipe:`` and a shell command that writes the
-file ``{}`` to its standard output.
+LOCATION is a folder, a URL (http or https; others, such as s3, with the package smart_open), or ``pipe:`` and
+a shell command that writes the file ``{}`` to its standard output.
 """
 
 from __future__ import annotations
@@ -18,14 +18,19 @@ import hashlib
 import json
 import re
 import tarfile
+import time
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 from lhotse.audio import AudioLoadingError
 from lhotse.cut import Cut
@@ -45,7 +50,14 @@ WRITERS = {"features": "numpy", "recording": "flac"}
 """What a shard holds besides its cuts, and how lhotse shall store it; neither loses more than 16 bits do."""
 
 _OURS = re.compile(r"(cuts\.\d{6}\.jsonl\.gz|(features|recording)\.\d{6}\.tar)")
-_READ_ERRORS = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, RuntimeError)
+_READ_ERRORS = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, RuntimeError, HTTPException)
+_LIBRARIES = ("azure", "botocore", "google", "requests", "smart_open", "urllib3")
+"""They read from object storage, and their errors have no class in common."""
+
+SILENCE = 60.0
+"""Seconds without a byte after which a web server has failed."""
+PAUSES = (1.0, 5.0)
+"""Seconds before a web server that cannot be reached is asked again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +183,7 @@ def read_shard(location: str, index: SharIndex, shard: int, wanted: Set[int]) ->
         return
     lines = read_lines(location, index, shard)
     source = source_of(location, f"{FOLDER}/{index.field}.{shard:06d}.tar")
-    with _opened(source) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
+    with _opened(source, whole=False) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
         items = iterate_tarfile_pairwise(tar)
         for position in range(max(wanted) + 1):
             item = next(items, None)
@@ -209,18 +221,75 @@ def _read(source: str) -> str:
 
 
 @contextmanager
-def _opened(source: str) -> Iterator[Any]:
-    """A stream of bytes; whatever goes wrong with it becomes one sentence."""
+def _opened(source: str, *, whole: bool = True) -> Iterator[Any]:
+    """A stream of bytes; whatever goes wrong with it becomes one sentence.
+
+    Args:
+        source: see `source_of`.
+        whole: it is read to its end, so a command must succeed; otherwise what it says when its reader leaves
+            early (curl calls that a failure) does not matter.
+    """
     try:
-        stream = open_best(source, "rb")
+        stream = _open(source)
+        must_succeed = whole
         try:
             yield stream
+        except Exception:
+            must_succeed = True  # why a command failed says more than where its output broke off
+            raise
         finally:
             stream.close()
+            if must_succeed:
+                _check_command(stream)
+    except UserError:
+        raise
     except Exception as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split()) or type(error).__name__
         if type(error) is Exception:  # of lhotse's pipes, with the whole call in front
             reason = f"its command failed: {reason.rpartition(': ')[2]}"
-        elif not isinstance(error, _READ_ERRORS):
+        elif not isinstance(error, _READ_ERRORS) and type(error).__module__.split(".")[0] not in _LIBRARIES:
             raise
-        raise UserError(f"{source}: cannot be read ({reason}); copy or write the shards again") from error
+        fix = "copy or write the shards again"
+        if _is_elsewhere(source):
+            fix = "see that it is there and can be reached, then run the same command again"
+        raise UserError(f"{source}: cannot be read ({reason}); {fix}") from error
+
+
+def _check_command(stream: Any) -> None:
+    """Raise if `stream` comes from a command that failed; lhotse overlooks it if the command ends late."""
+    process = getattr(stream, "proc", None)
+    if process is not None and process.returncode:
+        raise OSError(f"its command failed: exit {process.returncode}")
+
+
+def _is_elsewhere(source: str) -> bool:
+    return source.startswith("pipe:") or "://" in source
+
+
+def _open(source: str) -> Any:
+    """What lhotse opens, but http by ourselves: it would wait for a silent server without end."""
+    if source.startswith(("http://", "https://")):
+        return _open_web(source)
+    try:
+        return open_best(source, "rb")
+    except ValueError as error:
+        # lhotse says "install smart_open" whatever the storage's own complaint was
+        if "://" not in source or error.__context__ is None:
+            raise
+        if find_spec("smart_open") is None:
+            raise UserError(
+                f"{source}: cannot be read without the package smart_open; run pip install 'smart_open[all]'"
+            ) from error
+        raise error.__context__ from None
+
+
+def _open_web(source: str) -> Any:
+    for pause in (*PAUSES, None):
+        try:
+            return urlopen(source, timeout=SILENCE)
+        except (OSError, HTTPException) as error:
+            refused = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
+            if refused or pause is None:
+                raise
+            time.sleep(pause)
+    raise AssertionError("the last try returns or raises")

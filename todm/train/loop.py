@@ -63,6 +63,7 @@ from todm.train.sync import (
     World,
     broadcast_weights,
     choose_device,
+    differing,
     process_group,
     reduce_gradients,
     sum_over_processes,
@@ -217,6 +218,7 @@ class Run:
             if "guard" in state:  # a checkpoint of 0.1.0 has none
                 self.guard.load_state_dict(state["guard"])
             log.info("resumed %s: epoch %d, batch %d, step %d", path, self.epoch, self.batch, self.step)
+        self._check_together()
         if self.world.is_main:
             save_config(self.config, self.exp_dir / "config.yaml")
             self.metrics = JsonLines(self.exp_dir / "train" / "metrics.jsonl", step=self.step)
@@ -226,6 +228,17 @@ class Run:
                 "%.2f M parameters, vocabulary %d, %d batches per epoch, %d steps, on %s",
                 params / 1e6, self.tokenizer.vocab_size, self.num_batches, self.total_steps, self.device,
             )  # fmt: skip
+
+    def _check_together(self) -> None:
+        """All processes must have found the same data and the same checkpoint."""
+        place = {"checkpoint's step": self.step, "batch": self.batch, "steps in all": self.total_steps}
+        different = differing(place)
+        if different:
+            listed = "; ".join(f"{name} {values}" for name, values in different.items())
+            raise UserError(
+                f"{self.exp_dir}: the processes do not see the same files there ({listed}, by rank); put the "
+                "run folder on storage that all machines share"
+            )
 
     def _load(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint's weights, optimiser and place in the run."""

@@ -8,9 +8,14 @@ every parameter in every backward pass, and a sandwich step skips layers.
 from __future__ import annotations
 
 import os
+import re
+import socket
+import struct
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import torch
@@ -20,6 +25,9 @@ from torch import Tensor, nn
 from todm.errors import UserError
 
 BUCKET_NUMEL = 2**25  # elements in one all-reduce at most (128 MiB of float32)
+
+PATIENCE = timedelta(minutes=30)
+"""A process waits so long for the others: while rank 0 validates, or for a machine that has vanished."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +90,74 @@ def process_group(world: World, *, device: torch.device) -> Iterator[None]:
     if world.size == 1:
         yield
         return
+    backend = "nccl" if device.type == "cuda" else "gloo"
     if device.type == "cuda":
         torch.cuda.set_device(world.local_rank)
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", rank=world.rank, world_size=world.size
-    )
+    elif "GLOO_SOCKET_IFNAME" not in os.environ and _spans_machines(world):
+        name = interface_towards(os.environ.get("MASTER_ADDR", ""))
+        if name is not None:
+            os.environ["GLOO_SOCKET_IFNAME"] = name
+    try:
+        dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"the {world.size} processes cannot reach each other ({_reason(error)}); start all of them, and "
+            f"name the network interface between the machines in {backend.upper()}_SOCKET_IFNAME"
+        ) from error
     try:
         yield
+    except RuntimeError as error:
+        if not _is_of_the_network(error):
+            raise
+        raise UserError(
+            f"another of the {world.size} processes has ended or cannot be reached ({_reason(error)}); what "
+            "it printed says why; start all of them again, and they go on from the last checkpoint"
+        ) from error
     finally:
         dist.destroy_process_group()
+
+
+def _is_of_the_network(error: RuntimeError) -> bool:
+    return isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo raises nothing more precise
+
+
+def _reason(error: Exception) -> str:
+    """The first line, without the place in torch's source where it arose."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"\[/[^\]]*\] ", "", first)[:200]
+
+
+def _spans_machines(world: World) -> bool:
+    """Whether torchrun started fewer processes here than there are; our own launcher stays on one machine."""
+    here = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return here.isdecimal() and int(here) < world.size
+
+
+def interface_towards(host: str) -> str | None:
+    """The network interface by which this machine reaches `host`; None if that cannot be told.
+
+    gloo takes the interface that the machine's own name leads to, and on many that is 127.0.0.1.
+
+    Args:
+        host: name or IPv4 address, this machine's own included.
+    """
+    if sys.platform != "linux":
+        return None
+    import fcntl
+
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))  # sends nothing
+            address = probe.getsockname()[0]
+            for _, name in socket.if_nameindex():
+                with suppress(OSError):  # an interface without an address
+                    wanted = struct.pack("256s", name.encode())
+                    answer = fcntl.ioctl(probe.fileno(), 0x8915, wanted)  # SIOCGIFADDR
+                    if socket.inet_ntoa(answer[20:24]) == address:
+                        return name
+    except OSError:
+        pass
+    return None
 
 
 @torch.no_grad()
@@ -169,6 +236,19 @@ def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
         for name, value in part.items():
             totals[name] = totals.get(name, 0.0) + value
     return totals
+
+
+def differing(values: Mapping[str, float]) -> dict[str, list[float]]:
+    """Of named numbers those that are not the same in all processes, each with the value of every rank."""
+    if not _together():
+        return {}
+    gathered: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, dict(values))
+    return {
+        name: [part[name] for part in gathered]
+        for name, value in values.items()
+        if any(part[name] != value for part in gathered)
+    }
 
 
 def sum_tensor(tensor: Tensor) -> Tensor:
