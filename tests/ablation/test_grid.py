@@ -141,6 +141,6 @@ def test_the_shipped_race_compares_like_with_like() -> None:
     assert only.min() == only.max() == space.max() != space.min()
     for config in configs.values():
         assert replace(config, space=alone.space, train=alone.train) == alone
-        changed = {"sandwich": alone.train.sandwich, "distill": alone.train.distill}
-        assert replace(config.train, **changed) == alone.train
+        same = replace(config.train, sandwich=alone.train.sandwich, distill=alone.train.distill)
+        assert same == alone.train
         assert config.train.valid_interval % config.train.log_interval == 0
