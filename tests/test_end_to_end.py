@@ -22,6 +22,8 @@ from todm.space.spec import SubnetSpec
 for needed in ("onnx", "onnxruntime", "kaldi_native_fbank", "pymoo"):
     pytest.importorskip(needed)
 
+from todm.deploy.saturation import saturates  # noqa: E402
+
 LADDER = ("min", "mid", "max", "min-streaming", "mid-streaming", "max-streaming")
 ONE_THREAD = ("--threads", "1")  # several slow nets of this size down
 
@@ -126,6 +128,7 @@ def learning_config() -> Config:
     return replace(
         CONFIG,
         data=replace(CONFIG.data, max_duration=6.0),
+        export=replace(CONFIG.export, reduce_range=saturates()),  # what int8 says is compared
         augment=AugmentConfig(
             freq_warp=0.0, tilt_db=0.0, gain_db=3.0, noise_prob=0.0, time_masks=0, freq_masks=0
         ),

@@ -34,6 +34,7 @@ from todm.deploy.bundle import write_bundle  # noqa: E402
 from todm.deploy.contract import check_bundle  # noqa: E402
 from todm.deploy.onnx_export import export_bundle  # noqa: E402
 from todm.deploy.quantize import count_integer_products, quantize_bundle  # noqa: E402
+from todm.deploy.saturation import saturates  # noqa: E402
 from todm.deploy.verify import sherpa_transcribe  # noqa: E402
 from todm.errors import UserError  # noqa: E402
 from todm.extract import extract  # noqa: E402
@@ -158,7 +159,8 @@ def test_quantised_files(lang: Path, tmp_path: Path) -> None:
     for mode in SPACE.modes:
         net = extract(make_supernet(space=space, model=model), space.max(mode))
         folder = tmp_path / mode
-        sizes = write_bundle(net, Config(model=model), lang, folder)
+        config = Config(model=model, export=ExportConfig(reduce_range=saturates()))
+        sizes = write_bundle(net, config, lang, folder)
         assert sizes["int8"] < sizes["fp32"] / 3
         for part in ("encoder", "decoder", "joiner"):
             assert (folder / f"{part}.int8.onnx").stat().st_size < (folder / f"{part}.onnx").stat().st_size

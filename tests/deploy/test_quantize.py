@@ -31,6 +31,7 @@ from todm.deploy.quantize import (  # noqa: E402
     list_products,
     quantize_bundle,
 )
+from todm.deploy.saturation import saturates  # noqa: E402
 from todm.deploy.trace import feed_parts, trace_bundle  # noqa: E402
 from todm.deploy.verify import sherpa_transcribe  # noqa: E402
 from todm.errors import UserError  # noqa: E402
@@ -67,7 +68,7 @@ def encoder_error(folder: Path, precision: Precision, samples: np.ndarray) -> fl
 
 @pytest.mark.parametrize("static", [False, True])
 def test_every_stored_product_becomes_an_integer_one(static: bool, wide: Path) -> None:
-    quantization = Quantization(calibration=SPEECH if static else ())
+    quantization = Quantization(calibration=SPEECH if static else (), reduce_range=saturates())
     counts = quantize_bundle(wide, quantization)
     # In, gate-out, two of the feed-forward, for two layers; the subsampling's; the projection.
     assert counts == {"encoder": 2 * 4 + 2, "decoder": 1, "joiner": 1}
@@ -112,7 +113,7 @@ def test_static_scales_come_from_the_calibration(wide: Path) -> None:
     """Calibrated on something quieter, the same speech is cut off at the quieter one's extremes."""
     errors = []
     for calibration in ([SPEECH[0]], [np.full(16000, 1e-4, dtype=np.float32)]):
-        quantize_bundle(wide, Quantization(calibration=calibration))
+        quantize_bundle(wide, Quantization(calibration=calibration, reduce_range=saturates()))
         errors.append(encoder_error(wide, "int8", SPEECH[0]))
     assert errors[0] < 0.1 and errors[1] > 2 * errors[0]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
     """Export, quantise, add the runtime, and check against the host's contract and the guard."""
     from todm.deploy.bundle import write_bundle
     from todm.deploy.guard import RECORD, GuardError
+    from todm.deploy.saturation import HINT, saturates
     from todm.errors import UserError
     from todm.model_dir import load_subnet
 
@@ -68,10 +70,13 @@ def run(args: argparse.Namespace) -> None:
     if args.pareto and args.model is not None:
         raise UserError("--pareto: belongs to --exp-dir EXP; leave it out")
     speech = _load_speech(args)
-    failures = []
+    failures, cut_off = [], saturates()
     for source, target in jobs:
         net, config = load_subnet(source)
         settings = replace(config.export, **_changes(args))
+        if cut_off and settings.int8 and not settings.reduce_range:
+            print(f"todm: note: {HINT}", file=sys.stderr)
+            cut_off = False  # once is enough
         try:
             sizes = write_bundle(net, replace(config, export=settings), source, target, speech=speech)
         except GuardError as error:  # the other sizes may do
