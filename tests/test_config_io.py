@@ -93,3 +93,10 @@ def test_bad_overrides_and_dicts() -> None:
     broken["train"]["surprise"] = 1
     with pytest.raises(UserError, match="checkpoint x"):
         config_from_dict(broken, "checkpoint x")
+
+
+def test_a_schedule_that_follows_validation_needs_validation() -> None:
+    words = ["--train.dropout.schedule.name", "validation"]
+    assert load_config(None, words).train.valid_interval == 0
+    with pytest.raises(UserError, match=r"schedule\.name: validation moves at validations.*valid_interval"):
+        load_config(None, [*words, "--train.valid_interval", "-1"])

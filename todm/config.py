@@ -166,11 +166,11 @@ class SandwichConfig:
     """Which specs one training step runs besides the max net.
 
     Args:
-        num_corners: how many of the other corners (smallest and largest spec of each mode) run per
-            step; they take turns.
-        num_random: random specs per step.
-        num_students: how many of these run in a step, in turn; 0 runs them all. Small nets share every weight
-            with the largest, which learns in each step: they may need fewer passes of their own than it does.
+        num_corners: how many of the other corners (smallest and largest spec of each mode) are students of
+            a step; they take turns.
+        num_random: random specs among the students of a step.
+        num_students: how many of these really run in a step, in turn; 0 runs them all. Small nets share every
+            weight with the largest, which learns in each step: they may need fewer passes of their own.
     """
 
     num_corners: int = 1
@@ -332,7 +332,8 @@ class MixedConfig:
 
     Args:
         weight: w in w x + (1 - w) ChannelDropout(x), 0 to 1, of a layer that is not switched off yet.
-        until: share of the run (above 0, to 1) over which the layers are switched to w = 1, front to back.
+        until: share of the run behind its start (above 0, to 1) over which the layers are switched to w = 1,
+            front to back.
     """
 
     weight: float = 0.3

@@ -88,6 +88,11 @@ def check_ranges(config: Config) -> None:
             "train.dropout.policy: standout samples from a gate that stays in the net; set model.ffn_gate to "
             "tied or learned as well"
         )
+    if config.train.dropout.schedule.name == "validation" and config.train.valid_interval < 0:
+        raise UserError(
+            "train.dropout.schedule.name: validation moves at validations, and train.valid_interval -1 "
+            "leaves them out; set it to 0 or more"
+        )
     if not config.train.contrastive.temperature > 0.0:
         raise UserError(
             f"train.contrastive.temperature: must be above 0, got {config.train.contrastive.temperature}"

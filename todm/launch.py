@@ -30,7 +30,7 @@ def started_by_launcher() -> bool:
 def run_together(words: Sequence[str], num_processes: int, log_dir: Path) -> int:
     """Run ``todm words...`` in `num_processes` processes and wait.
 
-    When one fails, the others are stopped: they would wait for it for ever.
+    When one fails, the others are stopped a few seconds later: they would wait for it for ever.
 
     Args:
         words: the command line after ``todm``.
@@ -38,7 +38,7 @@ def run_together(words: Sequence[str], num_processes: int, log_dir: Path) -> int
         log_dir: gets ``rank<i>.log``, what the processes but the first print.
 
     Returns:
-        0, or the exit code of the process that failed first.
+        0, or the exit code of the lowest rank that failed.
     """
     log_dir.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // num_processes)
@@ -86,7 +86,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], log_dir: Path) -> int:
         time.sleep(POLL_SECONDS)
     codes = [process.poll() for process in processes]
     for rank, code in enumerate(codes):
-        if rank > 0 and code not in (None, 0):
+        if rank > 0 and code not in (None, 0, 128 + signal.SIGTERM):  # the last: it was told to save and end
             path = log_dir / f"rank{rank}.log"
             said = [
                 line for line in path.read_text(errors="replace").splitlines() if line.startswith("todm: ")

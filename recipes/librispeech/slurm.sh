@@ -24,6 +24,7 @@ fi
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 MASTER_PORT=$((20000 + SLURM_JOB_ID % 10000)) # two jobs may share a machine
 export MASTER_ADDR MASTER_PORT
+export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun does not take sbatch's by itself any more
 
 # A process for each GPU, without torchrun: that kills 30 seconds after SIGTERM, which a validation may outlast.
 # Nobody is to be killed because another was faster to end; who is left alone notices it.

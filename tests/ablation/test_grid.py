@@ -87,6 +87,10 @@ def test_a_run_is_named_by_all_of_its_settings(write: Write) -> None:
         ({"tables": [{"title": "x", "reference": "base", "variants": ["other"]}]}, "'other'"),
         ({"curves": [{"title": "x"}]}, "curves: variants is missing"),
         ({"races": [{"title": "x", "reference": "base", "variants": [], "wer": "low"}]}, "races: wer"),
+        ({"races": [{"title": "x", "reference": "base", "variants": [], "wer": True}]}, "races: wer"),
+        ({"races": [{"title": "x", "reference": "base", "variants": None, "wer": 3}]}, "races: variants"),
+        ({"races": [{"title": "x", "reference": ["base"], "variants": [], "wer": 3}]}, "races: reference"),
+        ({"tables": [{"title": "x", "reference": "base", "variants": "all"}]}, "tables: variants"),
         ({"races": [{"title": "x", "reference": "other", "variants": [], "wer": 3}]}, "'other'"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def results(tmp_path: Path) -> Results:
 def test_the_first_validation_with_all_sizes_counts(results: Results) -> None:
     assert results.race(results.grid.races[0]) == [
         Finish(variant="alone", seconds={1: 20.0, 2: 40.0}, ratios={1: 1.0, 2: 1.0}),
-        Finish(variant="all", seconds={1: 25.0, 2: None}, ratios={1: 1.25}),
+        Finish(variant="all", seconds={1: 25.0, 2: None}, ratios={1: 1.25, 2: math.inf}),
     ]
 
 
@@ -65,7 +66,7 @@ def test_the_report_tells_who_never_arrived(results: Results, tmp_path: Path) ->
     assert "## To 3%" in text and "Not finished: late (seed 1), late (seed 2)" in text
     assert race_markdown(results.race(results.grid.races[0])).splitlines()[2:] == [
         "| alone | 0.3, 0.7 | 1.00, 1.00 | 1.00 |",
-        "| all | 0.4, never | 1.25 | 1.25 |",
+        "| all | 0.4, never | 1.25, never | never |",
     ]
     assert json.loads((tmp_path / "report" / "results.json").read_text())[0]["rows"][1]["variant"] == "all"
 
@@ -76,11 +77,13 @@ def test_validations_know_the_training_time_before_them(tmp_path: Path) -> None:
         {"kind": "dev_loss", "step": 2, "loss": 0.5},
         {"kind": "valid", "step": 2, "wer": {"max": 9.0}},
         {"kind": "train", "step": 4, "seconds": 1.5},
+        {"kind": "rollback", "step": 4, "to": 2},
+        {"kind": "train", "step": 4, "seconds": 2.0},
         {"kind": "valid", "step": 4, "wer": {"max": 4.0}},
     ]
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     assert validations(path) == [
         {"step": 2, "seconds": 1.0, "wer": {"max": 9.0}},
-        {"step": 4, "seconds": 2.5, "wer": {"max": 4.0}},
+        {"step": 4, "seconds": 4.5, "wer": {"max": 4.0}},
     ]

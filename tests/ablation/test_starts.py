@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from tests.prepared import CONFIG, prepare_run
 from todm.ablation.grid import Grid, PlannedRun, load_grid
 from todm.ablation.measure import training_cost
-from todm.ablation.runs import prepare_data, run_folder, run_grid
+from todm.ablation.runs import _Children, prepare_data, run_folder, run_grid
 from todm.ablation.starts import missing_starts, start_checkpoint, start_of
 from todm.config_io import save_config
 from todm.train.average import average
@@ -92,3 +92,39 @@ def test_only_what_is_the_same_is_shared(finished: tuple[Grid, Path, list[str]])
     assert missing_starts(exp, [runs["base"], runs["without"]]) == []
     assert missing_starts(exp, [runs["adamw"]]) == []  # nobody to share it with
     assert [start.digest for start in missing_starts(exp, [runs["adamw"]] * 2)] == [adamw.digest]
+
+
+def test_a_stopped_grid_hands_out_no_starts(
+    finished: tuple[Grid, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, _, _ = finished
+    began: list[Path] = []
+
+    def finish(self: _Children, folder: Path, *words: str) -> bool:
+        began.append(folder)
+        self.stopping = True  # as if SIGTERM came now
+        return False
+
+    monkeypatch.setattr(_Children, "finish", finish)
+    with pytest.raises(SystemExit):
+        run_grid(grid.plan(["base", "without"]), tmp_path, jobs=1, say=lambda line: None)
+    assert [folder.parent.name for folder in began] == ["starts"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_start_that_cannot_be_taken_over_is_done_again(
+    finished: tuple[Grid, Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid, exp, _ = finished
+    (tmp_path / "starts").symlink_to(exp / "starts")
+    monkeypatch.setattr(_Children, "finish", lambda self, folder, *words: False)
+
+    def full(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("todm.ablation.starts.shutil.copyfile", full)
+    said: list[str] = []
+    runs = grid.plan(["base", "without"])
+    assert run_grid(runs, tmp_path, jobs=1, say=said.append) == runs
+    assert sum("cannot take over its start (no space left on device)" in line for line in said) == 2
+    assert not list(tmp_path.glob("runs/*/checkpoints/*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import json
 import random
 import shutil
@@ -306,6 +307,25 @@ def test_other_addresses_need_a_package(
     monkeypatch.setattr(shar, "find_spec", lambda name: name)
     with pytest.raises(UserError, match=r"^s3://bucket/index.json: cannot be read \(no such bucket\); see"):
         _make(shards, tokenizer, shar_dir="s3://bucket")
+
+    def lack(source: str, mode: str) -> Any:
+        try:
+            raise NotImplementedError("no s3")
+        except NotImplementedError:
+            raise ValueError("install smart_open") from None
+
+    monkeypatch.setattr(shar, "open_best", lack)
+    with pytest.raises(
+        UserError, match=r"^s3://bucket/index.json: smart_open lacks what it needs for s3; run"
+    ):
+        _make(shards, tokenizer, shar_dir="s3://bucket")
+
+
+def test_something_else_in_place_of_a_shard_is_named(copied: Config, tokenizer: Tokenizer) -> None:
+    path = _files(copied, "cuts")[4]
+    path.write_bytes(gzip.compress(b"<html>nothing here</html>\n"))
+    with pytest.raises(UserError, match=rf"^{path}: holds no list of utterances .*copy the shards again$"):
+        list(_make(copied, tokenizer))
 
 
 def _files(config: Config, kind: str) -> list[Path]:

@@ -13,7 +13,7 @@ import torch
 from tests.nets import SPACE
 from tests.prepared import CONFIG
 from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest, records, settings
-from todm.config import SpaceConfig
+from todm.config import DropoutConfig, DropoutScheduleConfig, SpaceConfig
 from todm.config_io import config_from_dict, load_config
 from todm.data.batch import Batch
 from todm.errors import UserError
@@ -81,13 +81,20 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
 
 @pytest.mark.parametrize("until", [3, BATCHES_PER_EPOCH])
 def test_a_run_ended_early_goes_on_as_if_nothing_had_been(until: int, new_run: NewRun) -> None:
+    # A schedule that counts validations: one more would show.
+    dropout = DropoutConfig(schedule=DropoutScheduleConfig(name="validation"))
+    config = settings(dropout=dropout)
     straight, broken = new_run("straight"), new_run("broken")
-    train(settings(), straight)
-    train(settings(), broken, until=until)
+    train(config, straight)
+    train(config, broken, until=until)
     assert newest(broken)["step"] == until
-    train(settings(), broken)
-    for part in ("model", "optimizer", "average", "schedule", "step", "epoch", "batch"):
+    train(config, broken)
+    for part in ("model", "optimizer", "average", "schedule", "dropout", "step", "epoch", "batch"):
         assert_identical(newest(broken)[part], newest(straight)[part], part)
+    validations = [
+        [one["step"] for one in records(exp) if one["kind"] == "valid"] for exp in (straight, broken)
+    ]
+    assert validations[0] == validations[1] == [BATCHES_PER_EPOCH, 2 * BATCHES_PER_EPOCH]
 
 
 def test_validation_counts_for_no_interval_and_may_be_left_out(

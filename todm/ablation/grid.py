@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -208,16 +209,19 @@ def load_grid(path: Path) -> Grid:
     for entry in data.get("tables") or []:
         keys = {"title", "reference", "variants"}
         entry = _section(entry, f"{path}: tables", required=keys, optional={"sizes"})
-        tables.append(Table(title=entry["title"], reference=entry["reference"], **_lists(entry)))
+        tables.append(
+            Table(title=entry["title"], reference=entry["reference"], **_lists(entry, f"{path}: tables"))
+        )
     for entry in data.get("curves") or []:
         entry = _section(entry, f"{path}: curves", required={"title", "variants"}, optional={"sizes"})
-        curves.append(Curve(title=entry["title"], **_lists(entry)))
+        curves.append(Curve(title=entry["title"], **_lists(entry, f"{path}: curves")))
     races = []
     for entry in data.get("races") or []:
         entry = _section(entry, f"{path}: races", required={"title", "reference", "variants", "wer"})
-        if not isinstance(entry["wer"], (int, float)) or entry["wer"] < 0:
-            raise UserError(f"{path}: races: wer: need a percentage, got {entry['wer']!r}")
-        races.append(Race(**{**entry, "variants": tuple(entry["variants"])}))
+        wer = entry["wer"]
+        if type(wer) not in (int, float) or not 0 <= wer < math.inf:
+            raise UserError(f"{path}: races: wer: need a percentage, got {wer!r}")
+        races.append(Race(**{**entry, **_lists(entry, f"{path}: races")}))
     named = {name for table in tables for name in (table.reference, *table.variants)}
     named |= {name for race in races for name in (race.reference, *race.variants)}
     named |= {name for curve in curves for name in curve.variants}
@@ -252,8 +256,15 @@ def _with_seed(config: Config, seed: int) -> Config:
     return replace(config, train=replace(config.train, seed=seed))
 
 
-def _lists(entry: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    return {key: tuple(entry[key]) for key in ("variants", "sizes") if key in entry}
+def _lists(entry: dict[str, Any], where: str) -> dict[str, tuple[str, ...]]:
+    """The entry's lists of names; `UserError` for anything else, and for a reference that is no name."""
+    if not isinstance(entry.get("reference", ""), str):
+        raise UserError(f"{where}: reference: need a name, got {entry['reference']!r}")
+    lists = {key: entry[key] for key in ("variants", "sizes") if key in entry}
+    for key, names in lists.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"{where}: {key}: need a list of names, got {names!r}")
+    return {key: tuple(names) for key, names in lists.items()}
 
 
 def _word(value: Any) -> str:

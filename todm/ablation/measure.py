@@ -88,13 +88,10 @@ def validations(metrics: Path) -> list[dict[str, Any]]:
     ``train.log_interval``.
     """
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    steps = [(line["step"], line.get("seconds", 0.0)) for line in lines if line["kind"] == "train"]
-    return [
-        {
-            "step": line["step"],
-            "seconds": sum(seconds for step, seconds in steps if step <= line["step"]),
-            "wer": line["wer"],
-        }
-        for line in lines
-        if line["kind"] == "valid"
-    ]
+    found, seconds = [], 0.0
+    for line in lines:  # in the order of time: after a rollback steps come again
+        if line["kind"] == "train":
+            seconds += line.get("seconds", 0.0)
+        elif line["kind"] == "valid":
+            found.append({"step": line["step"], "seconds": seconds, "wer": line["wer"]})
+    return found

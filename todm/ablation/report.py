@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import asdict
 from pathlib import Path
@@ -45,7 +46,11 @@ def write_report(results: Results, folder: Path) -> Path:
     for race in results.grid.races:
         finishes = results.race(race)
         parts += [f"## {race.title}", race_markdown(finishes)]
-        data.append({"title": race.title, "rows": [asdict(finish) for finish in finishes]})
+        rows_of_race = [
+            {**asdict(one), "ratios": {s: None if math.isinf(r) else r for s, r in one.ratios.items()}}
+            for one in finishes
+        ]  # JSON has no infinity
+        data.append({"title": race.title, "rows": rows_of_race})
     if results.missing:
         absent = ", ".join(f"{name} (seed {seed})" for name, seed in results.missing)
         parts.append(f"Not finished: {absent}.")
@@ -67,11 +72,16 @@ def race_markdown(finishes: list[Finish]) -> str:
     lines = ["| variant | minutes, seed by seed | of the first, seed by seed | median |", "|---|---|---|---|"]
     for finish in finishes:
         minutes = ["never" if taken is None else f"{taken / 60:.1f}" for taken in finish.seconds.values()]
-        ratios = list(finish.ratios.values())
-        shown = ", ".join(f"{ratio:.2f}" for ratio in ratios) or "–"
-        middle = f"{statistics.median(ratios):.2f}" if ratios else "–"
+        shown = ", ".join(_ratio(finish.ratios.get(seed)) for seed in finish.seconds)
+        middle = _ratio(statistics.median(finish.ratios.values()) if finish.ratios else None)
         lines.append(f"| {finish.variant} | {', '.join(minutes)} | {shown} | {middle} |")
     return "\n".join(lines)
+
+
+def _ratio(ratio: float | None) -> str:
+    if ratio is None:  # nothing to compare with
+        return "–"
+    return "never" if math.isinf(ratio) else f"{ratio:.2f}"
 
 
 def cells(row: Row) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,8 @@ class Finish:
     Args:
         variant: its name.
         seconds: of training until all sizes were there, by seed; None where they never were.
-        ratios: to the reference's seconds with the same seed, where both arrived.
+        ratios: to the reference's seconds with the same seed, where that arrived; infinite where this one
+            did not.
     """
 
     variant: str
@@ -128,9 +130,9 @@ class Results:
         finishes = []
         for name, times in by_name.items():
             ratios = {
-                seed: taken / other
+                seed: math.inf if taken is None else taken / other
                 for seed, taken in times.items()
-                if taken is not None and (other := theirs.get(seed)) is not None
+                if (other := theirs.get(seed)) is not None
             }
             if times:
                 finishes.append(Finish(variant=name, seconds=times, ratios=ratios))

@@ -23,7 +23,13 @@ from typing import Any
 
 from todm.ablation.grid import Grid, PlannedRun
 from todm.ablation.measure import RESULT
-from todm.ablation.starts import missing_starts, start_folder, start_of, take_over_start
+from todm.ablation.starts import (
+    missing_starts,
+    start_checkpoint,
+    start_folder,
+    start_of,
+    take_over_start,
+)
 from todm.config_io import save_config
 from todm.data.prepare import prepare
 from todm.errors import UserError
@@ -84,9 +90,11 @@ def run_grid(
     shared = {start.digest: start for start in missing_starts(exp, list(waiting.values()))}
 
     def begin(start: PlannedRun) -> None:
+        if children.stopping:
+            return
         folder = _fill_folder(start_folder(exp, start), start)
         steps = str(start.config.train.loss.diagonal_steps)
-        if children.finish(folder, "--until", steps):
+        if children.finish(folder, "--until", steps) and start_checkpoint(exp, start).is_file():
             say(f"{folder.name} start of several runs, seed {start.seed}: trained")
         elif not children.stopping:
             say(f"{folder.name} start of several runs failed, see {folder / 'log.txt'}; each does its own")
@@ -94,8 +102,13 @@ def run_grid(
     def work(run: PlannedRun, ready: Future[None] | None) -> None:
         if ready is not None:
             ready.result()
+        if children.stopping:
+            return
         folder = _fill_folder(run_folder(exp, run), run)
-        take_over_start(exp, run, folder)
+        try:
+            take_over_start(exp, run, folder)
+        except OSError as error:  # what follows would do it again: the run's own start is as good
+            say(f"{folder.name} cannot take over its start ({error}); it does its own")
         if children.finish(folder):
             say(f"{folder.name} {run.variant}, seed {run.seed}: {_summary(folder)}")
         elif not children.stopping:
@@ -109,8 +122,12 @@ def run_grid(
         for run in waiting.values():
             start = start_of(run)
             done.append(pool.submit(work, run, None if start is None else begun.get(start.digest)))
-        for future in done:
-            future.result()
+        try:
+            for future in done:
+                future.result()
+        except BaseException:
+            children.stop()  # what is left would train for hours before the reason is told
+            raise
     if children.stopping:
         say("stopped; the same command goes on from here")
         raise SystemExit(EXIT_CODE)

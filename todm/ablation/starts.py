@@ -26,7 +26,8 @@ def start_of(run: PlannedRun) -> PlannedRun | None:
     A contrastive stage before it does drop units: then there is nothing to share.
     """
     train = run.config.train
-    if train.contrastive.steps > 0 or train.loss.diagonal_steps == 0:
+    steps = train.loss.diagonal_steps
+    if train.contrastive.steps > 0 or steps == 0 or 0 < train.max_steps <= steps:
         return None
     # Without distillation the loss works through a batch in parts, and sums them in another order.
     alone = train.distill.lattice == "none"
@@ -36,7 +37,6 @@ def start_of(run: PlannedRun) -> PlannedRun | None:
         distill=DistillConfig(lattice="none" if alone else "full"),
         sandwich=SandwichConfig(),
         contrastive=replace(train.contrastive, weight=0.0),
-        valid_interval=-1,
     )
     config: Config = replace(run.config, augment=AugmentConfig(), train=settled)
     return PlannedRun(variant="start", seed=run.seed, config=config)
@@ -89,5 +89,8 @@ def take_over_start(exp: Path, run: PlannedRun, folder: Path) -> None:
         folder_needed.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(start_folder(exp, start) / METRICS, folder / METRICS)
     partial = target.with_name(f".{target.name}.tmp")  # one cut off would not be passed over
-    shutil.copyfile(source, partial)
-    partial.replace(target)
+    try:
+        shutil.copyfile(source, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)

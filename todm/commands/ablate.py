@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> None:
     if args.single is not None:
         _run_alone(args.single, args.until)
         return
+    if args.until:
+        raise UserError("--until: belongs to --run; leave it out")
     if args.grid is None or args.exp_dir is None:
         raise UserError("todm ablate: name the grid (--grid FILE) and its folder (--exp-dir EXP)")
     if args.jobs < 1:

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--exp-dir: missing; name the run folder that 'todm prepare' filled")
     if args.until < 0:
         raise UserError(f"--until: {args.until} is no number of batches; use 1 or more")
+    if args.until and args.init is not None:
+        raise UserError("--until: does not go with --init; set train.max_steps for a shorter fine-tuning")
     exp: Path = args.exp_dir
     if not (exp / "data").is_dir():
         raise UserError(f"{exp / 'data'}: missing; run 'todm prepare --exp-dir {exp}' first")

@@ -204,7 +204,11 @@ def read_shard(location: str, index: SharIndex, shard: int, wanted: Set[int]) ->
 def read_lines(location: str, index: SharIndex, shard: int) -> list[dict[str, Any]]:
     """The cuts of one shard as JSON, without audio or features."""
     source = source_of(location, f"{FOLDER}/cuts.{shard:06d}.jsonl.gz")
-    lines = [json.loads(line) for line in _read(source).splitlines()]
+    text = _read(source)
+    try:
+        lines = [json.loads(line) for line in text.splitlines()]
+    except ValueError as error:  # a page that says "not found" in its own way, for example
+        raise UserError(f"{source}: holds no list of utterances ({error}); copy the shards again") from error
     if len(lines) != len(index.durations[shard]):
         raise UserError(
             f"{source}: {len(lines)} utterances where the index has {len(index.durations[shard])}; "
@@ -279,6 +283,11 @@ def _open(source: str) -> Any:
         if find_spec("smart_open") is None:
             raise UserError(
                 f"{source}: cannot be read without the package smart_open; run pip install 'smart_open[all]'"
+            ) from error
+        if isinstance(error.__context__, (ImportError, NotImplementedError)):
+            kind = source.partition("://")[0]
+            raise UserError(
+                f"{source}: smart_open lacks what it needs for {kind}; run pip install 'smart_open[all]'"
             ) from error
         raise error.__context__ from None
 

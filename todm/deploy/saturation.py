@@ -1,7 +1,8 @@
 """Whether this processor computes 8-bit products rightly.
 
-x86 without VNNI adds two products of 8 bits in 16 bits, which cut off: 255 x 127 + 255 x 127 does not fit. What
-int8 files say there is no measure of what they say on ARM, or on x86 with VNNI; 7-bit weights fit everywhere.
+x86 without VNNI adds two products of 8 bits in 16 bits, which cut off: 255 x 127 + 255 x 127 does not fit.
+What int8 files say there is no measure of what they say on ARM, or on x86 with VNNI; 7-bit weights fit
+everywhere.
 """
 
 from __future__ import annotations

@@ -12,5 +12,5 @@ class DropoutPolicy(Protocol):
     """From a spec to what its pass drops."""
 
     def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
-        """The plan of a training pass at `spec`, after `progress` (0 to 1) of the run."""
+        """The plan of a training pass at `spec`, after `progress` (0 to 1) of the run behind its start."""
         ...

@@ -195,6 +195,11 @@ class Run:
         """Whether ``max_steps`` is reached, or the batch that this call was to end at."""
         return bool(self.last_step) and self.step >= self.last_step
 
+    @property
+    def paused(self) -> bool:
+        """Whether this call ends here, but not the run."""
+        return self.finished and self.step < self.total_steps
+
     def resume(self) -> None:
         """Continue a checkpoint, as ``train.resume`` says, and open the logs at that step."""
         folder = self.exp_dir / "checkpoints"
@@ -278,7 +283,8 @@ class Run:
         else:
             self.batch, self.epoch = 0, epoch + 1
         meter.report(epoch)
-        if config.valid_interval >= 0:
+        # A run that is to go on must not have seen a validation more than it would have by itself.
+        if config.valid_interval >= 0 and not self.paused:
             self._validate(epoch)
         self._save()
 

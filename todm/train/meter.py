@@ -85,7 +85,7 @@ class Meter:
             dropout=run.dropout_strengths(),
             seconds=elapsed,
             hours_per_hour=self.seconds * run.world.size / max(elapsed, 1e-9),
-            eta=pace * max(0, run.total_steps - run.step),
+            eta=pace * max(0, (run.last_step or run.total_steps) - run.step),
             skipped=self.num_skipped,
         )
         if run.world.is_main:

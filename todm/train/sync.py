@@ -149,13 +149,15 @@ def interface_towards(host: str) -> str | None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((host, 9))  # sends nothing
             address = probe.getsockname()[0]
+            if address.startswith("127."):  # its own name in /etc/hosts, where no other machine can go
+                return None
             for _, name in socket.if_nameindex():
                 with suppress(OSError):  # an interface without an address
                     wanted = struct.pack("256s", name.encode())
                     answer = fcntl.ioctl(probe.fileno(), 0x8915, wanted)  # SIOCGIFADDR
                     if socket.inet_ntoa(answer[20:24]) == address:
                         return name
-    except OSError:
+    except (OSError, UnicodeError):  # the latter: of a name that cannot be one
         pass
     return None
 

@@ -15,7 +15,7 @@ class DropoutSchedule(Protocol):
         ...
 
     def factor(self, progress: float) -> float:
-        """The multiplier after `progress` (0 to 1) of the run, at least 0."""
+        """The multiplier after `progress` (0 to 1) of the run behind its start, at least 0."""
         ...
 
     def observe(self, dev_loss: float) -> None:
