@@ -70,23 +70,23 @@ def run(args: argparse.Namespace) -> None:
     if args.pareto and args.model is not None:
         raise UserError("--pareto: belongs to --exp-dir EXP; leave it out")
     speech = _load_speech(args)
-    failures, cut_off = [], saturates()
+    failures, eight_bits = [], False
     for source, target in jobs:
         net, config = load_subnet(source)
         settings = replace(config.export, **_changes(args))
-        if cut_off and settings.int8 and not settings.reduce_range:
-            print(f"todm: note: {HINT}", file=sys.stderr)
-            cut_off = False  # once is enough
         try:
             sizes = write_bundle(net, replace(config, export=settings), source, target, speech=speech)
         except GuardError as error:  # the other sizes may do
             failures.append(str(error))
             continue
+        eight_bits |= settings.int8 and not settings.reduce_range
         print(f"{target}: " + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))
         if (target / RECORD).is_file():
             _print_guard(target / RECORD)
     if args.exp_dir is not None:
         _describe(args.exp_dir)
+    if eight_bits and saturates():
+        print(f"todm: note: {HINT}", file=sys.stderr)
     if failures:
         raise UserError("; ".join(failures))
 
