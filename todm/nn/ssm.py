@@ -30,9 +30,9 @@ from torch.autograd.function import once_differentiable
 def block_frames(num_frames: int) -> int:
     """B that suits utterances of `num_frames`: matrices of B frames against a state every B frames.
 
-    Two threads of a CPU, 384 channels, 8 pairs, 4 utterances: blocks of 16 take 0.87 to 1.00 of the time of
-    32 at 50 to 100 frames, 0.96 to 1.07 at 150 and more from there on; 8 is slower at every length, and 64
-    faster than 32 at 1,000 only, 0.84 of it.
+    Two threads of a CPU, 384 and 256 channels, 8 pairs, 4 utterances, forward and backward: blocks of 16 take
+    0.80 to 0.94 of the time of 32 at 50 to 150 frames, 0.95 to 0.98 at 250 and 0.94 to 1.10 from 500 on; 8 is
+    slower from 75 frames on, and 64 at every length but 1,500.
     """
     return 16 if num_frames <= 150 else 32
 
