@@ -135,7 +135,7 @@ def learning_config() -> Config:
         model=replace(CONFIG.model, d_model=32, head_dim=8, predictor_dim=16, joiner_dim=32),
         train=replace(
             CONFIG.train,
-            num_epochs=18,
+            num_epochs=26,  # another processor's rounding trains another net: it needs some room
             log_interval=100,
             keep_checkpoints=1,
             average_from=0.8,
@@ -160,7 +160,7 @@ def test_a_net_that_learns_keeps_what_it_knows_on_every_step_of_the_way(
     for name in LADDER:
         wer = read(exp / "decode" / name / "dev-here.json")["wer"]
         parity = json.loads((exp / "bundles" / name / "parity.json").read_text())["wer"]
-        assert wer < 85.0  # nothing but blank has 100; 31 words, and another processor trains another net
+        assert wer < 70.0  # nothing but blank has 100
         assert parity["torch"] == pytest.approx(wer, abs=1e-3)
         assert abs(parity["onnx fp32"] - parity["torch"]) <= 0.1
         assert parity.get("sherpa-onnx", parity["onnx fp32"]) == parity["onnx fp32"]
