@@ -291,30 +291,29 @@ def test_what_a_web_server_does_not_bring_is_named(
         _make(copied, tokenizer, shar_dir=url)
 
 
+def _failing(reason: Exception) -> Any:
+    """Opens nothing, and hides the reason as lhotse does."""
+
+    def fail(source: str, mode: str) -> Any:
+        try:
+            raise reason
+        except type(reason):
+            raise ValueError("install smart_open") from None
+
+    return fail
+
+
 def test_other_addresses_need_a_package(
     shards: Config, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(source: str, mode: str) -> Any:
-        try:
-            raise PermissionError("no such bucket")
-        except PermissionError:
-            raise ValueError("install smart_open") from None
-
-    monkeypatch.setattr(shar, "open_best", fail)
+    monkeypatch.setattr(shar, "open_best", _failing(PermissionError("no such bucket")))
     monkeypatch.setattr(shar, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"^s3://bucket/index.json: cannot be read without the package"):
         _make(shards, tokenizer, shar_dir="s3://bucket")
     monkeypatch.setattr(shar, "find_spec", lambda name: name)
     with pytest.raises(UserError, match=r"^s3://bucket/index.json: cannot be read \(no such bucket\); see"):
         _make(shards, tokenizer, shar_dir="s3://bucket")
-
-    def lack(source: str, mode: str) -> Any:
-        try:
-            raise NotImplementedError("no s3")
-        except NotImplementedError:
-            raise ValueError("install smart_open") from None
-
-    monkeypatch.setattr(shar, "open_best", lack)
+    monkeypatch.setattr(shar, "open_best", _failing(ImportError("no boto3")))
     with pytest.raises(
         UserError, match=r"^s3://bucket/index.json: smart_open lacks what it needs for s3; run"
     ):

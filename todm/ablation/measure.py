@@ -73,8 +73,7 @@ def _measure_size(evaluator: SupernetEvaluator, spec: SubnetSpec) -> dict[str, A
 
 def training_cost(metrics: Path) -> dict[str, float]:
     """Wall-clock seconds of the training steps, and their number; what was lost to a stop is left out."""
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    steps = [line for line in lines if line["kind"] == "train"]
+    steps = [line for line in _records(metrics) if line["kind"] == "train"]
     return {
         "seconds": sum(line.get("seconds", 0.0) for line in steps),
         "steps": max((line["step"] for line in steps), default=0),
@@ -87,11 +86,14 @@ def validations(metrics: Path) -> list[dict[str, Any]]:
     The seconds are those of whole log intervals: exact where ``train.valid_interval`` is a multiple of
     ``train.log_interval``.
     """
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     found, seconds = [], 0.0
-    for line in lines:  # in the order of time: after a rollback steps come again
+    for line in _records(metrics):  # in the order of time: after a rollback steps come again
         if line["kind"] == "train":
             seconds += line.get("seconds", 0.0)
         elif line["kind"] == "valid":
             found.append({"step": line["step"], "seconds": seconds, "wer": line["wer"]})
     return found
+
+
+def _records(metrics: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]

@@ -24,7 +24,7 @@ NOTE = (
 
 
 def write_report(results: Results, folder: Path) -> Path:
-    """Write ``report.md``, ``results.json``, a PNG for every table and curve; returns the first."""
+    """Write ``report.md``, ``results.json`` and a PNG for every table and curve; returns the first."""
     folder.mkdir(parents=True, exist_ok=True)
     parts, data = ["# " + results.grid.path.stem, NOTE], []
     for index, table in enumerate(results.grid.tables):

@@ -16,7 +16,7 @@ HINT = (
 
 
 def saturates() -> bool:
-    """Multiply the largest numbers in onnxruntime, and look."""
+    """Whether onnxruntime gets a product of the largest uint8 and int8 numbers wrong on this processor."""
     import onnxruntime
     from onnx import TensorProto, helper
 

@@ -2,6 +2,7 @@
 
 Max, min and random nets in every step (Yu & Huang, arXiv 1903.05134; TODM, arXiv 2309.01947). With two
 modes there are several smallest and largest specs; besides the overall max, the teacher, they take turns.
+With ``num_students`` all but the teacher do: a step then runs only so many of them.
 """
 
 from __future__ import annotations

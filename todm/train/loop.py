@@ -196,7 +196,7 @@ class Run:
         return bool(self.last_step) and self.step >= self.last_step
 
     @property
-    def paused(self) -> bool:
+    def ends_early(self) -> bool:
         """Whether this call ends here, but not the run."""
         return self.finished and self.step < self.total_steps
 
@@ -284,7 +284,7 @@ class Run:
             self.batch, self.epoch = 0, epoch + 1
         meter.report(epoch)
         # A run that is to go on must not have seen a validation more than it would have by itself.
-        if config.valid_interval >= 0 and not self.paused:
+        if config.valid_interval >= 0 and not self.ends_early:
             self._validate(epoch)
         self._save()
 
