@@ -171,11 +171,13 @@ class SandwichConfig:
         num_random: random specs among the students of a step.
         num_students: how many of these really run in a step, in turn; 0 runs them all. Small nets share every
             weight with the largest, which learns in each step: they may need fewer passes of their own.
+        student_interval: students run in one step of so many, the largest net alone in the others.
     """
 
     num_corners: int = 1
     num_random: int = 1
     num_students: int = 0
+    student_interval: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -73,3 +74,13 @@ def test_all_students_are_what_no_limit_gives() -> None:
     for step in range(10):
         limited = draw_specs(SPACE, SandwichConfig(num_corners=2, num_students=9), seed=1, step=step)
         assert limited == draw_specs(SPACE, SandwichConfig(num_corners=2), seed=1, step=step)
+
+
+def test_every_third_step_has_the_students_next_in_turn() -> None:
+    corners = SandwichConfig(num_corners=2, num_random=0)
+    for step in range(12):
+        specs = draw_specs(SPACE, replace(corners, student_interval=3), seed=0, step=step)
+        students = draw_specs(SPACE, corners, seed=0, step=step // 3)
+        assert specs == ((SPACE.max(),) if step % 3 else students)
+    config = SandwichConfig(num_corners=0, num_random=1, student_interval=3)
+    assert len({draw_specs(SPACE, config, seed=0, step=step)[-1] for step in range(0, 90, 3)}) > 20

@@ -2,7 +2,8 @@
 
 Max, min and random nets in every step (Yu & Huang, arXiv 1903.05134; TODM, arXiv 2309.01947). With two
 modes there are several smallest and largest specs; besides the overall max, the teacher, they take turns.
-With ``num_students`` all but the teacher do: a step then runs only so many of them.
+With ``num_students`` all but the teacher do: a step then runs only so many of them. With ``student_interval``
+only one step of so many has students at all.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ def draw_specs(space: SearchSpace, config: SandwichConfig, *, seed: int, step: i
         >>> specs[0] == space.max(), space.min() in specs
         (True, True)
     """
+    if step % config.student_interval:
+        return (space.max(),)
     rng = random.Random(f"specs-{seed}-{step}")
     corners = list(space.corners())
     num_corners = min(config.num_corners, len(corners))
     num_slots = num_corners + config.num_random
     count = min(config.num_students or num_slots, num_slots)
     specs = [space.max()]
-    for turn in range(step * count, (step + 1) * count):
+    sandwich = step // config.student_interval
+    for turn in range(sandwich * count, (sandwich + 1) * count):
         round_index, slot = divmod(turn, num_slots)
         if slot < num_corners:
             specs.append(corners[(round_index * num_corners + slot) % len(corners)])

@@ -143,9 +143,10 @@ def prepare_steps(
     batch = shape.draw(device)
     generator = torch.Generator(device=device).manual_seed(0)
     rounds = iter(range(10**9))
+    rule = replace(config.train.sandwich, student_interval=1)  # a step without students is the work ``max``
 
     def draw() -> tuple[Any, ...]:
-        return draw_specs(space, config.train.sandwich, seed=0, step=next(rounds))
+        return draw_specs(space, rule, seed=0, step=next(rounds))
 
     def run(specs: tuple[Any, ...]) -> None:
         step_fn(batch, specs, step=0, generator=generator)
