@@ -116,6 +116,16 @@ def test_impossible_variants(write: Write, settings: dict[str, object], message:
         load_grid(write()).plan(["nobody"])
 
 
+@pytest.mark.parametrize("valid_interval", [-1, 0, 30])
+def test_a_race_needs_validations_that_end_a_log_interval(write: Write, valid_interval: int) -> None:
+    races = [{"title": "x", "reference": "base", "variants": ["constant"], "wer": 3}]
+    settings = {"train.valid_interval": valid_interval, "train.log_interval": 20}
+    with pytest.raises(UserError, match=r"variants.base: train.valid_interval.*log_interval, 20"):
+        load_grid(write(settings=settings, races=races)).plan()
+    settings["train.valid_interval"] = 40
+    assert load_grid(write(settings=settings, races=races)).plan()
+
+
 def test_the_shipped_grid_shows_what_it_should() -> None:
     grid = load_grid(SHIPPED)
     assert len(grid.seeds) >= 3
@@ -147,4 +157,3 @@ def test_the_shipped_race_compares_like_with_like() -> None:
         assert replace(config, space=alone.space, train=alone.train) == alone
         same = replace(config.train, sandwich=alone.train.sandwich, distill=alone.train.distill)
         assert same == alone.train
-        assert config.train.valid_interval % config.train.log_interval == 0

@@ -148,8 +148,8 @@ class Grid:
             only: names of variants; all when empty.
 
         Raises:
-            UserError: an unknown name, impossible settings, other data than the other variants, or a size
-                that the variant's ladder does not have.
+            UserError: an unknown name, impossible settings, other data than the other variants, a size
+                that the variant's ladder does not have, or a race whose time would not be told.
         """
         unknown = sorted(set(only) - set(self.variants))
         if unknown:
@@ -160,6 +160,7 @@ class Grid:
             try:
                 config = configs[name] = self.config(self.variants[name].settings)
                 self._check_sizes(name, config)
+                self._check_clock(name, config)
             except UserError as error:
                 raise UserError(f"{self.path}: variants.{name}: {error}") from error
             if config.data != data:
@@ -182,6 +183,16 @@ class Grid:
                 wanted = self.variants[name].ladder_name(size)
                 if wanted is not None and wanted not in ladder:
                     raise UserError(f"sizes: it has no {wanted}, only {', '.join(ladder)}")
+
+    def _check_clock(self, name: str, config: Config) -> None:
+        """A race is timed at validations, by the seconds of the log intervals before them."""
+        valid, log = config.train.valid_interval, config.train.log_interval
+        racing = any(name in (race.reference, *race.variants) for race in self.races)
+        if racing and (valid <= 0 or valid % log):
+            raise UserError(
+                f"train.valid_interval: {valid} is no multiple of train.log_interval, {log}, by which the "
+                "races are timed; make it one"
+            )
 
 
 def load_grid(path: Path) -> Grid:
