@@ -64,6 +64,7 @@ def test_nothing_deprecated_is_used() -> None:
         ("train: {log_interval: 0}", ["train.log_interval", "at least 1"]),
         ("train: {average_from: 1.5}", ["train.average_from"]),
         ("train: {average_from: .nan}", ["train.average_from"]),
+        ("train: {average_window: 3}", ["train.average_window", "average_period"]),
         ("train: {distill: {weight: -1}}", ["train.distill.weight"]),
         ("train: {loss: {hidden_contexts: 1}}", ["train.loss.hidden_contexts", "below 1"]),
         ("train: {loss: {diagonal_hidden_contexts: 2}}", ["train.loss.diagonal_hidden_contexts", "0 to 1"]),

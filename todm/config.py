@@ -430,12 +430,16 @@ class TrainConfig:
             into memory; 0 for none.
         valid_interval: batches between validations besides those at epoch ends; 0 for no others, -1 for none
             at all.
+        valid_average: validations hear the running average of the weights, as the run's users will, once
+            there is one.
         save_interval: batches between checkpoints besides those at epoch ends; 0 for none.
         keep_checkpoints: checkpoints to keep, newest first; 0 keeps all.
         average_period: batches between updates of the running average of the weights.
         calibrate_utterances: training utterances on which ``todm average`` sets the bias of blank, see
             `todm.train.calibrate`; 0 leaves it as it was learnt.
         average_from: share of the run (0 to 1) at which the running average starts.
+        average_window: batches that it reaches back, older weights fading exponentially; 0 for the plain
+            mean since its start.
         resume: ``auto`` continues the newest checkpoint in the run folder, ``never`` starts anew,
             anything else is the path of a checkpoint.
     """
@@ -451,11 +455,13 @@ class TrainConfig:
     micro_batches: int = 1
     scan_batches: int = 0
     valid_interval: int = 0
+    valid_average: bool = False
     save_interval: int = 0
     keep_checkpoints: int = 3
     average_period: int = 20
     calibrate_utterances: int = 0
     average_from: float = 0.7
+    average_window: int = 0
     resume: str = "auto"
     sandwich: SandwichConfig = field(default_factory=SandwichConfig)
     loss: LossConfig = field(default_factory=LossConfig)

@@ -83,6 +83,11 @@ def check_ranges(config: Config) -> None:
         )
     if not 0.0 <= config.train.average_from <= 1.0:
         raise UserError(f"train.average_from: must be in 0 to 1, got {config.train.average_from}")
+    if 0 < config.train.average_window < config.train.average_period:
+        raise UserError(
+            f"train.average_window: {config.train.average_window} batches hold no sample of every "
+            f"{config.train.average_period}-th; make it longer or train.average_period shorter"
+        )
     if config.train.dropout.policy == "standout" and config.model.ffn_gate == "none":
         raise UserError(
             "train.dropout.policy: standout samples from a gate that stays in the net; set model.ffn_gate to "
@@ -141,6 +146,7 @@ _AT_LEAST = {
     "train.save_interval": 0,
     "train.keep_checkpoints": 0,
     "train.average_period": 1,
+    "train.average_window": 0,
     "train.calibrate_utterances": 0,
     "train.collapse.window": 0,
     "train.collapse.max_rollbacks": 0,

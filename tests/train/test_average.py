@@ -54,6 +54,41 @@ def test_mean_of_every_period_since_the_start() -> None:
     assert weights["count"].item() == 28 and weights["count"].dtype == torch.int64
 
 
+def test_older_samples_fade_in_a_window() -> None:
+    net, running = Net(), RunningAverage(start_step=0, period=5, window=20)
+    samples: list[Tensor] = []
+    shares: list[float] = []
+    for step in range(5, 105, 5):
+        net.advance(step)
+        assert running.update(net, step)
+        samples.append(net.weight.detach().double().clone())
+        shares = [share * 0.75 for share in shares] + [1.0]
+    expected = sum(share * sample for share, sample in zip(shares, samples, strict=True)) / sum(shares)
+    assert torch.allclose(running.weights()["weight"].double(), torch.as_tensor(expected), rtol=1e-6)
+    constant = RunningAverage(start_step=0, period=5, window=20)
+    for step in range(5, 50, 5):
+        constant.update(net, step)
+    assert torch.equal(constant.weights()["weight"], net.weight)  # from the first sample on: no bias to 0
+    resumed = RunningAverage(start_step=0, period=5, window=20)
+    resumed.load_state_dict(running.state_dict())
+    for average_of_run in (running, resumed):
+        net.advance(105)
+        average_of_run.update(net, 105)
+    assert torch.equal(resumed.weights()["weight"], running.weights()["weight"])
+
+
+def test_a_checkpoint_of_0_1_0_has_a_plain_mean() -> None:
+    net, running = Net(), RunningAverage(start_step=0, period=1)
+    for step in (1, 2, 3):
+        net.advance(step)
+        running.update(net, step)
+    state = running.state_dict()
+    del state["weight"]
+    resumed = RunningAverage(start_step=0, period=1)
+    resumed.load_state_dict(state)
+    assert torch.equal(resumed.weights()["weight"], running.weights()["weight"])
+
+
 def test_average_keeps_its_own_copy() -> None:
     # In float64 there is nothing to convert, and a reference would be kept by mistake.
     net, running = Net().double(), RunningAverage(start_step=0, period=1)

@@ -16,7 +16,12 @@ from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest
 from todm.config import DropoutConfig, DropoutScheduleConfig, SpaceConfig
 from todm.config_io import config_from_dict, load_config
 from todm.data.batch import Batch
+from todm.decode.evaluate import transcribe_batches
 from todm.errors import UserError
+from todm.extract import extract
+from todm.nn.supernet import Supernet
+from todm.space.space import SearchSpace
+from todm.space.spec import SubnetSpec
 from todm.train.average import average
 from todm.train.checkpoint import list_checkpoints
 from todm.train.loop import Run, seeded_generator, train
@@ -120,6 +125,27 @@ def test_validation_counts_for_no_interval_and_may_be_left_out(
     assert sum(line["seconds"] for line in lines if line["kind"] == "train") == 2 * BATCHES_PER_EPOCH
     assert [line["step"] for line in lines if line["kind"] == "valid"] == [3, 5, 6, 9, 10]
     assert all(line["kind"] == "train" for line in records(never))
+
+
+@pytest.mark.parametrize("of_average", [False, True])
+def test_validation_hears_the_average_where_asked(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, of_average: bool
+) -> None:
+    heard: dict[SubnetSpec, dict[str, torch.Tensor]] = {}  # at the last validation
+
+    def listen(net: Any, *args: Any, **kwargs: Any) -> Any:
+        heard[net.spec] = {name: value.clone() for name, value in net.state_dict().items()}
+        return transcribe_batches(net, *args, **kwargs)
+
+    monkeypatch.setattr("todm.train.loop.transcribe_batches", listen)
+    exp = new_run("run")
+    config = settings(valid_average=of_average, average_from=0.2, average_period=1, average_window=3)
+    train(config, exp)
+    state = newest(exp)
+    net = Supernet(config.model, SearchSpace.from_config(config), state["vocab_size"])
+    net.load_state_dict(average(exp) if of_average else state["model"])
+    for spec in (net.space.max(), net.space.min()):
+        assert_identical(extract(net, spec).state_dict(), heard[spec])
 
 
 def test_loading_in_other_processes_changes_nothing(new_run: NewRun) -> None:

@@ -15,21 +15,27 @@ from todm.train.checkpoint import list_checkpoints, load_checkpoint, load_latest
 
 
 class RunningAverage:
-    """The plain mean of the weights after every `period`-th batch since `start_step`.
+    """The mean of the weights after every `period`-th batch since `start_step`.
 
-    Sums are kept in float64, so that every sample weighs exactly the same and a resumed run has the same
-    bits. Tensors that are not floating point (counters) are taken from the last sample.
+    The plain mean, or with a `window` one in which older samples fade: with k samples after it, a sample
+    weighs ``(1 - period / window) ** k``. Sums are kept in float64, so that without a window every sample
+    weighs exactly the same; a resumed run has the same bits. Tensors that are not floating point (counters)
+    are taken from the last sample.
 
     Args:
         start_step: samples are taken at steps beyond this one.
         period: batches between samples, at least 1.
+        window: batches after which a sample's weight has fallen to about 1/e, at least `period`; 0 for the
+            plain mean.
     """
 
-    def __init__(self, *, start_step: int, period: int) -> None:
-        assert start_step >= 0 and period >= 1
+    def __init__(self, *, start_step: int, period: int, window: int = 0) -> None:
+        assert start_step >= 0 and period >= 1 and (window == 0 or window >= period)
         self.start_step = start_step
         self.period = period
+        self.decay = 1.0 - period / window if window else 1.0
         self.num_samples = 0
+        self._weight = 0.0  # of all samples together
         self._sums: dict[str, Tensor] = {}
         self._dtypes: dict[str, torch.dtype] = {}
 
@@ -43,18 +49,19 @@ class RunningAverage:
                 self._sums[name] = value.clone()
             elif name in self._sums:
                 # A resumed average was loaded to the CPU; the model may live elsewhere.
-                self._sums[name] = self._sums[name].to(value.device).add_(value)
+                self._sums[name] = self._sums[name].to(value.device).mul_(self.decay).add_(value)
             else:
                 self._sums[name] = value.to(torch.float64, copy=True)
             self._dtypes[name] = value.dtype
         self.num_samples += 1
+        self._weight = self._weight * self.decay + 1.0
         return True
 
     def weights(self) -> dict[str, Tensor]:
         """The mean so far, as a state dict in the model's own dtypes; at least one sample is needed."""
         assert self.num_samples > 0
         return {
-            name: (total / self.num_samples if total.is_floating_point() else total).to(self._dtypes[name])
+            name: (total / self._weight if total.is_floating_point() else total).to(self._dtypes[name])
             for name, total in self._sums.items()
         }
 
@@ -62,13 +69,15 @@ class RunningAverage:
         """Plain values and tensors; the sums are copies."""
         return {
             "num_samples": self.num_samples,
+            "weight": self._weight,
             "sums": {name: value.clone() for name, value in self._sums.items()},
             "dtypes": {name: str(dtype).removeprefix("torch.") for name, dtype in self._dtypes.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Exact inverse of `state_dict`; start and period stay as configured."""
+        """Exact inverse of `state_dict`; start, period and window stay as configured."""
         self.num_samples = state["num_samples"]
+        self._weight = state.get("weight", float(self.num_samples))  # 0.1.0 wrote none: a plain mean's
         self._sums = {name: value.clone() for name, value in state["sums"].items()}
         self._dtypes = {name: getattr(torch, dtype) for name, dtype in state["dtypes"].items()}
 

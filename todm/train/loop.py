@@ -16,6 +16,7 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,9 @@ class Run:
         self.step_fn = SandwichStep(self.net, config.train, self.dropout, total_steps=self.total_steps)
         self.schedule = Schedule(self.optimizer, config.train.optim, total_steps=self.total_steps)
         self.average = RunningAverage(
-            start_step=int(config.train.average_from * self.total_steps), period=config.train.average_period
+            start_step=int(config.train.average_from * self.total_steps),
+            period=config.train.average_period,
+            window=config.train.average_window,
         )
 
         self.last_step = min(filter(None, (config.train.max_steps, until)), default=0)  # 0: none
@@ -391,16 +394,19 @@ class Run:
         return bool(sum_tensor(requested) > 0)
 
     def _validate(self, epoch: int) -> None:
-        """WER of the ladder's corners on the dev parts, with the present weights."""
+        """WER of the ladder's corners on the dev parts, with the present weights or their average."""
         self._show_dev_loss()
         if not self.world.is_main:
             return
         results: dict[str, float] = {}
-        self.net.eval()
+        heard = self.net
+        if self.config.train.valid_average and self.average.num_samples:
+            heard = deepcopy(self.net)
+            heard.load_state_dict(self.average.weights())
         ladder = self.space.ladder().items()
         ends = {spec: name for name, spec in ladder if name.startswith(("min", "max"))}
         for spec, name in ends.items():
-            net = extract(self.net, spec)
+            net = extract(heard, spec)
             sparsify(net.state_dict(), self.config.train.dropout)
             chunks = host_chunks(net, self.config.export.chunk_ms)
             scored: list[Utterance] = []
@@ -408,7 +414,6 @@ class Run:
                 loader = make_eval_loader(load_cuts(self.data_dir, part), self.tokenizer)
                 scored += transcribe_batches(net, loader, self.tokenizer, chunks=chunks)
             results[name] = compute_wer(scored, replications=1).wer
-        self.net.train()
         log.info(
             "epoch %d step %d dev WER | %s",
             epoch + 1, self.step, " ".join(f"{name} {wer:.2f}%" for name, wer in results.items()),
