@@ -432,6 +432,8 @@ class TrainConfig:
             at all.
         valid_average: validations hear the running average of the weights, as the run's users will, once
             there is one.
+        valid_blank_penalty: nats that validations take from blank's logit, for a run whose nets will be
+            calibrated (`calibrate_utterances`) or decoded with a penalty.
         save_interval: batches between checkpoints besides those at epoch ends; 0 for none.
         keep_checkpoints: checkpoints to keep, newest first; 0 keeps all.
         average_period: batches between updates of the running average of the weights.
@@ -456,6 +458,7 @@ class TrainConfig:
     scan_batches: int = 0
     valid_interval: int = 0
     valid_average: bool = False
+    valid_blank_penalty: float = 0.0
     save_interval: int = 0
     keep_checkpoints: int = 3
     average_period: int = 20

@@ -143,6 +143,7 @@ _AT_LEAST = {
     "train.micro_batches": 1,
     "train.scan_batches": 0,
     "train.valid_interval": -1,
+    "train.valid_blank_penalty": 0.0,
     "train.save_interval": 0,
     "train.keep_checkpoints": 0,
     "train.average_period": 1,

@@ -16,6 +16,7 @@ from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest
 from todm.config import DropoutConfig, DropoutScheduleConfig, SpaceConfig
 from todm.config_io import config_from_dict, load_config
 from todm.data.batch import Batch
+from todm.data.tokenizer import BLANK_ID
 from todm.decode.evaluate import transcribe_batches
 from todm.errors import UserError
 from todm.extract import extract
@@ -127,9 +128,9 @@ def test_validation_counts_for_no_interval_and_may_be_left_out(
     assert all(line["kind"] == "train" for line in records(never))
 
 
-@pytest.mark.parametrize("of_average", [False, True])
-def test_validation_hears_the_average_where_asked(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, of_average: bool
+@pytest.mark.parametrize(("of_average", "penalty"), [(False, 0.0), (True, 2.0)])
+def test_validation_hears_what_is_asked(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, of_average: bool, penalty: float
 ) -> None:
     heard: dict[SubnetSpec, dict[str, torch.Tensor]] = {}  # at the last validation
 
@@ -139,13 +140,16 @@ def test_validation_hears_the_average_where_asked(
 
     monkeypatch.setattr("todm.train.loop.transcribe_batches", listen)
     exp = new_run("run")
-    config = settings(valid_average=of_average, average_from=0.2, average_period=1, average_window=3)
+    averaging = {"average_from": 0.2, "average_period": 1, "average_window": 3}
+    config = settings(valid_average=of_average, valid_blank_penalty=penalty, **averaging)
     train(config, exp)
     state = newest(exp)
     net = Supernet(config.model, SearchSpace.from_config(config), state["vocab_size"])
     net.load_state_dict(average(exp) if of_average else state["model"])
     for spec in (net.space.max(), net.space.min()):
-        assert_identical(extract(net, spec).state_dict(), heard[spec])
+        expected = extract(net, spec).state_dict()
+        expected["joiner.output.bias"][BLANK_ID] -= penalty
+        assert_identical(expected, heard[spec])
 
 
 def test_loading_in_other_processes_changes_nothing(new_run: NewRun) -> None:

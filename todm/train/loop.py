@@ -30,7 +30,7 @@ from todm.config_io import save_config
 from todm.data.augment import augment, lengthen, weaken
 from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader, make_train_loader
-from todm.data.tokenizer import Tokenizer
+from todm.data.tokenizer import BLANK_ID, Tokenizer
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import host_chunks
 from todm.decode.wer import Utterance, compute_wer
@@ -408,6 +408,8 @@ class Run:
         for spec, name in ends.items():
             net = extract(heard, spec)
             sparsify(net.state_dict(), self.config.train.dropout)
+            with torch.no_grad():
+                net.joiner.output.bias[BLANK_ID] -= self.config.train.valid_blank_penalty
             chunks = host_chunks(net, self.config.export.chunk_ms)
             scored: list[Utterance] = []
             for part in self.config.data.dev_parts:
