@@ -171,7 +171,8 @@ class SandwichConfig:
         num_random: random specs among the students of a step.
         num_students: how many of these really run in a step, in turn; 0 runs them all. Small nets share every
             weight with the largest, which learns in each step: they may need fewer passes of their own.
-        student_interval: students run in one step of so many, the largest net alone in the others.
+        student_interval: students run in one step of so many, the largest net alone in the others; with two
+            modes, streaming nets are all students.
     """
 
     num_corners: int = 1
