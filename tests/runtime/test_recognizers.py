@@ -11,7 +11,7 @@ from todm.runtime.errors import BundleError
 from todm.runtime.fbank import compute_fbank, num_frames
 from todm.runtime.offline import OfflineRecognizer, Transcript
 from todm.runtime.resample import resample
-from todm.runtime.search import Method, make_search
+from todm.runtime.searches import Method, make_search
 from todm.runtime.streaming import EndpointRules, StreamingRecognizer
 
 MakeUtterances = Callable[..., list[np.ndarray]]

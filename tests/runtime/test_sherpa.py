@@ -12,7 +12,7 @@ import pytest
 
 from todm.runtime.bundle import open_bundle
 from todm.runtime.offline import OfflineRecognizer, Transcript
-from todm.runtime.search import Method, make_search
+from todm.runtime.searches import Method, make_search
 from todm.runtime.streaming import EndpointRule, EndpointRules, StreamingRecognizer
 
 sherpa_onnx = pytest.importorskip("sherpa_onnx")

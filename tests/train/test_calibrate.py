@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.nets import SPACE, make_batch, make_supernet
-from todm.data.tokenizer import Tokenizer
+from todm.data.tokenizer import BLANK_ID, Tokenizer
 from todm.decode.wer import Utterance
 from todm.train import calibrate
-from todm.train.calibrate import BLANK, STEPS, calibrate_blank
+from todm.train.calibrate import STEPS, calibrate_blank
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_least_amount_within_a_standard_error_of_the_fewest(
     specs = [SPACE.max(), SPACE.min()]
 
     def transcribe(extracted: torch.nn.Module, *_: object, chunks: object) -> list[Utterance]:
-        amount = before[BLANK] - extracted.get_parameter("joiner.output.bias")[BLANK]
+        amount = before[BLANK_ID] - extracted.get_parameter("joiner.output.bias")[BLANK_ID]
         count = wrong[round(float(amount), 1)]
         return [Utterance(id="a", ref=("ONE",) * 4, hyp=("ONE",) * (4 - count))]
 
@@ -41,5 +41,5 @@ def test_the_least_amount_within_a_standard_error_of_the_fewest(
         errors = calibrate_blank(net, specs, [make_batch([70], [2])], tokenizer, 320)
     assert set(errors) > set(STEPS)
     assert errors == {amount: 2 * count for amount, count in wrong.items()}
-    assert torch.isclose(before[BLANK] - bias[BLANK], torch.tensor(taken))
+    assert torch.isclose(before[BLANK_ID] - bias[BLANK_ID], torch.tensor(taken))
     assert torch.equal(bias[1:], before[1:])

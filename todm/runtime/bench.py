@@ -24,7 +24,7 @@ from .bundle import Precision
 from .errors import BundleError
 from .fbank import DEFAULT_FBANK
 from .hosts import HOSTS, check_host, load_packages, open_host
-from .search import Method
+from .searches import Method
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 

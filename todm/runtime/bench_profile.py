@@ -16,7 +16,7 @@ from .fbank import FloatArray
 from .hosts.describe import describe_bundle
 from .hosts.ort import RecognizerHost
 from .offline import OfflineRecognizer
-from .search import Method, make_search
+from .searches import Method, make_search
 from .streaming import StreamingRecognizer
 
 

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from .bundle import Bundle
 from .errors import BundleError
 from .fbank import DEFAULT_FBANK, LOG_FLOOR, FbankSettings, FloatArray, compute_fbank
-from .search import Decoded, Search, make_search
+from .search import Decoded, Search
+from .searches import make_search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class OfflineRecognizer:
 
     Args:
         bundle: an opened offline model folder.
-        search: greedy when None; see `todm.runtime.search.make_search`.
+        search: greedy when None; see `todm.runtime.searches.make_search`.
         settings: the filter bank the model was trained on.
 
     Raises:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .bundle import Precision, open_bundle
 from .offline import OfflineRecognizer
-from .search import Method, make_search
+from .searches import Method, make_search
 from .streaming import StreamingRecognizer
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .bundle import Bundle
-from .errors import BundleError
 from .fbank import FloatArray
 
 BLANK = 0
-Method = Literal["greedy", "beam"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,24 +59,3 @@ class Search(Protocol):
 def initial_context(context_size: int) -> tuple[int, ...]:
     """Labels before the first one: -1 (no label at all) and one blank, as in sherpa-onnx."""
     return (-1,) * (context_size - 1) + (BLANK,)
-
-
-def make_search(
-    bundle: Bundle, method: Method = "greedy", *, max_active_paths: int = 4, blank_penalty: float = 0.0
-) -> Search:
-    """Search over a bundle's decoder and joiner.
-
-    Args:
-        bundle: the opened model folder.
-        method: ``greedy`` or ``beam`` (modified beam search).
-        max_active_paths: hypotheses that the beam keeps.
-        blank_penalty: subtracted from the blank's logit, at least 0.
-    """
-    from .beam import BeamSearch
-    from .greedy import GreedySearch
-
-    if method == "greedy":
-        return GreedySearch(bundle, blank_penalty=blank_penalty)
-    if method == "beam":
-        return BeamSearch(bundle, max_active_paths=max_active_paths, blank_penalty=blank_penalty)
-    raise BundleError(f"method: {method!r} is neither 'greedy' nor 'beam'")

@@ -19,7 +19,8 @@ from .errors import BundleError
 from .fbank import DEFAULT_FBANK, FbankSettings, FbankStream, FloatArray
 from .offline import Transcript, make_transcript
 from .resample import Resampler
-from .search import Search, make_search
+from .search import Search
+from .searches import make_search
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ class StreamingRecognizer:
 
     Args:
         bundle: an opened streaming model folder.
-        search: greedy when None; see `todm.runtime.search.make_search`.
+        search: greedy when None; see `todm.runtime.searches.make_search`.
         endpoint: when `is_endpoint` says that an utterance is over.
         reset_encoder: a segment without a token also ends what the encoder remembers, as in the host.
         settings: the filter bank the model was trained on.

@@ -17,7 +17,7 @@ from torch import Tensor
 from todm.config import Config
 from todm.data.batch import Batch
 from todm.data.loader import first_train_cuts, make_eval_loader
-from todm.data.tokenizer import Tokenizer
+from todm.data.tokenizer import BLANK_ID, Tokenizer
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import host_chunks
 from todm.decode.wer import compute_wer
@@ -26,7 +26,6 @@ from todm.nn.supernet import Supernet
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
-BLANK = 0
 STEPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
 """What may be taken from the bias, nats; half a step to either side of the best is tried after them."""
 
@@ -47,14 +46,14 @@ def calibrate_run(weights: dict[str, Tensor], config: Config, exp_dir: Path) -> 
     net = Supernet(config.model, space, tokenizer.vocab_size).eval()
     net.load_state_dict(weights)
     bias = net.full.joiner.output.bias
-    before = bias[BLANK].item()
+    before = bias[BLANK_ID].item()
     count = config.train.calibrate_utterances
     cuts = first_train_cuts(config.data, exp_dir / "data", count)
     batches = list(make_eval_loader(cuts, tokenizer))
     specs = dict.fromkeys(space.ladder().values())
     errors = calibrate_blank(net, specs, batches, tokenizer, config.export.chunk_ms)
     weights["full.joiner.output.bias"] = bias.detach().clone()
-    taken = before - bias[BLANK].item()
+    taken = before - bias[BLANK_ID].item()
     return (
         f"bias of blank: less by {taken:.1f}; errors of all sizes on {count} training utterances: "
         f"{errors[0.0]} before, {errors[round(taken, 1)]} now"
@@ -85,11 +84,11 @@ def calibrate_blank(
         errors over all nets by what was taken away.
     """
     bias = net.full.joiner.output.bias
-    before = bias[BLANK].clone()
+    before = bias[BLANK_ID].clone()
     errors: dict[float, int] = {}
 
     def count(amount: float) -> None:
-        bias[BLANK] = before - amount
+        bias[BLANK_ID] = before - amount
         errors[amount] = 0
         for spec in specs:
             plain = extract(net, spec)
@@ -103,5 +102,5 @@ def calibrate_blank(
         if amount > 0.0:
             count(amount)
     fewest = min(errors.values())
-    bias[BLANK] = before - min(a for a, number in errors.items() if number <= fewest + math.sqrt(fewest))
+    bias[BLANK_ID] = before - min(a for a, number in errors.items() if number <= fewest + math.sqrt(fewest))
     return errors

@@ -16,7 +16,7 @@ from typing import Protocol
 from ..bundle import Bundle, Mode, Precision
 from ..errors import BundleError
 from ..fbank import FloatArray
-from ..search import Method
+from ..searches import Method
 
 
 class HostStream(Protocol):

@@ -10,7 +10,7 @@ from ..bundle import Precision
 from ..fbank import FloatArray
 from ..offline import OfflineRecognizer
 from ..recognize import open_recognizer
-from ..search import Method
+from ..searches import Method
 from ..streaming import StreamingRecognizer
 from . import BundleHost, HostStream
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..bundle import Bundle, Precision
 from ..fbank import DEFAULT_FBANK, FloatArray
-from ..search import Method
+from ..searches import Method
 from . import BundleHost, HostStream
 from .describe import describe_bundle
 

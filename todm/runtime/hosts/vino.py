@@ -11,7 +11,7 @@ from ..bundle import Precision
 from ..errors import BundleError
 from ..fbank import FloatArray
 from ..offline import OfflineRecognizer
-from ..search import Method, make_search
+from ..searches import Method, make_search
 from ..streaming import StreamingRecognizer
 from .describe import describe_bundle
 from .ort import RecognizerHost
