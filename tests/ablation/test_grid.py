@@ -116,14 +116,14 @@ def test_impossible_variants(write: Write, settings: dict[str, object], message:
         load_grid(write()).plan(["nobody"])
 
 
-@pytest.mark.parametrize("valid_interval", [-1, 0, 30])
+@pytest.mark.parametrize("valid_interval", [-1, 30])
 def test_a_race_needs_validations_that_end_a_log_interval(write: Write, valid_interval: int) -> None:
     races = [{"title": "x", "reference": "base", "variants": ["constant"], "wer": 3}]
     settings = {"train.valid_interval": valid_interval, "train.log_interval": 20}
     with pytest.raises(UserError, match=r"variants.base: train.valid_interval.*log_interval, 20"):
         load_grid(write(settings=settings, races=races)).plan()
-    settings["train.valid_interval"] = 40
-    assert load_grid(write(settings=settings, races=races)).plan()
+    for settings["train.valid_interval"] in (0, 40):  # at the ends of epochs only, and every second interval
+        assert load_grid(write(settings=settings, races=races)).plan()
 
 
 def test_the_shipped_grid_shows_what_it_should() -> None:

@@ -185,10 +185,10 @@ class Grid:
                     raise UserError(f"sizes: it has no {wanted}, only {', '.join(ladder)}")
 
     def _check_clock(self, name: str, config: Config) -> None:
-        """A race is timed at validations, by the seconds of the log intervals before them."""
+        """A race is timed at validations, by the seconds of the log intervals before them; epochs end one."""
         valid, log = config.train.valid_interval, config.train.log_interval
         racing = any(name in (race.reference, *race.variants) for race in self.races)
-        if racing and (valid <= 0 or valid % log):
+        if racing and (valid < 0 or valid % log):
             raise UserError(
                 f"train.valid_interval: {valid} is no multiple of train.log_interval, {log}, by which the "
                 "races are timed; make it one"
