@@ -1,14 +1,18 @@
 from __future__ import annotations
 
-import sys
+import os
 from collections.abc import Iterator
 
 import pytest
+import torch
+
+# Before anything imports Triton: without a GPU its kernels are tested in its interpreter.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
     """Leave torch with one thread, whatever a command set: tests share the cores; their nets are small."""
     yield
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)
+    torch.set_num_threads(1)

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
+from todm.nn import gpu
+
 if TYPE_CHECKING:
     from todm.nn.feedforward import FeedForwardWeights
 
@@ -146,6 +148,10 @@ def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     dropped = round(rate * _LEVELS)
     if dropped == 0:
         return x
+    if gpu.runs_triton(x.device):
+        from todm.nn import dropout_kernels
+
+        return dropout_kernels.drop(x, dropped, _LEVELS, generator)
     keep = _levels(x, generator) >= dropped - _LEVELS // 2
     return x * keep.to(x.dtype).mul_(_LEVELS / (_LEVELS - dropped))
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from todm.nn.feedforward import FeedForward, FeedForwardWeights, activate
 from todm.nn.mhssm import MhSsm, MhSsmWeights
-from todm.nn.ssm import BlockOperators
+from todm.nn.ssm_scan import SsmOperators
 
 
 def slice_feed_forward(ffn: FeedForward, ffn_dim: int) -> FeedForwardWeights:
@@ -63,9 +63,9 @@ def slice_mhssm(mhssm: MhSsm, channels: int) -> MhSsmWeights:
     )
 
 
-def slice_operators(operators: BlockOperators, channels: int) -> BlockOperators:
-    """The block form of the first `channels` SSM channels."""
-    return BlockOperators(*(_first(tensor, channels) for tensor in operators))
+def slice_operators(operators: SsmOperators, channels: int) -> SsmOperators:
+    """What runs the first `channels` SSM channels."""
+    return operators.first(channels)
 
 
 def _first(tensor: Tensor, count: int, dim: int = 0) -> Tensor:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from todm.nn.ssm import BlockOperators, DiagonalSsm, advance, convolve
+from todm.nn.ssm import BlockOperators, DiagonalSsm, advance
+from todm.nn.ssm_scan import SsmOperators, apply_ssm
 
 # Range of dt over all heads, per encoder frame of 40 ms. S4's own 1e-3 to 1e-1 is meant for sequences of
 # thousands of samples, and a phone lasts two or three frames. With S4's, CTC on connected digits stood still
@@ -70,7 +71,7 @@ class MhSsm(nn.Module):
         """The projections of all directions."""
         return MhSsmWeights(self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias)
 
-    def forward(self, x: Tensor, mask: Tensor, operators: BlockOperators) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor, operators: SsmOperators) -> Tensor:
         """(N, T, D) to (N, T, D); see `mhssm`."""
         return mhssm(x, mask, self.weights(), operators, self.direction_dim)
 
@@ -83,7 +84,7 @@ def _head_bands(num_heads: int) -> list[tuple[float, float]]:
 
 
 def mhssm(
-    x: Tensor, mask: Tensor, weights: MhSsmWeights, operators: BlockOperators, direction_dim: int
+    x: Tensor, mask: Tensor, weights: MhSsmWeights, operators: SsmOperators, direction_dim: int
 ) -> Tensor:
     """The block's pass.
 
@@ -97,9 +98,10 @@ def mhssm(
     Returns:
         (N, T, D).
     """
-    u = nn.functional.linear(x, weights.in_weight, weights.in_bias) * mask
+    u = nn.functional.linear(x, weights.in_weight, weights.in_bias)
+    u = u * mask.to(u.dtype)
     with torch.autocast(u.device.type, enabled=False):  # powers of a decay are noise in half precision
-        y = convolve(u.float(), operators, num_forward=direction_dim)
+        y = apply_ssm(u, operators, num_forward=direction_dim)
     return nn.functional.linear(_gate(y, direction_dim), weights.out_weight, weights.out_bias)
 
 

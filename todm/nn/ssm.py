@@ -137,6 +137,12 @@ class BlockOperators(NamedTuple):
         """The operators of layers of `num_channels` each, joined by `discretise`."""
         return [BlockOperators(*parts) for parts in zip(*(x.split(num_channels) for x in self), strict=True)]
 
+    def first(self, num_channels: int) -> BlockOperators:
+        """Those of the first `num_channels` channels."""
+        if num_channels == len(self.local):
+            return self
+        return BlockOperators(*(tensor[:num_channels] for tensor in self))
+
 
 def block_operators(coefficients: SsmCoefficients, num_frames: int) -> BlockOperators:
     """The block form's matrices for blocks of `num_frames` frames."""

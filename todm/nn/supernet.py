@@ -8,6 +8,7 @@ per step as a `SharedPass`; `encode` then runs the layers of one spec on it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,7 +20,8 @@ from todm.nn.dropout import DropoutPlan, LayerDropout
 from todm.nn.elastic import slice_feed_forward, slice_mhssm, slice_operators
 from todm.nn.feedforward import feed_forward
 from todm.nn.mhssm import mhssm
-from todm.nn.ssm import BlockOperators, block_frames, block_operators, discretise
+from todm.nn.ssm import discretise
+from todm.nn.ssm_scan import SsmOperators, ssm_operators
 from todm.nn.subsampling import out_lens
 from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
 from todm.space.space import SearchSpace
@@ -46,14 +48,14 @@ class SharedPass:
         lens: encoder frames, (N,) int64.
         mask: 1 inside an utterance, (N, T', 1).
         predictor_out: (N, U + 1, J).
-        operators: the SSM's block form of each layer of the supernet, all channels.
+        operators: what runs the SSM of each layer of the supernet, all channels.
     """
 
     x: Tensor
     lens: Tensor
     mask: Tensor
     predictor_out: Tensor
-    operators: tuple[BlockOperators, ...]
+    operators: tuple[SsmOperators, ...]
 
     def detached(self) -> tuple[SharedPass, list[tuple[Tensor, Tensor]]]:
         """Copies cut off from the graph, and the pairs (original, copy) whose gradients are still to flow.
@@ -74,7 +76,7 @@ class SharedPass:
             lens=self.lens,
             mask=self.mask,
             predictor_out=cut(self.predictor_out),
-            operators=tuple(BlockOperators(*map(cut, layer)) for layer in self.operators),
+            operators=tuple(type(layer)(*map(cut, layer)) for layer in self.operators),
         )
         return shared, pairs
 
@@ -110,13 +112,13 @@ class Supernet(nn.Module):
             lens=lens,
             mask=length_mask(lens, x),
             predictor_out=self.full.predict(batch.labels),
-            operators=tuple(self._operators(block_frames(x.shape[1]))),
+            operators=tuple(self._operators(x.shape[1])),
         )
 
-    def _operators(self, num_frames: int) -> list[BlockOperators]:
-        """Every layer's SSM in blocks, computed for all of them at once."""
+    def _operators(self, num_frames: int) -> Sequence[SsmOperators]:
+        """What runs every layer's SSM, computed for all of them at once."""
         layers = [layer.mhssm.ssm for layer in self.full.encoder_layers]
-        return block_operators(discretise(layers), num_frames).split(len(layers[0].skip))
+        return ssm_operators(discretise(layers), num_frames).split(len(layers[0].skip))
 
     def encode(
         self,
