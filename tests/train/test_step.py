@@ -46,7 +46,8 @@ def take_step(
 ) -> tuple[list[PassLoss], dict[str, Tensor]]:
     net.zero_grad()
     run = SandwichStep(net, config, build_policy(config.dropout, net.space))
-    losses = run(BATCH, specs, step=step, generator=torch.Generator().manual_seed(0))
+    device = net.simple_am.weight.device
+    losses = run(BATCH.to(device), specs, step=step, generator=torch.Generator(device).manual_seed(0))
     return losses, {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
@@ -70,6 +71,22 @@ def one_pass(
         lm_scale=config.loss.lm_scale,
         am_scale=config.loss.am_scale,
     )
+
+
+def test_a_step_by_the_kernels_for_gpus_is_the_step() -> None:
+    gpu = pytest.importorskip("tests.kernels")
+    config, specs = make_config(), random_specs(1)
+    losses, gradients = take_step(make_supernet(), config, specs)
+    with gpu.kernels():
+        found_losses, found = take_step(make_supernet().to(gpu.DEVICE), config, specs)
+    for one, other in zip(found_losses, losses, strict=True):
+        assert one.rnnt == pytest.approx(other.rnnt, rel=1e-5)
+        assert one.parts == pytest.approx(other.parts, rel=1e-4)
+    assert found.keys() == gradients.keys()
+    for name, gradient in found.items():
+        expected = gradients[name]
+        size = expected.abs().max().item()
+        torch.testing.assert_close(gradient.cpu(), expected, rtol=1e-3, atol=1e-4 * size, msg=name)
 
 
 @pytest.mark.parametrize("count", [2, 3, 9])
@@ -378,7 +395,7 @@ def test_bfloat16_changes_products_only(monkeypatch: pytest.MonkeyPatch) -> None
     losses, exact = take_step(net, config, specs)
 
     seen: set[tuple[str, torch.dtype]] = set()
-    for module, name in (("todm.nn.mhssm", "convolve"), ("todm.losses.native", "lattice_score")):
+    for module, name in (("todm.nn.ssm_scan", "convolve"), ("todm.losses.native", "lattice_score")):
         kept = getattr(importlib.import_module(module), name)
 
         def spied(x: Tensor, *args: Any, name: str = name, kept: Any = kept, **kwargs: Any) -> Any:

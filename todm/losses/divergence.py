@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from todm.nn import gpu
+
 # Elements of one block of utterances: temporaries of this size stay in the cache.
 _BLOCK_NUMEL = 1 << 19
-_SAME_ALPHA = 1e-3
+SAME_ALPHA = 1e-3
 
 
 def alpha_divergence(
@@ -75,14 +77,12 @@ class _AlphaDivergence(torch.autograd.Function):
         beta: float,
     ) -> Tensor:
         alphas = (alpha_min,) if alpha_min == alpha_max else (alpha_min, alpha_max)
-        values = student.new_zeros(len(alphas), student.shape[0])
-        for block in _blocks(student):
-            weight = weights[block]
-            gap = student[block] - teacher[block]
-            for i, alpha in enumerate(alphas):
-                nodes = _node_values(student[block], teacher[block], gap, alpha, beta)
-                nodes = (nodes * weight).masked_fill(weight == 0.0, 0.0)
-                values[i, block] = nodes.reshape(nodes.shape[0], -1).sum(1)
+        if _fits_kernels(student):
+            from todm.losses import node_kernels
+
+            values = node_kernels.divergences(student, teacher, weights, alphas, beta)
+        else:
+            values = _divergences(student, teacher, weights, alphas, beta)
         value, chosen = values.max(0)
         ctx.save_for_backward(student, teacher, weights, chosen)
         ctx.alphas, ctx.beta = alphas, beta
@@ -92,21 +92,64 @@ class _AlphaDivergence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         student, teacher, weights, chosen = ctx.saved_tensors
-        out = torch.empty_like(student)
-        for block in _blocks(student):
-            weight = weights[block] * grad[block].reshape(-1, *[1] * (weights.ndim - 1))
-            picked = chosen[block].reshape(-1, *[1] * (student.ndim - 1))
-            # Asking a GPU what was chosen would stall it: both branches are cheaper there.
-            alone = None if chosen.is_cuda or picked.amin() != picked.amax() else int(picked.amax())
-            rows = None
-            for i, alpha in enumerate(ctx.alphas):
-                if alone in (None, i):
-                    slope = _node_slopes(student[block], teacher[block], alpha, ctx.beta)
-                    rows = slope if rows is None else torch.where(picked == i, slope, rows)
-            assert rows is not None
-            rows *= weight.unsqueeze(-1)
-            out[block] = rows.masked_fill_((weight == 0.0).unsqueeze(-1), 0.0)
+        if _fits_kernels(student):
+            from todm.losses import node_kernels
+
+            out = node_kernels.slopes(student, teacher, weights, chosen, grad, ctx.alphas, ctx.beta)
+        else:
+            out = _slopes(student, teacher, weights, chosen, grad, ctx.alphas, ctx.beta)
         return out, None, None, None, None, None
+
+
+def _fits_kernels(student: Tensor) -> bool:
+    """Whether one kernel for a GPU does it all."""
+    if not gpu.runs_triton(student.device) or student.dtype != torch.float32:
+        return False
+    from todm.losses import node_kernels
+
+    return student.shape[-1] <= node_kernels.MAX_CLASSES
+
+
+def _divergences(
+    student: Tensor, teacher: Tensor, weights: Tensor, alphas: tuple[float, ...], beta: float
+) -> Tensor:
+    """Weighted sums (A, N) of every utterance's nodes, for each of A alphas."""
+    values = student.new_zeros(len(alphas), student.shape[0])
+    for block in _blocks(student):
+        weight = weights[block]
+        gap = student[block] - teacher[block]
+        for i, alpha in enumerate(alphas):
+            nodes = _node_values(student[block], teacher[block], gap, alpha, beta)
+            nodes = (nodes * weight).masked_fill(weight == 0.0, 0.0)
+            values[i, block] = nodes.reshape(nodes.shape[0], -1).sum(1)
+    return values
+
+
+def _slopes(
+    student: Tensor,
+    teacher: Tensor,
+    weights: Tensor,
+    chosen: Tensor,
+    grad: Tensor,
+    alphas: tuple[float, ...],
+    beta: float,
+) -> Tensor:
+    """The gradient to the student's log-probabilities."""
+    out = torch.empty_like(student)
+    for block in _blocks(student):
+        weight = weights[block] * grad[block].reshape(-1, *[1] * (weights.ndim - 1))
+        picked = chosen[block].reshape(-1, *[1] * (student.ndim - 1))
+        # Asking a GPU what was chosen would stall it: both branches are cheaper there.
+        alone = None if chosen.is_cuda or picked.amin() != picked.amax() else int(picked.amax())
+        rows = None
+        for i, alpha in enumerate(alphas):
+            if alone in (None, i):
+                slope = _node_slopes(student[block], teacher[block], alpha, beta)
+                rows = slope if rows is None else torch.where(picked == i, slope, rows)
+        assert rows is not None
+        rows *= weight.unsqueeze(-1)
+        out[block] = rows.masked_fill_((weight == 0.0).unsqueeze(-1), 0.0)
+    return out
 
 
 def _blocks(x: Tensor) -> Iterator[slice]:
@@ -118,10 +161,10 @@ def _blocks(x: Tensor) -> Iterator[slice]:
 
 def _node_values(student: Tensor, teacher: Tensor, gap: Tensor, alpha: float, beta: float) -> Tensor:
     """Clipped D_alpha of every node, (n, ...); ``gap`` is student - teacher, that is -log r."""
-    if abs(alpha - 1.0) < _SAME_ALPHA:
+    if abs(alpha - 1.0) < SAME_ALPHA:
         return -(teacher.exp().mul_(gap)).sum(-1)
     q = student.exp()
-    if abs(alpha) < _SAME_ALPHA:
+    if abs(alpha) < SAME_ALPHA:
         return q.mul_(gap.clamp(min=-math.log(beta))).sum(-1)
     total = q.mul_(gap.mul(-alpha).exp_().clamp_(max=beta)).sum(-1)
     return (total - 1.0) / (alpha * (alpha - 1.0))
@@ -129,10 +172,10 @@ def _node_values(student: Tensor, teacher: Tensor, gap: Tensor, alpha: float, be
 
 def _node_slopes(student: Tensor, teacher: Tensor, alpha: float, beta: float) -> Tensor:
     """-q rho of every class of every node, (n, ..., V): the gradient with respect to log q."""
-    if abs(alpha - 1.0) < _SAME_ALPHA:
+    if abs(alpha - 1.0) < SAME_ALPHA:
         return teacher.exp().neg_()
     gap = student - teacher
     q = student.exp()
-    if abs(alpha) < _SAME_ALPHA:
+    if abs(alpha) < SAME_ALPHA:
         return gap.clamp_(min=-math.log(beta)).add_(1.0).mul_(q)
     return gap.mul_(-alpha).exp_().clamp_(max=beta).mul_(q).div_(-alpha)

@@ -23,6 +23,7 @@ from todm.losses.band import Band, choose_band, feasible_size, full_band
 from todm.losses.interface import Join, LossInputs, TransducerLoss, at_least_float32
 from todm.losses.recursion import lattice_score
 from todm.losses.smoothed import smoothed_log_probs
+from todm.nn import gpu
 
 # Each costs some calls; with more of them the lattice would be the peak instead.
 _NUM_BLOCKS = 4
@@ -108,7 +109,7 @@ def pick_on_band(inputs: LossInputs, band: Band) -> tuple[Tensor | None, Tensor,
         with torch.autocast(device, enabled=torch.is_autocast_enabled(device), cache_enabled=False):
             logits = join_on_band(inputs.join, encoder_out, predictor_out, nodes)
         with torch.autocast(device, enabled=False):
-            blocks.append(pick_log_probs(at_least_float32(logits), following, keep=keep))
+            blocks.append(pick_log_probs(logits, following, keep=keep))
     if keep:
         return blocks[0]
     _, blanks, labels = zip(*blocks, strict=True)
@@ -148,10 +149,45 @@ def pick_log_probs(
             gradient overwrites them: one tensor of that size instead of three.
 
     Returns:
-        log_probs (N, T, S, V) or None, blank (N, T, S), label (N, T, S), all with gradient to ``logits``.
+        log_probs (N, T, S, V) or None, blank (N, T, S), label (N, T, S), all with gradient to ``logits``;
+        float32 at least.
     """
-    log_probs, blank, label = _PickLogProbs.apply(logits, next_labels, keep)  # type: ignore[no-untyped-call]
-    return log_probs, blank, label
+    if gpu.runs_triton(logits.device) and logits.dtype != torch.float64:
+        from todm.losses import node_kernels
+
+        if logits.shape[-1] <= node_kernels.MAX_CLASSES:
+            return _PickByKernel.apply(logits, next_labels, keep)  # type: ignore[no-untyped-call]
+    logits = at_least_float32(logits)
+    return _PickLogProbs.apply(logits, next_labels, keep)  # type: ignore[no-untyped-call]
+
+
+class _PickByKernel(torch.autograd.Function):
+    """One kernel each way; half precision goes in, and its gradient comes out."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, next_labels: Tensor, keep: bool
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        from todm.losses import node_kernels
+
+        ctx.set_materialize_grads(False)
+        log_probs, blank, label, total = node_kernels.pick(logits, next_labels, keep=keep)
+        if log_probs is None:
+            ctx.save_for_backward(logits, total, next_labels)
+        else:
+            ctx.save_for_backward(log_probs, None, next_labels)
+        ctx.dtype = logits.dtype
+        return log_probs, blank, label
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None]:
+        from todm.losses import node_kernels
+
+        if all(grad is None for grad in grads):
+            return None, None, None
+        scores, total, next_labels = ctx.saved_tensors
+        return node_kernels.unpick(scores, total, next_labels, ctx.dtype, *grads), None, None
 
 
 class _PickLogProbs(torch.autograd.Function):

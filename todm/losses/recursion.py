@@ -17,6 +17,7 @@ A band is a lattice whose label moves outside the band are impossible; its blank
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from todm.losses.band import Band
+from todm.nn import gpu
 
 _NO_PATH = -torch.inf
 # A blank of probability 0 must stay subtractable: exp(-1e6) is 0 at any precision.
@@ -92,7 +94,7 @@ class _LatticeScore(torch.autograd.Function):
 
         blanks = spread(blank).clamp(min=_LOWEST_BLANK).masked_fill(~node, 0.0)
         labels = spread(label).masked_fill(~move, _NO_PATH)
-        alpha, beta = _forward_backward(blanks, labels, encoder_lens, label_lens)
+        alpha, beta = _choose(blanks)(blanks, labels, encoder_lens, label_lens)
 
         end = (torch.arange(num_utterances, device=device), label_lens, encoder_lens - 1)
         score = alpha[end] + blanks[end]
@@ -115,7 +117,17 @@ class _LatticeScore(torch.autograd.Function):
         return grad * occupied_blank, grad * occupied_label, None, None, None, None
 
 
-def _forward_backward(
+def _choose(blanks: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
+    """One kernel on a GPU, where a step a position would leave it idle."""
+    if gpu.runs_triton(blanks.device):
+        from todm.losses import recursion_kernels
+
+        if blanks.shape[2] <= recursion_kernels.MAX_FRAMES:
+            return recursion_kernels.forward_backward
+    return forward_backward
+
+
+def forward_backward(
     blanks: Tensor, labels: Tensor, encoder_lens: Tensor, label_lens: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of reaching each node, and of finishing from it.
