@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> None:
     step = results["step"] = bench_step(config, shape, device, args.rounds)
     print(f"step of {step['parameters'] / 1e6:.1f} M parameters, {shape.utterances} x {shape.frames} frames")
     _print_costs({name: step[name] for name in ("max", "sandwich", "apart", "optimizer")}, "max")
-    print(f"{step['hours_per_hour']:.0f} hours of audio per hour; parts of one sandwich step:")
+    busy = "" if step["gpu_busy"] is None else f", the GPU busy {step['gpu_busy']:.0%} of the time"
+    print(f"{step['hours_per_hour']:.0f} hours of audio per hour{busy}; parts of one sandwich step:")
     for name, seconds in sorted(step["parts"].items(), key=lambda part: -part[1]):
         print(f"  {name:<28} {1000 * seconds:9.1f} ms  {seconds / sum(step['parts'].values()):6.1%}")
 

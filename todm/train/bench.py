@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,8 +23,10 @@ from todm.data.batch import Batch
 from todm.dropout import build_policy
 from todm.errors import UserError
 from todm.losses.rnnt import rnnt_loss
+from todm.nn import gpu
 from todm.nn.joiner import Joiner
 from todm.nn.ssm import DiagonalSsm, block_frames, block_operators, convolve, convolve_fft
+from todm.nn.ssm_scan import scan, scan_operators
 from todm.nn.supernet import Supernet, is_ssm_parameter
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace
@@ -34,6 +37,8 @@ Work = Callable[[], None]
 
 FRAME_SECONDS = 0.01
 LOSSES = ("native", "k2", "torchaudio")
+STEPS_IN_A_ROW = 5
+"""On a GPU, which may have work from one step when the next begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,8 +105,11 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
     Returns:
         ``max`` (the teacher alone), ``sandwich`` (a step, specs drawn anew in every round) and ``apart``
         (its specs one by one, nothing shared): `Cost.to_dict`, forward and backward; ``optimizer``;
-        ``sandwich_to_max`` and ``apart_to_max``, ratios of medians; ``hours_per_hour`` of whole steps,
-        optimiser included; ``parts``: seconds of one sandwich step by part; ``parameters`` of the max net.
+        ``sandwich_to_max`` and ``apart_to_max``, ratios of medians; ``steps``, of so many whole steps one
+        after the other, optimiser included, as ``steps_in_a_row`` says, and ``hours_per_hour`` of them;
+        ``parts``: seconds of one sandwich step by part (on a GPU those of its kernels); ``gpu_busy``: the
+        share of such steps' time in which a GPU has something to do, None without one; ``parameters`` of the
+        max net.
     """
     net, works = prepare_steps(config, shape, device)
     optimizer = build_optimizer(config.train.optim, net.named_parameters(), is_ssm_parameter)
@@ -113,15 +121,23 @@ def bench_step(config: Config, shape: BatchShape, device: torch.device, num_roun
         with record_function(f"{PART}optimiser"):
             optimizer.step()
 
-    step_seconds = costs["sandwich"].median + update.median
+    def steps() -> None:
+        for _ in range(num_steps):
+            whole_step()
+
+    num_steps = STEPS_IN_A_ROW if device.type == "cuda" else 1
+    in_a_row = measure({"steps": steps}, device, num_rounds)["steps"]
     return {
         "parameters": sum(parameter.numel() for parameter in net.full.parameters()),
         **{name: cost.to_dict() for name, cost in costs.items()},
         "optimizer": update.to_dict(),
         "sandwich_to_max": costs["sandwich"].median / costs["max"].median,
         "apart_to_max": costs["apart"].median / costs["max"].median,
-        "hours_per_hour": shape.hours / step_seconds * 3600,
+        "steps": in_a_row.to_dict(),
+        "steps_in_a_row": num_steps,
+        "hours_per_hour": shape.hours * num_steps / in_a_row.median * 3600,
         "parts": split_parts(whole_step, device),
+        "gpu_busy": busy_share(steps, device) if device.type == "cuda" else None,
     }
 
 
@@ -231,7 +247,7 @@ def bench_losses(
 def bench_convolution(
     num_channels: int, state_dim: int, lengths: tuple[int, ...], device: torch.device, num_rounds: int
 ) -> dict[str, Any]:
-    """The SSM in blocks and by FFT, kernels included, value and gradient, by encoder frames.
+    """The SSM in blocks, by FFT and, on a GPU, by scan; its matrices included, value and gradient, by frames.
 
     Args:
         num_channels: C, half of them backward.
@@ -253,7 +269,13 @@ def bench_convolution(
         def by_fft(u: Tensor = u) -> None:
             convolve_fft(u, ssm.coefficients(), num_forward=num_channels // 2).sum().backward()
 
-        costs = measure({"blocks": in_blocks, "fft": by_fft}, device, num_rounds)
+        def by_scan(u: Tensor = u) -> None:
+            scan(u, scan_operators(ssm.coefficients()), num_forward=num_channels // 2).sum().backward()
+
+        works = {"blocks": in_blocks, "fft": by_fft}
+        if gpu.runs_triton(device):
+            works["scan"] = by_scan
+        costs = measure(works, device, num_rounds)
         results[str(length)] = {name: cost.to_dict() for name, cost in costs.items()}
     return results
 
@@ -284,9 +306,8 @@ def peak_bytes(work: Work, device: torch.device) -> int:
     work()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as found:
         work()
-    assert found.profiler is not None and found.profiler.kineto_results is not None
     held = peak = 0
-    for event in sorted(found.profiler.kineto_results.events(), key=lambda event: event.start_ns()):
+    for event in sorted(_events(found), key=lambda event: event.start_ns()):
         if event.name() == "[memory]":
             held += event.nbytes()
             peak = max(peak, held)
@@ -294,20 +315,81 @@ def peak_bytes(work: Work, device: torch.device) -> int:
 
 
 def split_parts(work: Work, device: torch.device) -> dict[str, float]:
-    """Seconds of one run by the parts that `work` names with `PART`, and the rest."""
+    """Seconds of one run by the parts that `work` names with `PART`, and the rest.
+
+    On a GPU the seconds of its kernels, by the part in which they were launched.
+    """
+    activities = [ProfilerActivity.CPU]
+    if device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
     work()
     _synchronise(device)
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
+    with profile(activities=activities, acc_events=True) as found:
         start = time.perf_counter()
         work()
         _synchronise(device)
         total = time.perf_counter() - start
+    if device.type == "cuda":
+        return _split_kernels(found)
     parts: dict[str, float] = defaultdict(float)
     for event in found.events() or ():
         if event.name.startswith(PART):
             parts[event.name.removeprefix(PART)] += event.cpu_time_total / 1e6
     parts["rest"] = max(0.0, total - sum(parts.values()))
     return dict(parts)
+
+
+def _split_kernels(found: profile) -> dict[str, float]:
+    """Seconds of the GPU's kernels by the part in which the host launched them."""
+    events = _events(found)
+    begun = sorted(
+        (event.start_ns(), event.end_ns(), event.name().removeprefix(PART))
+        for event in events
+        if event.name().startswith(PART) and _is_on(event, "CPU")
+    )
+    launched = {
+        event.correlation_id(): event.start_ns()
+        for event in events
+        if _is_on(event, "CPU") and event.name().startswith("cu")
+    }
+    parts: dict[str, float] = defaultdict(float)
+    for kernel in _kernels(events):
+        moment = launched.get(kernel.correlation_id(), -1)
+        place = bisect_right(begun, moment, key=lambda part: part[0]) - 1
+        inside = place >= 0 and moment <= begun[place][1]
+        parts[begun[place][2] if inside else "rest"] += kernel.duration_ns() / 1e9
+    return dict(parts)
+
+
+def busy_share(work: Work, device: torch.device) -> float:
+    """Share of the time of `work`, on a GPU, in which one of its kernels ran there."""
+    work()
+    _synchronise(device)
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as found:
+        start = time.perf_counter()
+        work()
+        _synchronise(device)
+        total = time.perf_counter() - start
+    busy = end = 0
+    for begin, stop in sorted((kernel.start_ns(), kernel.end_ns()) for kernel in _kernels(_events(found))):
+        busy += max(0, stop - max(begin, end))
+        end = max(end, stop)
+    return busy / 1e9 / total
+
+
+def _events(found: profile) -> list[Any]:
+    assert found.profiler is not None and found.profiler.kineto_results is not None
+    return list(found.profiler.kineto_results.events())
+
+
+def _is_on(event: Any, device: str) -> bool:
+    name: str = event.device_type().name
+    return name == device
+
+
+def _kernels(events: list[Any]) -> list[Any]:
+    """What ran on the GPU, copies included; not the names that parts have there."""
+    return [event for event in events if _is_on(event, "CUDA") and not event.is_user_annotation()]
 
 
 def _synchronise(device: torch.device) -> None:
