@@ -100,7 +100,7 @@ def run_step(config: TrainConfig, step: int) -> tuple[list[PassLoss], dict[str, 
     net, probe = make_supernet(), Probe()
     stepper = SandwichStep(net, config, probe, total_steps=20)
     losses = stepper(BATCH, [SPACE.max(), SPACE.min()], step=step, generator=torch.Generator().manual_seed(0))
-    return losses, {name: p.grad for name, p in net.named_parameters() if p.grad is not None}, probe
+    return losses.on_host(), {name: p.grad for name, p in net.named_parameters() if p.grad is not None}, probe
 
 
 def test_the_stages_follow_each_other() -> None:
@@ -145,9 +145,8 @@ def test_the_dev_loss_is_the_max_net_s_without_dropout() -> None:
     net = make_supernet()
     config = replace(CONTRASTIVE, contrastive=ContrastiveConfig())
     quiet = replace(config, dropout=DropoutConfig(rate=0.0), loss=replace(config.loss, diagonal_steps=0))
-    losses = SandwichStep(net, quiet, build_policy(quiet.dropout, SPACE))(
-        BATCH, [SPACE.max()], step=0, generator=torch.Generator().manual_seed(0)
-    )
+    step = SandwichStep(net, quiet, build_policy(quiet.dropout, SPACE))
+    losses = step(BATCH, [SPACE.max()], step=0, generator=torch.Generator().manual_seed(0)).on_host()
     loud = SandwichStep(net, config, build_policy(config.dropout, SPACE))
     assert loud.measure(BATCH, SPACE.max()) == pytest.approx(losses[0].rnnt, rel=1e-5)
 
@@ -188,7 +187,7 @@ def test_bfloat16_takes_any_policy_and_two_views(policy: str) -> None:
         settings = replace(config, precision=precision)
         run = SandwichStep(net, settings, build_policy(config.dropout, SPACE), total_steps=10)
         for step in (0, 1):
-            for loss in run(BATCH, [SPACE.max(), SPACE.min()], step=step, generator=seeded(step)):
+            for loss in run(BATCH, [SPACE.max(), SPACE.min()], step=step, generator=seeded(step)).on_host():
                 losses.setdefault((step, loss.spec), []).append(loss.parts.get("contrastive", 0.0))
                 losses[step, loss.spec].append(loss.rnnt or 0.0)
     for one_contrastive, one, other_contrastive, other in losses.values():

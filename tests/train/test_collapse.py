@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -15,7 +16,7 @@ from todm.errors import UserError
 from todm.train.checkpoint import list_checkpoints
 from todm.train.collapse import PATIENCE, CollapseGuard
 from todm.train.loop import train
-from todm.train.step import PassLoss, SandwichStep
+from todm.train.step import SandwichStep, StepLosses
 
 GUARD = CollapseConfig(window=2, factor=1.5, lr_scale=0.5, max_rollbacks=2)
 
@@ -72,11 +73,13 @@ def worsen(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> list[int]:
     original = SandwichStep.__call__
     calls: list[int] = []
 
-    def step_fn(self: SandwichStep, *args: Any, step: int, **kwargs: Any) -> list[PassLoss]:
+    def step_fn(self: SandwichStep, *args: Any, step: int, **kwargs: Any) -> StepLosses:
         calls.append(step)
         losses = original(self, *args, step=step, **kwargs)
-        bad = first <= len(calls) <= last
-        return [replace(loss, rnnt=10 * (loss.rnnt or 0.0)) for loss in losses] if bad else losses
+        if not first <= len(calls) <= last:
+            return losses
+        worse = [replace(loss, rnnt=10 * (loss.rnnt or 0.0)) for loss in losses.on_host()]
+        return Mock(on_host=lambda: worse)
 
     monkeypatch.setattr(SandwichStep, "__call__", step_fn)
     return calls

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from todm.config import OptimConfig
 from todm.errors import UserError
 from todm.train.clipping import MedianClipper
-from todm.train.optim import ClippedAdamW, ScaledAdam, build_optimizer
+from todm.train.optim import ClippedAdamW, ScaledAdam, build_optimizer, sums_on_gpu
 
 
 class Reference:
@@ -342,3 +342,12 @@ def test_learns_a_regression_better_than_it_started() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.2 * losses[0]
+
+
+def test_numbers_of_a_gpu_in_few_launches_are_those_of_each_tensor() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 4), (), (7,), (2, 2, 5)]
+    params, grads = ([torch.randn(shape, generator=generator) for shape in shapes] for _ in range(2))
+    expected = [x.norm().item() for x in (*params, *grads)]
+    expected += [(param * grad).sum().item() for param, grad in zip(params, grads, strict=True)]
+    assert sums_on_gpu(params, grads) == pytest.approx(expected, rel=1e-5)

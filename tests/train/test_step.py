@@ -47,7 +47,9 @@ def take_step(
     net.zero_grad()
     run = SandwichStep(net, config, build_policy(config.dropout, net.space))
     device = net.simple_am.weight.device
-    losses = run(BATCH.to(device), specs, step=step, generator=torch.Generator(device).manual_seed(0))
+    losses = run(
+        BATCH.to(device), specs, step=step, generator=torch.Generator(device).manual_seed(0)
+    ).on_host()
     return losses, {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
 
 
@@ -118,7 +120,9 @@ def test_a_step_brings_its_numbers_to_the_host_at_once(monkeypatch: pytest.Monke
         patch.setattr(Tensor, "tolist", tolist)
         patch.setattr(Tensor, "item", mock.Mock(side_effect=AssertionError("a number read by itself")))
         run = SandwichStep(make_supernet(), config, build_policy(config.dropout, SPACE))
-        losses = run(BATCH, [SPACE.max(), SPACE.min()], step=1000, generator=torch.Generator().manual_seed(0))
+        losses = run(
+            BATCH, [SPACE.max(), SPACE.min()], step=1000, generator=torch.Generator().manual_seed(0)
+        ).on_host()
     assert [list(loss.parts) for loss in losses] == [["simple", "contrastive"], ["distill"]]
     assert all(isinstance(x, float) for loss in losses for x in (loss.rnnt, *loss.parts.values()))
     assert reads == [2 * (3 + 2)]
@@ -275,7 +279,9 @@ def test_dropout_is_drawn_from_the_generator() -> None:
 
     def rnnt(seed: int) -> list[float]:
         net.zero_grad()
-        losses = run(BATCH, [SPACE.max(), SPACE.mid()], step=0, generator=torch.Generator().manual_seed(seed))
+        losses = run(
+            BATCH, [SPACE.max(), SPACE.mid()], step=0, generator=torch.Generator().manual_seed(seed)
+        ).on_host()
         return [loss.rnnt or 0.0 for loss in losses]
 
     assert rnnt(1) == rnnt(1)
@@ -341,7 +347,7 @@ def test_streaming_nets_learn_the_offline_lattice_some_frames_later() -> None:
 
     with mock.patch.object(net, "encode", encode):
         specs = [SPACE.max("offline"), SPACE.max("streaming")]
-        losses = step(batch, specs, step=10**6, generator=torch.Generator())
+        losses = step(batch, specs, step=10**6, generator=torch.Generator()).on_host()
     assert losses[1].parts["distill"] == pytest.approx(0.0, abs=1e-4)
     single = SearchSpace(num_layers=3, depths=(3,), ffn_dims=(8,), modes=("streaming",))
     assert SandwichStep(make_supernet(space=single), config, build_policy(config.dropout, single)).lag == 0
@@ -381,7 +387,7 @@ def test_the_loss_of_every_size_falls_on_a_toy_batch() -> None:
     corners = [SPACE.max(), *SPACE.corners()]
     history = []
     for step in range(30):
-        losses = run(BATCH, corners, step=step, generator=torch.Generator().manual_seed(step))
+        losses = run(BATCH, corners, step=step, generator=torch.Generator().manual_seed(step)).on_host()
         optimizer.step()
         optimizer.zero_grad()
         history.append([loss.rnnt or 0.0 for loss in losses])

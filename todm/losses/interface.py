@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from todm.losses.band import Band
+from todm.losses.band import Band, feasible_size
 
 Join = Callable[[Tensor, Tensor], Tensor]
 
@@ -56,6 +56,7 @@ class LossInputs:
     lm: Tensor | None
     band: Band | None
     prune_range: int
+    band_size: int | None
     lm_scale: float
     am_scale: float
     path_power: float
@@ -75,6 +76,7 @@ class LossInputs:
         lm: Tensor | None,
         band: Band | None,
         prune_range: int,
+        band_size: int | None,
         lm_scale: float,
         am_scale: float,
         path_power: float,
@@ -108,11 +110,19 @@ class LossInputs:
             lm=None if lm is None else _zero(lm, position_padding),
             band=band,
             prune_range=prune_range,
+            band_size=band_size,
             lm_scale=lm_scale,
             am_scale=am_scale,
             path_power=path_power,
             with_log_probs=with_log_probs,
         )
+
+    def choose_band_size(self) -> int:
+        """Positions of a frame's window: the size that was given, or else a feasible one."""
+        num_labels = self.labels.shape[1]
+        if self.band_size is not None:
+            return min(self.band_size, num_labels + 1)
+        return feasible_size(self.prune_range, self.encoder_lens, self.label_lens, num_labels)
 
     def padded_labels(self) -> Tensor:
         """Labels with one blank behind: the label move out of every position, (N, U + 1) int64."""

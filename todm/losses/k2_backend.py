@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from todm.errors import UserError
-from todm.losses.band import Band, feasible_size, full_band
+from todm.losses.band import Band, full_band
 from todm.losses.interface import LossInputs, TransducerLoss, at_least_float32
 from todm.losses.native import join_on_band
 
@@ -68,7 +68,7 @@ def _smoothed(
             return_grad=True,
         )
     num_labels = inputs.labels.shape[1]
-    size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
+    size = inputs.choose_band_size()
     # A window as large as the lattice makes k2 print a warning per batch and return the same.
     if size == num_labels + 1:
         return simple, everything

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from todm.losses.band import Band, choose_band, feasible_size, full_band
+from todm.losses.band import Band, choose_band, full_band
 from todm.losses.interface import Join, LossInputs, TransducerLoss, at_least_float32
 from todm.losses.recursion import lattice_score
 from todm.losses.smoothed import smoothed_log_probs
@@ -81,7 +81,7 @@ def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
         )
     if inputs.band is not None:
         return -score, inputs.band
-    size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
+    size = inputs.choose_band_size()
     band = choose_band(blank_occupation, label_occupation, inputs.encoder_lens, inputs.label_lens, size)
     return -score, band
 

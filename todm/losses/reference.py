@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from todm.losses.band import Band, choose_band, feasible_size, full_band
+from todm.losses.band import Band, choose_band, full_band
 from todm.losses.interface import LossInputs, TransducerLoss
 
 
@@ -28,7 +28,7 @@ def compute(inputs: LossInputs) -> TransducerLoss:
         blank_occupation, label_occupation = torch.autograd.grad(
             score.sum(), (blank, label), retain_graph=True, materialize_grads=True
         )
-        size = feasible_size(inputs.prune_range, inputs.encoder_lens, inputs.label_lens, num_labels)
+        size = inputs.choose_band_size()
         band = inputs.band or choose_band(
             blank_occupation, label_occupation, inputs.encoder_lens, inputs.label_lens, size
         )

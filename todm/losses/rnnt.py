@@ -28,6 +28,7 @@ def rnnt_loss(
     lm: Tensor | None = None,
     band: Band | None = None,
     prune_range: int = 5,
+    band_size: int | None = None,
     lm_scale: float = 0.25,
     am_scale: float = 0.0,
     path_power: float = 1.0,
@@ -54,6 +55,8 @@ def rnnt_loss(
         band: the nodes to run the joiner on, instead of choosing them; not for ``torchaudio``.
         prune_range: positions per frame S, at least 2. It is made smaller for batches with fewer
             labels, and larger where an utterance has more than T (S - 1) labels.
+        band_size: the feasible positions per frame, where they are known (`todm.losses.band.feasible_size`):
+            to find them takes the lengths' values, for which a GPU is waited for in the midst of its work.
         lm_scale: share of the label-only model in the smoothed loss.
         am_scale: share of the audio-only model in the smoothed loss.
         path_power: tau >= 1, see `todm.losses.native`; above 1 for ``native`` only.
@@ -81,6 +84,7 @@ def rnnt_loss(
         lm=lm,
         band=band,
         prune_range=prune_range,
+        band_size=band_size,
         lm_scale=lm_scale,
         am_scale=am_scale,
         path_power=path_power,

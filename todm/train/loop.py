@@ -317,7 +317,7 @@ class Run:
             strength = warmup_progress(done, config.augment.warmup_steps)
             batch = augment(batch, weaken(config.augment, strength), generator)
         batch = lengthen(batch, self.step_fn.tail_frames(self.step))
-        losses = self.step_fn(batch, specs, step=self.step, generator=generator)
+        pending = self.step_fn(batch, specs, step=self.step, generator=generator)
         reduce_gradients(self.net.parameters())
         self.optimizer.step()
         grad_norm = self.optimizer.clipper.last_norm
@@ -326,7 +326,7 @@ class Run:
         self.step += 1
         self.batch += 1
         self.average.update(self.net, self.step)
-        return losses, grad_norm
+        return pending.on_host(), grad_norm
 
     def _check_finite(self, grad_norm: float, batch: Batch) -> None:
         """Note which utterances the optimiser skipped; a run that only skips is ended."""

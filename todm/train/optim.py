@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, segment_reduce
 from torch.optim import AdamW, Optimizer
 
 from todm.config import OptimConfig
@@ -205,12 +206,24 @@ def _gradients(params: list[Tensor]) -> list[Tensor]:
 
 def _measure(params: list[Tensor], grads: list[Tensor]) -> _Measure:
     """The group's numbers, brought to the host in one transfer."""
-    dots = [torch.dot(p.reshape(-1), g.reshape(-1)) for p, g in zip(params, grads, strict=True)]
-    stacked = torch.stack([*torch._foreach_norm(params), *torch._foreach_norm(grads), *dots])
-    numbers: list[float] = stacked.tolist()
+    if params[0].is_cuda:
+        numbers = sums_on_gpu(params, grads)
+    else:
+        dots = [torch.dot(p.reshape(-1), g.reshape(-1)) for p, g in zip(params, grads, strict=True)]
+        numbers = torch.stack([*torch._foreach_norm(params), *torch._foreach_norm(grads), *dots]).tolist()
     count = len(params)
     rms = [norm / math.sqrt(param.numel()) for norm, param in zip(numbers, params, strict=False)]
     return _Measure(rms, numbers[count : 2 * count], numbers[2 * count :])
+
+
+def sums_on_gpu(params: list[Tensor], grads: list[Tensor]) -> list[float]:
+    """Norms of all parameters, norms of all gradients and all dot products, in a few launches."""
+    theta = torch.cat([param.reshape(-1) for param in params])
+    g = torch.cat([grad.reshape(-1) for grad in grads])
+    ends = torch.tensor([0, *accumulate(param.numel() for param in params)], device=theta.device)
+    sums = [segment_reduce(x, "sum", offsets=ends) for x in (theta.square(), g.square(), theta * g)]
+    numbers: list[float] = torch.cat([sums[0].sqrt(), sums[1].sqrt(), sums[2]]).tolist()
+    return numbers
 
 
 def _joint_norm(groups: list[dict[str, Any]], measures: list[_Measure]) -> float:

@@ -25,6 +25,7 @@ from todm.losses.band import diagonal_band, feasible_size
 from todm.losses.contrastive import info_nce, pool
 from todm.losses.lattice import lattice_divergence
 from todm.losses.rnnt import Band, TransducerLoss, rnnt_loss
+from todm.nn.subsampling import out_lens
 from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
 
@@ -67,6 +68,33 @@ class _PassSums:
     sums: dict[str, Tensor]
 
 
+class StepLosses:
+    """What the passes of a step cost, still where they ran.
+
+    Whoever asks for the numbers waits for a GPU, which then waits for work: better late than early.
+
+    Args:
+        parts: for each part of the batch the sums of all passes.
+    """
+
+    def __init__(self, parts: list[list[_PassSums]]) -> None:
+        self._parts = parts
+
+    def on_host(self) -> list[PassLoss]:
+        """A `PassLoss` for each pass that ran, over the whole batch; all numbers in one transfer."""
+        numbers = [x for passes in self._parts for one in passes for x in one.sums.values()]
+        rest = iter(torch.stack(numbers).tolist())
+
+        def convert(one: _PassSums) -> PassLoss:
+            parts = {name: next(rest) for name in one.sums}
+            return PassLoss(spec=one.spec, rnnt=parts.pop("rnnt", None), parts=parts)
+
+        whole, *others = [[convert(one) for one in passes] for passes in self._parts]
+        for other in others:
+            whole = [one.plus(more) for one, more in zip(whole, other, strict=True)]
+        return whole
+
+
 class SandwichStep:
     """Forward and backward of one batch at several specs; the gradients stand in the parameters afterwards.
 
@@ -91,7 +119,7 @@ class SandwichStep:
 
     def __call__(
         self, batch: Batch, specs: Sequence[SubnetSpec], *, step: int, generator: torch.Generator
-    ) -> list[PassLoss]:
+    ) -> StepLosses:
         """Run `specs` on `batch`, the teacher first; gradients are added to those already there.
 
         In ``micro_batches`` parts, which is the same but for what a batch shares: the size of the
@@ -104,17 +132,14 @@ class SandwichStep:
             generator: of the dropout.
 
         Returns:
-            a `PassLoss` for each pass that ran.
+            what each pass that ran cost, on a GPU perhaps not yet computed.
         """
         half = self.config.precision == "bfloat16"
         with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=half):
             parts = [
                 self._run(part, specs, step, generator) for part in batch.split(self.config.micro_batches)
             ]
-        whole, *others = _bring_to_host(parts)
-        for other in others:
-            whole = [one.plus(more) for one, more in zip(whole, other, strict=True)]
-        return whole
+        return StepLosses(parts)
 
     def _run(
         self, batch: Batch, specs: Sequence[SubnetSpec], step: int, generator: torch.Generator
@@ -123,6 +148,7 @@ class SandwichStep:
         contrasting = step < self.config.contrastive.steps
         starting = step < self.num_start_steps
         hidden = loss.diagonal_hidden_contexts if starting else loss.hidden_contexts
+        band_size = 0 if starting else self._band_size(batch, specs[0])
         with record_function(f"{PART}share"):
             whole = hide_contexts(self.net.share(batch), hidden, generator)
         shared, pending = whole.detached()
@@ -134,7 +160,7 @@ class SandwichStep:
                 ran = [self._start(batch, shared, spec) for spec in largest]
         else:
             teacher_spec, *student_specs = specs
-            teacher, teacher_sums = self._teach(batch, shared, teacher_spec, step, generator)
+            teacher, teacher_sums = self._teach(batch, shared, teacher_spec, band_size, step, generator)
             ran = [teacher_sums]
             for spec in student_specs:
                 ran.append(self._learn(batch, shared, spec, teacher, teacher_spec.mode, step, generator))
@@ -150,9 +176,14 @@ class SandwichStep:
         delay = config.diagonal_delay if step < self.num_start_steps else 0
         return (delay + self.lag) * self.net.config.subsampling_factor
 
-    def _lens(self, shared: SharedPass, spec: SubnetSpec) -> Tensor:
-        """Encoder frames (N,) that a net of this spec has for its labels."""
-        return (shared.lens - self.lag).clamp(min=1) if spec.mode == "offline" else shared.lens
+    def _lens(self, lens: Tensor, spec: SubnetSpec) -> Tensor:
+        """Of `lens` (N,) the encoder frames that a net of this spec has for its labels."""
+        return (lens - self.lag).clamp(min=1) if spec.mode == "offline" else lens
+
+    def _band_size(self, batch: Batch, spec: SubnetSpec) -> int:
+        """The teacher's, found before anything is under way: a GPU is waited for here."""
+        lens = self._lens(out_lens(batch.feat_lens, self.net.config.subsampling_factor), spec)
+        return feasible_size(self.config.loss.prune_range, lens, batch.label_lens, batch.labels.shape[1])
 
     def dropout_progress(self, step: int) -> float:
         """Share, 0 to 1, of the run behind its start that is done: what the dropout policy is told."""
@@ -190,13 +221,14 @@ class SandwichStep:
             shared = self.net.share(batch)
             encoder_out = self._encode(shared, spec)
             am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
-            loss = self._transducer_loss(encoder_out, self._lens(shared, spec), batch, shared, am=am, lm=lm)
+            lens = self._lens(shared.lens, spec)
+            loss = self._transducer_loss(encoder_out, lens, batch, shared, am=am, lm=lm)
             return loss.pruned.sum().item()
 
     def _start(self, batch: Batch, shared: SharedPass, spec: SubnetSpec) -> _PassSums:
         """On the diagonal band and without dropout, see `todm.config.LossConfig`."""
         config = self.config.loss
-        encoder_out, lens = self._encode(shared, spec), self._lens(shared, spec)
+        encoder_out, lens = self._encode(shared, spec), self._lens(shared.lens, spec)
         size = feasible_size(config.diagonal_range, lens, batch.label_lens, batch.labels.shape[1])
         band = diagonal_band(
             lens,
@@ -218,12 +250,19 @@ class SandwichStep:
         return _PassSums(spec=spec, sums={"rnnt": pruned.detach(), "simple": simple.detach()})
 
     def _teach(
-        self, batch: Batch, shared: SharedPass, spec: SubnetSpec, step: int, generator: torch.Generator
+        self,
+        batch: Batch,
+        shared: SharedPass,
+        spec: SubnetSpec,
+        band_size: int,
+        step: int,
+        generator: torch.Generator,
     ) -> tuple[TransducerLoss, _PassSums]:
         encoder_out = self._encode(shared, spec, step, generator)
         config = self.config.loss
         am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
-        loss = self._transducer_loss(encoder_out, self._lens(shared, spec), batch, shared, am=am, lm=lm)
+        lens = self._lens(shared.lens, spec)
+        loss = self._transducer_loss(encoder_out, lens, batch, shared, band_size=band_size, am=am, lm=lm)
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
         pruned_scale = self._warm(config.pruned_scales, step)
         simple_scale = self._warm(config.simple_scales, step)
@@ -245,11 +284,12 @@ class SandwichStep:
         shared: SharedPass,
         *,
         band: Band | None = None,
+        band_size: int | None = None,
         am: Tensor | None = None,
         lm: Tensor | None = None,
         path_power: float | None = None,
     ) -> TransducerLoss:
-        """`rnnt_loss` as the config says; see there for `band`, `am`, `lm` and `path_power`."""
+        """`rnnt_loss` as the config says; see there for the rest."""
         config = self.config.loss
         with record_function(f"{PART}loss"):
             return rnnt_loss(
@@ -263,6 +303,7 @@ class SandwichStep:
                 lm=lm,
                 band=band,
                 prune_range=config.prune_range,
+                band_size=band_size,
                 lm_scale=config.lm_scale,
                 am_scale=config.am_scale,
                 path_power=config.path_power if path_power is None else path_power,
@@ -283,7 +324,7 @@ class SandwichStep:
         config = self.config
         encoder_out = self._encode(shared, spec, step, generator)
         lag = self.lag if spec.mode != teacher_mode else 0
-        lens = self._lens(shared, spec)
+        lens = self._lens(shared.lens, spec)
         student = self._transducer_loss(encoder_out, lens, batch, shared, band=teacher.band.delayed(lag))
         pruned = student.pruned.sum()
         distill_weight = self._distill_weight(step, across_modes=spec.mode != teacher_mode)
@@ -339,18 +380,6 @@ class SandwichStep:
     def _progress(self, step: int, num_steps: int) -> float:
         """Share of a warm-up that is done; it begins where the diagonal start ends."""
         return warmup_progress(step - self.num_start_steps, num_steps)
-
-
-def _bring_to_host(batches: list[list[_PassSums]]) -> list[list[PassLoss]]:
-    """All numbers in one transfer: for each of them a GPU would be waited for, and then wait for work."""
-    numbers = torch.stack([x for passes in batches for one in passes for x in one.sums.values()]).tolist()
-    rest = iter(numbers)
-
-    def convert(one: _PassSums) -> PassLoss:
-        parts = {name: next(rest) for name in one.sums}
-        return PassLoss(spec=one.spec, rnnt=parts.pop("rnnt", None), parts=parts)
-
-    return [[convert(one) for one in passes] for passes in batches]
 
 
 def _backward(tensors: list[Tensor], grads: list[Tensor] | None = None) -> None:
