@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from todm.nn.dropout import LayerDropout
+from todm.nn.linear import linear
 
 NO_DROPOUT = LayerDropout()
 
@@ -97,10 +98,10 @@ def feed_forward(
     """The pass: (N, T, D) to (N, T, D), with the layer's dropout inside (not on the branch's output)."""
     if dropout.ffn_weights is not None:
         weights = dropout.ffn_weights(weights, generator)
-    z = nn.functional.linear(x, weights.in_weight, weights.in_bias)
+    z = linear(x, weights.in_weight, weights.in_bias)
     hidden = activate(z, weights, dropout, generator)
     hidden = dropout.ffn_hidden(hidden, generator)
-    return nn.functional.linear(hidden, weights.out_weight, weights.out_bias)
+    return linear(hidden, weights.out_weight, weights.out_bias)
 
 
 def activate(

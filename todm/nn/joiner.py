@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from todm.nn.linear import linear
+
 
 class Joiner(nn.Module):
     """``output(tanh(encoder + predictor))``; the projections to J live in the encoder and the predictor.
@@ -20,4 +22,4 @@ class Joiner(nn.Module):
     def forward(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:
         """(..., J) and (..., J), broadcast against each other, to logits (..., V)."""
         # In place: on a band of the lattice these are the widest tensors but the logits.
-        return self.output((encoder_out + predictor_out).tanh_())
+        return linear((encoder_out + predictor_out).tanh_(), self.output.weight, self.output.bias)

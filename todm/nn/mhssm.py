@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from todm.nn.linear import linear
 from todm.nn.ssm import BlockOperators, DiagonalSsm, advance
 from todm.nn.ssm_scan import SsmOperators, apply_ssm
 
@@ -98,11 +99,11 @@ def mhssm(
     Returns:
         (N, T, D).
     """
-    u = nn.functional.linear(x, weights.in_weight, weights.in_bias)
+    u = linear(x, weights.in_weight, weights.in_bias)
     u = u * mask.to(u.dtype)
     with torch.autocast(u.device.type, enabled=False):  # powers of a decay are noise in half precision
         y = apply_ssm(u, operators, num_forward=direction_dim)
-    return nn.functional.linear(_gate(y, direction_dim), weights.out_weight, weights.out_bias)
+    return linear(_gate(y, direction_dim), weights.out_weight, weights.out_bias)
 
 
 def mhssm_chunk(
@@ -119,9 +120,9 @@ def mhssm_chunk(
     Returns:
         output (N, B, D) and the new state.
     """
-    u = nn.functional.linear(x, weights.in_weight, weights.in_bias)
+    u = linear(x, weights.in_weight, weights.in_bias)
     y, state = advance(u, state, operators)
-    return nn.functional.linear(_gate(y, y.shape[-1]), weights.out_weight, weights.out_bias), state
+    return linear(_gate(y, y.shape[-1]), weights.out_weight, weights.out_bias), state
 
 
 def _gate(y: Tensor, direction_dim: int) -> Tensor:
