@@ -3,8 +3,8 @@
 Shapes: M rows (batch and frames), D inputs, F outputs.
 
 Under autocast torch casts a weight, multiplies, and on the way back casts the gradients of weight and bias
-again; to add up that of a bias takes it as long as a product. In narrow nets, of which a sandwich has several,
-that is much of what a GPU and the host before it have to do.
+again; to add up that of a bias takes it as long as a product. In narrow nets, of which a sandwich has
+several, that is much of what a GPU has to do.
 """
 
 from __future__ import annotations

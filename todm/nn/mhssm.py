@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from todm.nn import gpu
 from todm.nn.linear import linear
 from todm.nn.ssm import BlockOperators, DiagonalSsm, advance
 from todm.nn.ssm_scan import SsmOperators, apply_ssm
@@ -103,7 +104,7 @@ def mhssm(
     u = u * mask.to(u.dtype)
     with torch.autocast(u.device.type, enabled=False):  # powers of a decay are noise in half precision
         y = apply_ssm(u, operators, num_forward=direction_dim)
-    return linear(_gate(y, direction_dim), weights.out_weight, weights.out_bias)
+    return linear(gate_heads(y, direction_dim), weights.out_weight, weights.out_bias)
 
 
 def mhssm_chunk(
@@ -122,10 +123,14 @@ def mhssm_chunk(
     """
     u = linear(x, weights.in_weight, weights.in_bias)
     y, state = advance(u, state, operators)
-    return linear(_gate(y, y.shape[-1]), weights.out_weight, weights.out_bias), state
+    return linear(gate_heads(y, y.shape[-1]), weights.out_weight, weights.out_bias), state
 
 
-def _gate(y: Tensor, direction_dim: int) -> Tensor:
+def gate_heads(y: Tensor, direction_dim: int) -> Tensor:
     """Value times activated gate in each direction: (N, T, num_directions E) to half that width."""
+    if gpu.runs_triton(y.device):
+        from todm.nn import gate_kernels
+
+        return gate_kernels.gate(y, direction_dim // 2)
     value, gate = y.unflatten(-1, (-1, 2, direction_dim // 2)).unbind(-2)
     return (value * nn.functional.silu(gate)).flatten(-2)

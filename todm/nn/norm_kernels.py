@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# Programs of the backward pass; each adds up the gradients of weight and bias over its rows. They are of a warp
+# Programs of the backward pass; each adds up the gradients of weight and bias over its rows. They are a warp
 # each, whose threads wait for no others when a row is summed.
 _PROGRAMS = 2048
 _BLOCK_NUMEL = 2048
