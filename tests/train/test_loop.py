@@ -288,3 +288,11 @@ def test_devices() -> None:
         assert choose_device("auto", World()) == torch.device("cpu")
         with pytest.raises(UserError, match=r"train\.device: cuda"):
             choose_device("cuda", World())
+
+
+def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert choose_device("cuda", World(rank=2, size=4)) == torch.device("cuda", 0)
+    with pytest.raises(UserError, match="2 processes were started on this machine, and torch finds 1 GPUs"):
+        choose_device("auto", World(rank=1, size=2, local_rank=1))

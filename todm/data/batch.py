@@ -53,6 +53,17 @@ class Batch:
             ids=self.ids[rows],
         )
 
+    def pin_memory(self) -> Batch:
+        """The same batch in memory that a GPU can read by itself, while the host goes on."""
+        return Batch(
+            feats=self.feats.pin_memory(),
+            feat_lens=self.feat_lens.pin_memory(),
+            labels=self.labels.pin_memory(),
+            label_lens=self.label_lens.pin_memory(),
+            texts=self.texts,
+            ids=self.ids,
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with its tensors on ``device``."""
         return Batch(

@@ -48,5 +48,6 @@ def load(dataset: Dataset[Item], keys: Iterable[Any], num_workers: int) -> Itera
         num_workers=num_workers,
         generator=torch.Generator(),
         multiprocessing_context=multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn"),
+        pin_memory=torch.cuda.is_available(),  # else a GPU waits for each batch to be copied
     )
     return iter(loader)

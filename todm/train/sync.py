@@ -78,6 +78,12 @@ def choose_device(name: str, world: World) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise UserError("train.device: cuda was asked for, but torch finds no GPU; use cpu or auto")
+    count = torch.cuda.device_count()
+    if world.local_rank >= count:
+        raise UserError(
+            f"{world.local_rank + 1} processes were started on this machine, and torch finds {count} GPUs; "
+            "start one process for each GPU, or set train.device to cpu"
+        )
     return torch.device("cuda", world.local_rank)
 
 
