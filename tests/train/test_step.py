@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs
-from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, TrainConfig
+from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, SandwichConfig, TrainConfig
 from todm.data.augment import lengthen
 from todm.dropout import build_policy
 from todm.losses.band import diagonal_band, feasible_size
@@ -297,7 +297,8 @@ def test_a_space_of_one_spec(mode: Literal["offline", "streaming"]) -> None:
     assert grads.keys() == {name for name, _ in net.named_parameters()}
 
 
-def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
+@pytest.mark.parametrize("from_start", [False, True])
+def test_the_diagonal_start_runs_the_largest_net_of_each_mode(from_start: bool) -> None:
     net = make_supernet()
     config = make_config(warmup=100)
     config = replace(
@@ -306,11 +307,13 @@ def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
             config.loss, diagonal_steps=10, diagonal_range=2, diagonal_hidden_contexts=1.0, path_power=3.0
         ),
         dropout=DropoutConfig(rate=0.5),
+        sandwich=SandwichConfig(from_start=from_start),
     )
     specs = [SPACE.max(), SPACE.min()]
     losses, got = take_step(net, config, specs, step=9)
     net.zero_grad()
-    assert [loss.spec for loss in losses] == [SPACE.max("offline"), SPACE.max("streaming")]
+    largest = [SPACE.max("offline"), SPACE.max("streaming")]
+    assert [loss.spec for loss in losses] == [*largest, *([SPACE.min()] if from_start else [])]
     for started in losses:
         loss, smoothed = start_losses(net, started.spec)
         (loss.pruned.sum() + smoothed.simple.sum()).backward()

@@ -157,7 +157,8 @@ class SandwichStep:
             if contrasting:
                 ran = [self._contrast(shared, spec, step, generator) for spec in largest]
             else:
-                ran = [self._start(batch, shared, spec) for spec in largest]
+                students = specs if self.config.sandwich.from_start else ()
+                ran = [self._start(batch, shared, spec) for spec in dict.fromkeys((*largest, *students))]
         else:
             teacher_spec, *student_specs = specs
             teacher, teacher_sums = self._teach(batch, shared, teacher_spec, band_size, step, generator)
