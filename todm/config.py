@@ -173,7 +173,7 @@ class SandwichConfig:
             weight with the largest, which learns in each step: they may need fewer passes of their own.
         student_interval: students run in one step of so many, the largest net alone in the others; with two
             modes, streaming nets are all students.
-        from_start: students also run in the diagonal start, which otherwise trains the largest net of each mode.
+        from_start: students also run in the diagonal start, which else trains the largest net of each mode.
     """
 
     num_corners: int = 1

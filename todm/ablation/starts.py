@@ -1,8 +1,8 @@
 """Starts that runs of a grid have in common: trained once, continued by each.
 
-In the diagonal start nothing is dropped, distilled or augmented, and unless ``train.sandwich.from_start`` is set
-nothing sampled (`todm.train.step`). Runs that differ in these only are the same until it is over, bit for bit,
-and a checkpoint from its last batch serves them all.
+In the diagonal start nothing is dropped, distilled or augmented, and unless ``train.sandwich.from_start`` is
+set nothing sampled (`todm.train.step`). Runs that differ in these only are the same until it is over, bit for
+bit, and a checkpoint from its last batch serves them all.
 """
 
 from __future__ import annotations
