@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from todm.data.batch import collate
@@ -22,3 +23,12 @@ def test_collate_pads_features_with_silence_and_labels_with_zero() -> None:
     moved = batch.to("meta")
     assert moved.feats.device.type == "meta"
     assert moved.texts == ("A B", "")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_pinned_batch_is_the_same_batch() -> None:
+    batch = collate([np.ones((3, 80), np.float32)], [[4]], texts=["A"], ids=["x"])
+    pinned = batch.pin_memory()
+    for name in ("feats", "feat_lens", "labels", "label_lens"):
+        assert getattr(pinned, name).is_pinned() and torch.equal(getattr(pinned, name), getattr(batch, name))
+    assert (pinned.texts, pinned.ids) == (batch.texts, batch.ids)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,15 @@ import torch
 from tests.prepared import CONFIG
 from todm.cli import main
 from todm.config_io import save_config
-from todm.train.bench import BatchShape, measure, peak_bytes, split_parts
+from todm.train.bench import (
+    BatchShape,
+    busy_seconds,
+    busy_share,
+    measure,
+    peak_bytes,
+    split_kernels,
+    split_parts,
+)
 from todm.train.step import PART
 
 CPU = torch.device("cpu")
@@ -46,6 +55,76 @@ def test_parts_add_up_to_the_whole() -> None:
     assert parts.keys() == {"half", "rest"} and min(parts.values()) > 0
 
 
+class Event:
+    """Of a profile, seconds from `start` to `end`."""
+
+    def __init__(
+        self, name: str, device: str, start: float, end: float, *, launch: int = 0, part: bool = False
+    ) -> None:
+        self._name, self._device, self._launch, self._part = name, device, launch, part
+        self._start, self._end = int(start * 1e9), int(end * 1e9)
+
+    def name(self) -> str:
+        return self._name
+
+    def device_type(self) -> SimpleNamespace:
+        return SimpleNamespace(name=self._device)
+
+    def start_ns(self) -> int:
+        return self._start
+
+    def end_ns(self) -> int:
+        return self._end
+
+    def duration_ns(self) -> int:
+        return self._end - self._start
+
+    def correlation_id(self) -> int:
+        return self._launch
+
+    def is_user_annotation(self) -> bool:
+        return self._part
+
+
+PROFILE = [
+    Event(f"{PART}encoder", "CPU", 0, 2, part=True),
+    Event(f"{PART}loss", "CPU", 2, 3, part=True),
+    Event(f"{PART}encoder", "CUDA", 5, 8, part=True),  # the same name on the GPU's own axis
+    Event("cudaLaunchKernel", "CPU", 1, 1.1, launch=1),
+    Event("cuLaunchKernelEx", "CPU", 2.5, 2.6, launch=2),
+    Event("cudaMemcpyAsync", "CPU", 3.5, 3.6, launch=3),
+    Event("aten::mm", "CPU", 2.5, 2.7, launch=1),
+    Event("gemm", "CUDA", 5, 7, launch=1),
+    Event("scan", "CUDA", 6, 8, launch=2),
+    Event("copy", "CUDA", 9, 9.5, launch=3),
+]
+
+
+def test_kernels_belong_to_the_part_that_launched_them() -> None:
+    assert split_kernels(PROFILE) == pytest.approx({"encoder": 2.0, "loss": 2.0, "rest": 0.5})
+
+
+def test_a_gpu_is_busy_while_any_kernel_runs() -> None:
+    assert busy_seconds(PROFILE) == pytest.approx(3.5)
+    assert busy_seconds([]) == 0.0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_real_profile_of_a_gpu() -> None:
+    device = torch.device("cuda")
+    x = torch.randn(2000, 2000, device=device, requires_grad=True)
+
+    def work() -> None:
+        with torch.profiler.record_function(f"{PART}forward"):
+            y = (x @ x).sum()
+        with torch.profiler.record_function(f"{PART}backward"):
+            y.backward()
+
+    parts = split_parts(work, device)
+    assert parts.keys() >= {"forward", "backward"} and min(parts.values()) > 0
+    assert 0.0 < busy_share(work, device) <= 1.0
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_config(CONFIG, tmp_path / "conf.yaml")
     out = tmp_path / "new" / "train.json"
@@ -57,6 +136,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     for name in ("max", "sandwich", "apart", "optimizer"):
         assert len(step[name]["seconds"]) == 2 and step[name]["median_seconds"] > 0
     assert step["max"]["peak_bytes"] > 0 and step["hours_per_hour"] > 0
+    assert step["steps_in_a_row"] == 1 and step["gpu_busy"] is None
     forward, backward = (
         {"share", "encoder", "loss", "distillation"},
         {"backward", "backward of what is shared"},

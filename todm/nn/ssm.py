@@ -1,5 +1,7 @@
 """Diagonal state-space layer (S4D) in real arithmetic: convolution, chunk and step forms that agree.
 
+A fourth form, the scan, is for GPUs: `todm.nn.ssm_scan`.
+
 Shapes: N batch, T frames, C channels, S conjugate pairs of one channel's state, B frames of a block.
 
 One channel keeps S complex states x_n. With A_n = -exp(a_n) + i w_n and the step dt (S4D-Lin, Gu et al.,

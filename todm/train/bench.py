@@ -330,7 +330,7 @@ def split_parts(work: Work, device: torch.device) -> dict[str, float]:
         _synchronise(device)
         total = time.perf_counter() - start
     if device.type == "cuda":
-        return _split_kernels(found)
+        return split_kernels(_events(found))
     parts: dict[str, float] = defaultdict(float)
     for event in found.events() or ():
         if event.name.startswith(PART):
@@ -339,9 +339,8 @@ def split_parts(work: Work, device: torch.device) -> dict[str, float]:
     return dict(parts)
 
 
-def _split_kernels(found: profile) -> dict[str, float]:
-    """Seconds of the GPU's kernels by the part in which the host launched them."""
-    events = _events(found)
+def split_kernels(events: list[Any]) -> dict[str, float]:
+    """Seconds of the GPU's kernels by the part in which the host launched them, from a profile's events."""
     begun = sorted(
         (event.start_ns(), event.end_ns(), event.name().removeprefix(PART))
         for event in events
@@ -370,11 +369,16 @@ def busy_share(work: Work, device: torch.device) -> float:
         work()
         _synchronise(device)
         total = time.perf_counter() - start
+    return busy_seconds(_events(found)) / total
+
+
+def busy_seconds(events: list[Any]) -> float:
+    """In which at least one of the GPU's kernels ran, from a profile's events."""
     busy = end = 0
-    for begin, stop in sorted((kernel.start_ns(), kernel.end_ns()) for kernel in _kernels(_events(found))):
+    for begin, stop in sorted((kernel.start_ns(), kernel.end_ns()) for kernel in _kernels(events)):
         busy += max(0, stop - max(begin, end))
         end = max(end, stop)
-    return busy / 1e9 / total
+    return busy / 1e9
 
 
 def _events(found: profile) -> list[Any]:
