@@ -114,14 +114,8 @@ def slopes(
 ) -> Tensor:
     """The gradient to the student's log-probabilities, (N, ..., V).
 
-    Args:
-        student: as in `divergences`, like `teacher`, `weights`, `alphas` and `beta`.
-        teacher: ...
-        weights: ...
-        chosen: which alpha counts for each utterance, (N,) int64.
-        grad: of the utterances' divergences, (N,).
-        alphas: ...
-        beta: ...
+    ``chosen`` (N,) int64 says which alpha counts for an utterance, ``grad`` (N,) is the gradient of its
+    divergence; for the others see `divergences`.
     """
     out = torch.empty_like(student, memory_format=torch.contiguous_format)
     grid, numbers, blocks = _arrange(student)
