@@ -85,10 +85,6 @@ def test_only_what_is_the_same_is_shared(finished: tuple[Grid, Path, list[str]])
     assert base.digest == without.digest
     assert len({base.digest, adamw.digest, undistilled.digest}) == 3
     assert start_of(runs["contrastive"]) is None  # it drops units
-    early = replace(base.config.train.sandwich, from_start=True)
-    config = replace(runs["base"].config, train=replace(runs["base"].config.train, sandwich=early))
-    with_students = start_of(PlannedRun(variant="base", seed=runs["base"].seed, config=config))
-    assert with_students is not None and with_students.digest != base.digest
     assert start_checkpoint(exp, base).is_file()
     other = replace(base.config, train=replace(base.config.train, seed=2))
     reseeded = start_of(PlannedRun(variant="base", seed=2, config=other))

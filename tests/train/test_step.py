@@ -91,6 +91,18 @@ def test_a_step_by_the_kernels_for_gpus_is_the_step() -> None:
         torch.testing.assert_close(gradient.cpu(), expected, rtol=1e-3, atol=1e-4 * size, msg=name)
 
 
+def test_students_count_by_their_weight() -> None:
+    config, specs = make_config(), [SPACE.max(), SPACE.min(), SPACE.mid("streaming")]
+    _, teacher = take_step(make_supernet(), config, specs[:1])
+    losses, whole = take_step(make_supernet(), config, specs)
+    config = replace(config, sandwich=SandwichConfig(student_weight=0.25))
+    same_losses, found = take_step(make_supernet(), config, specs)
+    assert same_losses == losses  # they are told as they are
+    for name, gradient in found.items():
+        expected = 0.25 * whole[name] + 0.75 * teacher.get(name, torch.zeros_like(gradient))
+        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
 @pytest.mark.parametrize("count", [2, 3, 9])
 def test_a_batch_in_parts_is_the_batch(count: int) -> None:
     config = make_config()
@@ -297,8 +309,7 @@ def test_a_space_of_one_spec(mode: Literal["offline", "streaming"]) -> None:
     assert grads.keys() == {name for name, _ in net.named_parameters()}
 
 
-@pytest.mark.parametrize("from_start", [False, True])
-def test_the_diagonal_start_runs_the_largest_net_of_each_mode(from_start: bool) -> None:
+def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
     net = make_supernet()
     config = make_config(warmup=100)
     config = replace(
@@ -307,13 +318,11 @@ def test_the_diagonal_start_runs_the_largest_net_of_each_mode(from_start: bool) 
             config.loss, diagonal_steps=10, diagonal_range=2, diagonal_hidden_contexts=1.0, path_power=3.0
         ),
         dropout=DropoutConfig(rate=0.5),
-        sandwich=SandwichConfig(from_start=from_start),
     )
     specs = [SPACE.max(), SPACE.min()]
     losses, got = take_step(net, config, specs, step=9)
     net.zero_grad()
-    largest = [SPACE.max("offline"), SPACE.max("streaming")]
-    assert [loss.spec for loss in losses] == [*largest, *([SPACE.min()] if from_start else [])]
+    assert [loss.spec for loss in losses] == [SPACE.max("offline"), SPACE.max("streaming")]
     for started in losses:
         loss, smoothed = start_losses(net, started.spec)
         (loss.pruned.sum() + smoothed.simple.sum()).backward()

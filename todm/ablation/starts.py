@@ -1,8 +1,8 @@
 """Starts that runs of a grid have in common: trained once, continued by each.
 
-In the diagonal start nothing is dropped, distilled or augmented, and unless ``train.sandwich.from_start`` is
-set nothing sampled (`todm.train.step`). Runs that differ in these only are the same until it is over, bit for
-bit, and a checkpoint from its last batch serves them all.
+In the diagonal start nothing is dropped, distilled, augmented or sampled (`todm.train.step`). Runs that
+differ in these only are the same until it is over, bit for bit, and a checkpoint from its last batch serves
+them all.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def start_of(run: PlannedRun) -> PlannedRun | None:
         train,
         dropout=DropoutConfig(),
         distill=DistillConfig(lattice="none" if alone else "full"),
-        sandwich=train.sandwich if train.sandwich.from_start else SandwichConfig(),
+        sandwich=SandwichConfig(),
         contrastive=replace(train.contrastive, weight=0.0),
     )
     config: Config = replace(run.config, augment=AugmentConfig(), train=settled)

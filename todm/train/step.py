@@ -157,8 +157,7 @@ class SandwichStep:
             if contrasting:
                 ran = [self._contrast(shared, spec, step, generator) for spec in largest]
             else:
-                students = specs if self.config.sandwich.from_start else ()
-                ran = [self._start(batch, shared, spec) for spec in dict.fromkeys((*largest, *students))]
+                ran = [self._start(batch, shared, spec) for spec in largest]
         else:
             teacher_spec, *student_specs = specs
             teacher, teacher_sums = self._teach(batch, shared, teacher_spec, band_size, step, generator)
@@ -341,7 +340,8 @@ class SandwichStep:
             else self._warm(config.loss.pruned_scales, step)
         )
         with record_function(f"{PART}backward"):
-            _backward([rnnt_scale * pruned + distill_weight * divergence])
+            weight = config.sandwich.student_weight
+            _backward([weight * (rnnt_scale * pruned + distill_weight * divergence)])
         sums = {"rnnt": pruned.detach()}
         if distill_weight > 0.0:
             sums["distill"] = divergence.detach()
