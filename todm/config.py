@@ -173,14 +173,12 @@ class SandwichConfig:
             weight with the largest, which learns in each step: they may need fewer passes of their own.
         student_interval: students run in one step of so many, the largest net alone in the others; with two
             modes, streaming nets are all students.
-        student_weight: of a student's losses beside the largest net's, 0 or more.
     """
 
     num_corners: int = 1
     num_random: int = 1
     num_students: int = 0
     student_interval: int = 1
-    student_weight: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,7 +155,6 @@ _AT_LEAST = {
     "train.sandwich.num_random": 0,
     "train.sandwich.num_students": 0,
     "train.sandwich.student_interval": 1,
-    "train.sandwich.student_weight": 0.0,
     "train.loss.warmup_steps": 0,
     "train.loss.diagonal_steps": 0,
     "train.loss.diagonal_range": 2,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs
-from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, SandwichConfig, TrainConfig
+from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, TrainConfig
 from todm.data.augment import lengthen
 from todm.dropout import build_policy
 from todm.losses.band import diagonal_band, feasible_size
@@ -89,18 +89,6 @@ def test_a_step_by_the_kernels_for_gpus_is_the_step() -> None:
         expected = gradients[name]
         size = expected.abs().max().item()
         torch.testing.assert_close(gradient.cpu(), expected, rtol=1e-3, atol=1e-4 * size, msg=name)
-
-
-def test_students_count_by_their_weight() -> None:
-    config, specs = make_config(), [SPACE.max(), SPACE.min(), SPACE.mid("streaming")]
-    _, teacher = take_step(make_supernet(), config, specs[:1])
-    losses, whole = take_step(make_supernet(), config, specs)
-    config = replace(config, sandwich=SandwichConfig(student_weight=0.25))
-    same_losses, found = take_step(make_supernet(), config, specs)
-    assert same_losses == losses  # they are told as they are
-    for name, gradient in found.items():
-        expected = 0.25 * whole[name] + 0.75 * teacher.get(name, torch.zeros_like(gradient))
-        torch.testing.assert_close(gradient, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize("count", [2, 3, 9])

@@ -340,8 +340,7 @@ class SandwichStep:
             else self._warm(config.loss.pruned_scales, step)
         )
         with record_function(f"{PART}backward"):
-            weight = config.sandwich.student_weight
-            _backward([weight * (rnnt_scale * pruned + distill_weight * divergence)])
+            _backward([rnnt_scale * pruned + distill_weight * divergence])
         sums = {"rnnt": pruned.detach()}
         if distill_weight > 0.0:
             sums["distill"] = divergence.detach()
