@@ -95,9 +95,9 @@ def encode_by_fft(net: Transducer, feats: np.ndarray) -> np.ndarray:
     layers = iter(net.encoder_layers)
 
     def convolve(u: torch.Tensor, operators: object, *, num_forward: int) -> torch.Tensor:
-        return convolve_fft(u, next(layers).mhssm.ssm.coefficients(), num_forward=num_forward)
+        return convolve_fft(u.float(), next(layers).mhssm.ssm.coefficients(), num_forward=num_forward)
 
-    with mock.patch.object(mhssm, "convolve", convolve):
+    with mock.patch.object(mhssm, "apply_ssm", convolve):
         out, _ = net.encode(torch.from_numpy(feats), torch.tensor([feats.shape[1]]))
     return out.numpy()
 
