@@ -418,7 +418,7 @@ class TrainConfig:
         num_epochs: passes over the training cuts (speed copies included).
         max_steps: stop after this many batches; 0 means no limit.
         seed: of initialisation, drawn specs, dropout, augmentation and the sampler.
-        device: ``cpu``, ``cuda`` or ``auto``.
+        device: ``cpu``, ``cuda`` or ``auto``, a GPU if there is one for each process of the machine.
         num_threads: CPU threads of one process; 0 leaves torch's choice.
         num_processes: processes on this machine that train together, each on batches of its own, so that a
             step sees this many times ``data.max_duration``. More machines: start with torchrun.

@@ -47,6 +47,7 @@ def run_together(words: Sequence[str], num_processes: int, log_dir: Path) -> int
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),
         "WORLD_SIZE": str(num_processes),
+        "LOCAL_WORLD_SIZE": str(num_processes),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
     }
     processes: list[subprocess.Popen[bytes]] = []

@@ -296,3 +296,10 @@ def test_more_processes_than_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("cuda", World(rank=2, size=4)) == torch.device("cuda", 0)
     with pytest.raises(UserError, match="2 processes were started on this machine, and torch finds 1 GPUs"):
         choose_device("auto", World(rank=1, size=2, local_rank=1))
+    # Where each process knows of the others, all of them choose the same.
+    both = [World(rank=rank, size=2, local_rank=rank, local_size=2) for rank in range(2)]
+    assert [choose_device("auto", world) for world in both] == [torch.device("cpu")] * 2
+    with pytest.raises(UserError, match="2 processes were started"):
+        choose_device("cuda", both[1])
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [choose_device("auto", world).index for world in both] == [0, 1]

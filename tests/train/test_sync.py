@@ -128,6 +128,7 @@ def test_world_from_torchrun() -> None:
     assert World.from_env({}) == World() and World.from_env({}).is_main
     world = World.from_env({"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1"})
     assert world == World(rank=3, size=4, local_rank=1) and not world.is_main
+    assert World.from_env({"LOCAL_WORLD_SIZE": "2"}).local_size == 2
 
 
 @pytest.mark.parametrize("env", [{"RANK": "x"}, {"RANK": "2", "WORLD_SIZE": "2"}, {"WORLD_SIZE": "0"}])

@@ -7,6 +7,7 @@ every parameter in every backward pass, and a sandwich step skips layers.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import socket
@@ -24,6 +25,8 @@ from torch import Tensor, nn
 
 from todm.errors import UserError
 
+log = logging.getLogger(__name__)
+
 BUCKET_NUMEL = 2**25  # elements in one all-reduce at most (128 MiB of float32)
 
 PATIENCE = timedelta(minutes=30)
@@ -38,31 +41,33 @@ class World:
         rank: 0 to size - 1; rank 0 writes logs and checkpoints.
         size: number of processes.
         local_rank: index on this machine, which picks the GPU.
+        local_size: number of processes on this machine, 0 if nobody told.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
+    local_size: int = 0
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> World:
-        """What torchrun tells through RANK, WORLD_SIZE and LOCAL_RANK; one process without them.
+        """What torchrun tells through RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; one process without.
 
         Raises:
             UserError: numbers that contradict each other.
         """
         env = os.environ if environ is None else environ
         try:
-            rank, size, local = (int(env.get(key, default)) for key, default in _VARIABLES)
+            rank, size, local, here = (int(env.get(key, default)) for key, default in _VARIABLES)
         except ValueError as error:
             raise UserError(
-                f"RANK, WORLD_SIZE, LOCAL_RANK: not numbers ({error}); start with torchrun"
+                f"{', '.join(key for key, _ in _VARIABLES)}: not numbers ({error}); start with torchrun"
             ) from error
         if not 0 <= rank < size or local < 0:
             raise UserError(
                 f"RANK {rank}, WORLD_SIZE {size}, LOCAL_RANK {local}: impossible; start with torchrun"
             )
-        return cls(rank=rank, size=size, local_rank=local)
+        return cls(rank=rank, size=size, local_rank=local, local_size=here)
 
     @property
     def is_main(self) -> bool:
@@ -71,7 +76,11 @@ class World:
 
 
 def choose_device(name: str, world: World) -> torch.device:
-    """``cpu``, ``cuda`` or ``auto`` to this process's device; `UserError` when it is not there."""
+    """``cpu``, ``cuda`` or ``auto`` to this process's device; `UserError` when it is not there.
+
+    ``auto`` takes a GPU only if there is one for each process of this machine: several processes are also how
+    the cores of a CPU are used, and all must choose the same.
+    """
     if name not in ("cpu", "cuda", "auto"):
         raise UserError(f"train.device: {name!r} is not one of cpu, cuda, auto")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
@@ -79,6 +88,14 @@ def choose_device(name: str, world: World) -> torch.device:
     if not torch.cuda.is_available():
         raise UserError("train.device: cuda was asked for, but torch finds no GPU; use cpu or auto")
     count = torch.cuda.device_count()
+    if name == "auto" and world.local_size > count:
+        if world.is_main:
+            log.warning(
+                "%d processes here and %d GPUs: training on the CPU; train.num_processes 1 takes a GPU",
+                world.local_size,
+                count,
+            )
+        return torch.device("cpu")
     if world.local_rank >= count:
         raise UserError(
             f"{world.local_rank + 1} processes were started on this machine, and torch finds {count} GPUs; "
@@ -87,7 +104,7 @@ def choose_device(name: str, world: World) -> torch.device:
     return torch.device("cuda", world.local_rank)
 
 
-_VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"))
+_VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "0"))
 
 
 @contextmanager
@@ -135,8 +152,7 @@ def _reason(error: Exception) -> str:
 
 def _spans_machines(world: World) -> bool:
     """Whether torchrun started fewer processes here than there are; our own launcher stays on one machine."""
-    here = os.environ.get("LOCAL_WORLD_SIZE", "")
-    return here.isdecimal() and int(here) < world.size
+    return 0 < world.local_size < world.size
 
 
 def interface_towards(host: str) -> str | None:
