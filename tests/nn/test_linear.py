@@ -11,7 +11,8 @@ from todm.nn.linear_kernels import sum_rows
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 3), (300, 130), (513, 40)])
 def test_sums_of_rows(rows: int, columns: int) -> None:
     wide = torch.randn(rows, columns + 7, device=DEVICE).bfloat16()
-    for x in (wide[:, :columns], wide.float()):
+    spread, turned = torch.ones((), device=DEVICE).expand(rows, columns), wide.t()
+    for x in (wide[:, :columns], wide.float(), spread, turned):
         torch.testing.assert_close(sum_rows(x), x.float().sum(0), rtol=1e-4, atol=1e-4)
 
 
