@@ -14,7 +14,7 @@ Source: Wang et al., AlphaNet, ICML 2021, arXiv 2102.07954, section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -77,13 +77,8 @@ class _AlphaDivergence(torch.autograd.Function):
         beta: float,
     ) -> Tensor:
         alphas = (alpha_min,) if alpha_min == alpha_max else (alpha_min, alpha_max)
-        if _fits_kernels(student):
-            from todm.losses import node_kernels
-
-            values = node_kernels.divergences(student, teacher, weights, alphas, beta)
-        else:
-            values = _divergences(student, teacher, weights, alphas, beta)
-        value, chosen = values.max(0)
+        divergences, _ = _forms(student)
+        value, chosen = divergences(student, teacher, weights, alphas, beta).max(0)
         ctx.save_for_backward(student, teacher, weights, chosen)
         ctx.alphas, ctx.beta = alphas, beta
         return value
@@ -92,22 +87,19 @@ class _AlphaDivergence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         student, teacher, weights, chosen = ctx.saved_tensors
-        if _fits_kernels(student):
-            from todm.losses import node_kernels
-
-            out = node_kernels.slopes(student, teacher, weights, chosen, grad, ctx.alphas, ctx.beta)
-        else:
-            out = _slopes(student, teacher, weights, chosen, grad, ctx.alphas, ctx.beta)
+        _, slopes = _forms(student)
+        out = slopes(student, teacher, weights, chosen, grad, ctx.alphas, ctx.beta)
         return out, None, None, None, None, None
 
 
-def _fits_kernels(student: Tensor) -> bool:
-    """Whether one kernel for a GPU does it all."""
-    if not gpu.runs_triton(student.device) or student.dtype != torch.float32:
-        return False
-    from todm.losses import node_kernels
+def _forms(student: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    """What computes the values and the slopes: one kernel each on a GPU, or torch's operations."""
+    if gpu.runs_triton(student.device) and student.dtype == torch.float32:
+        from todm.losses import node_kernels
 
-    return student.shape[-1] <= node_kernels.MAX_CLASSES
+        if student.shape[-1] <= node_kernels.MAX_CLASSES:
+            return node_kernels.divergences, node_kernels.slopes
+    return _divergences, _slopes
 
 
 def _divergences(

@@ -93,6 +93,7 @@ class LossInputs:
         if band is not None:
             assert band.begin.shape == (num_utterances, num_frames), band.begin.shape
             assert 1 <= band.size <= num_labels + 1, (band.size, num_labels)
+        assert band_size is None or 1 <= band_size <= num_labels + 1, (band_size, num_labels)
 
         device = encoder_out.device
         positions = torch.arange(num_labels + 1, device=device)
@@ -121,7 +122,7 @@ class LossInputs:
         """Positions of a frame's window: the size that was given, or else a feasible one."""
         num_labels = self.labels.shape[1]
         if self.band_size is not None:
-            return min(self.band_size, num_labels + 1)
+            return self.band_size
         return feasible_size(self.prune_range, self.encoder_lens, self.label_lens, num_labels)
 
     def padded_labels(self) -> Tensor:

@@ -1,7 +1,7 @@
 """Triton kernels over the vocabulary of a lattice's nodes; imported where there is a GPU.
 
 One node is a row of V classes. Each kernel reads what it needs once and writes its result once; torch's own
-operations, one after the other, would move these widest tensors of a step ten times as often.
+operations, one after the other, move these widest tensors of a step many times.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from todm.config import ModelConfig
 from todm.nn.feedforward import FeedForward
 from todm.nn.mhssm import MhSsm, mhssm_chunk
 from todm.nn.norm import make_norm
-from todm.nn.ssm import BlockOperators, block_operators
+from todm.nn.ssm import block_operators
 from todm.nn.ssm_scan import ssm_operators
 
 
@@ -35,10 +35,6 @@ class EncoderLayer(nn.Module):
             config.d_model, ffn_dim, config.ffn_gate, config.ffn_gate_scale, config.ffn_gate_bias
         )
 
-    def block_operators(self, num_frames: int) -> BlockOperators:
-        """The SSM's block form, for blocks of `num_frames`."""
-        return block_operators(self.mhssm.ssm.coefficients(), num_frames)
-
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(N, T, D) and a mask (N, T, 1), 0 after an utterance's end, to (N, T, D)."""
         x = x + self.mhssm(self.ssm_norm(x), mask, ssm_operators(self.mhssm.ssm.coefficients(), x.shape[1]))
@@ -46,7 +42,7 @@ class EncoderLayer(nn.Module):
 
     def forward_chunk(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """A streaming layer over one chunk: (N, B, D) and (E, N, 2S) to the same shapes."""
-        operators = self.block_operators(x.shape[1])
+        operators = block_operators(self.mhssm.ssm.coefficients(), x.shape[1])
         branch, state = mhssm_chunk(self.ssm_norm(x), state, self.mhssm.weights(), operators)
         x = x + branch
         return x + self.ffn(self.ffn_norm(x)), state

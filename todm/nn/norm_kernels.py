@@ -1,8 +1,8 @@
 """Layer norm as one Triton kernel each way; imported where there is a GPU.
 
-torch's reads the input three times for its gradients, which made norms a seventh of a training step
-on an H200, and always writes float32, which the products behind it cast down again. Rows are (N, T)
-flattened, of D channels.
+torch's takes kernels of their own, slower ones, for the gradients of weight and bias, which made norms a
+seventh of a training step on an H200, and always writes float32, which the products behind it cast down
+again. Rows are (N, T) flattened, of D channels.
 """
 
 from __future__ import annotations

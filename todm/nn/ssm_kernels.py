@@ -25,6 +25,14 @@ def _channels(num_channels, num_forward, CHANNELS: tl.constexpr):
     return channel, channel < tl.where(is_forward, num_forward, num_channels), is_forward
 
 
+@triton.jit
+def _part(table_ptr, index, row_stride, channel, inside, num_states: tl.constexpr, STATES: tl.constexpr):
+    """The table's rows of all states that come `index`-th, (STATES, CHANNELS), 0 where there are none."""
+    state = tl.arange(0, STATES)[:, None]
+    known = inside[None, :] & (state < num_states)
+    return tl.load(table_ptr + (index * num_states + state) * row_stride + channel[None, :], known, 0.0)
+
+
 @triton.jit(do_not_specialize=["num_frames"])
 def scan_kernel(
     u_ptr,
@@ -42,15 +50,11 @@ def scan_kernel(
 ):
     """y_t = 2 Re(sum_n Ct_n x_{t,n}) + D u_t; with `transposed` every channel runs against its direction."""
     channel, inside, is_forward = _channels(num_channels, num_forward, CHANNELS)
-    state = tl.arange(0, STATES)
-    at = state[:, None] * row_stride + channel[None, :]
-    known = inside[None, :] & (state[:, None] < num_states)
-    part = num_states * row_stride
-    decay_re = tl.load(table_ptr + at, known, 0.0)
-    decay_im = tl.load(table_ptr + part + at, known, 0.0)
-    read_re = tl.load(table_ptr + 2 * part + at, known, 0.0)
-    read_im = tl.load(table_ptr + 3 * part + at, known, 0.0)
-    skip = tl.load(table_ptr + 4 * part + channel, inside, 0.0)
+    decay_re = _part(table_ptr, 0, row_stride, channel, inside, num_states, STATES)
+    decay_im = _part(table_ptr, 1, row_stride, channel, inside, num_states, STATES)
+    read_re = _part(table_ptr, 2, row_stride, channel, inside, num_states, STATES)
+    read_im = _part(table_ptr, 3, row_stride, channel, inside, num_states, STATES)
+    skip = tl.load(table_ptr + 4 * num_states * row_stride + channel, inside, 0.0)
 
     onward = is_forward != transposed
     stride = tl.where(onward, num_channels, -num_channels)
@@ -96,12 +100,8 @@ def gradient_kernel(
     y = Re(c x) has the derivatives x by c and c w by d: sums over t of g x and g w are all there is to keep.
     """
     channel, inside, is_forward = _channels(num_channels, num_forward, CHANNELS)
-    state = tl.arange(0, STATES)
-    at = state[:, None] * row_stride + channel[None, :]
-    known = inside[None, :] & (state[:, None] < num_states)
-    part = num_states * row_stride
-    decay_re = tl.load(table_ptr + at, known, 0.0)
-    decay_im = tl.load(table_ptr + part + at, known, 0.0)
+    decay_re = _part(table_ptr, 0, row_stride, channel, inside, num_states, STATES)
+    decay_im = _part(table_ptr, 1, row_stride, channel, inside, num_states, STATES)
 
     stride = tl.where(is_forward, num_channels, -num_channels)
     utterance = tl.program_id(0).to(tl.int64)
@@ -140,8 +140,10 @@ def gradient_kernel(
             gu += g * u
         t += FRAMES
 
-    read_re = tl.load(table_ptr + 2 * part + at, known, 0.0)
-    read_im = tl.load(table_ptr + 3 * part + at, known, 0.0)
+    read_re = _part(table_ptr, 2, row_stride, channel, inside, num_states, STATES)
+    read_im = _part(table_ptr, 3, row_stride, channel, inside, num_states, STATES)
+    state = tl.arange(0, STATES)
+    known = inside[None, :] & (state[:, None] < num_states)
     to = utterance * (4 * num_states + 1) * num_channels + channel
     row = to[None, :] + state[:, None] * num_channels
     part = num_states * num_channels

@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 from todm.nn import gpu
 from todm.nn.ssm import BlockOperators, SsmCoefficients, block_frames, block_operators, convolve
 
-# Frames whose loads are under way together; on an H200 4, 8 and 16 differ by less than a tenth.
+# Frames whose loads are under way together; on an H200 both kernels together are slower with 4 and with 16.
 _FRAMES = 8
 
 
