@@ -30,7 +30,7 @@ from onnx import numpy_helper
 from todm.config import Config
 from todm.config_io import load_config
 from todm.decode.streaming import chunk_frames
-from todm.deploy.encoder_graph import offline_encoder, streaming_encoder
+from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
 from todm.deploy.graph import Graph
 from todm.deploy.quantize import Quantization, list_products, quantize_file
 from todm.errors import UserError
@@ -65,7 +65,7 @@ def main() -> None:
         if "offline" in space.modes:
             net = Transducer(config.model, space.max("offline"), VOCAB_SIZE).eval()
             frames = round(args.seconds * 1000 / DEFAULT_FBANK.frame_shift_ms)
-            ours = offline_encoder(net).model({}, opset=config.export.opset)
+            ours = build_offline_encoder(net).model({}, opset=config.export.opset)
             files = make_files(Path(scratch), config, ours, frames // net.subsampling_factor)
             for path in args.against:
                 files[(str(path), "int8" if path.name.endswith(".int8.onnx") else "fp32")] = path
@@ -74,7 +74,7 @@ def main() -> None:
         if "streaming" in space.modes:
             net = Transducer(config.model, space.max("streaming"), VOCAB_SIZE).eval()
             chunk = chunk_frames(args.chunk_ms, net.subsampling_factor)
-            ours = streaming_encoder(net, chunk).model({}, opset=config.export.opset)
+            ours = build_streaming_encoder(net, chunk).model({}, opset=config.export.opset)
             files = make_files(Path(scratch), config, ours, chunk)
             state_bytes = sum(part.numel() * part.element_size() for part in net.init_state(1))
             title = (

@@ -66,8 +66,11 @@ def test_nothing_deprecated_is_used() -> None:
         ("train: {average_from: .nan}", ["train.average_from"]),
         ("train: {average_window: 3}", ["train.average_window", "average_period"]),
         ("train: {distill: {weight: -1}}", ["train.distill.weight"]),
-        ("train: {loss: {hidden_contexts: 1}}", ["train.loss.hidden_contexts", "below 1"]),
-        ("train: {loss: {diagonal_hidden_contexts: 2}}", ["train.loss.diagonal_hidden_contexts", "0 to 1"]),
+        ("train: {loss: {label_context_dropout: 1}}", ["train.loss.label_context_dropout", "below 1"]),
+        (
+            "train: {loss: {alignment_warmup_label_context_dropout: 2}}",
+            ["train.loss.alignment_warmup_label_context_dropout", "0 to 1"],
+        ),
         ("augment: {tempo: -0.1}", ["augment.tempo", "at least 0"]),
         ("train: {collapse: {factor: .nan}}", ["train.collapse.factor", "above 1"]),
         ("train: {collapse: {lr_scale: 1}}", ["train.collapse.lr_scale"]),

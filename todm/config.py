@@ -21,14 +21,15 @@ class DataConfig:
         train_parts: folders of the corpus to train on, for example ``train-clean-5``.
         dev_parts: folders for validation, search and the quantisation guard.
         test_parts: folders that only stage 9 (decode) looks at; may be empty.
-        pieces: how a text is cut into pieces: sentencepiece's ``unigram``, ``bpe`` or ``word``. Whole words
+        token_type: how a text is cut into pieces: sentencepiece's ``unigram``, ``bpe`` or
+            ``word``. Whole words
             suit a small closed vocabulary; one that training never saw is then ``<unk>``.
         vocab_size: number of pieces at most, blank, ``<sos/eos>`` and ``<unk>`` included.
         speed_factors: copies of the training audio at these speeds (1.0 is the original).
         store_features: keep log-mel features on disk (True) or compute them on the fly (False).
         max_duration: seconds of audio in one training batch at most, padding included.
         num_buckets: duration buckets of the sampler.
-        short_first: the first epoch goes from the shortest utterances to the longest (SortaGrad, Amodei et
+        sortagrad: the first epoch goes from the shortest utterances to the longest (SortaGrad, Amodei et
             al., arXiv 1512.02595): what is said alone shows a small corpus's net where in the audio it is.
         min_utterance: seconds; shorter training utterances are dropped and counted.
         max_utterance: seconds; longer training utterances are dropped and counted.
@@ -44,13 +45,13 @@ class DataConfig:
     train_parts: tuple[str, ...] = ("train-clean-5",)
     dev_parts: tuple[str, ...] = ("dev-clean-2",)
     test_parts: tuple[str, ...] = ()
-    pieces: Literal["unigram", "bpe", "word"] = "unigram"
+    token_type: Literal["unigram", "bpe", "word"] = "unigram"
     vocab_size: int = 500
     speed_factors: tuple[float, ...] = (0.9, 1.0, 1.1)
     store_features: bool = True
     max_duration: float = 200.0
     num_buckets: int = 10
-    short_first: bool = False
+    sortagrad: bool = False
     min_utterance: float = 0.3
     max_utterance: float = 30.0
     shar_dir: str = ""
@@ -195,22 +196,27 @@ class LossConfig:
         pruned_scales: weight of the transducer loss at the start and at the end of the warm-up.
         simple_scales: weights of the smoothed loss, likewise.
         warmup_steps: batches over which these weights move, linearly, after the diagonal start.
-        diagonal_steps: batches at the beginning in which only the largest net of each mode runs, without
+        alignment_warmup_steps: batches at the beginning in which only the largest net of each
+            mode runs, without
             augmentation or dropout, and the labels are held near the line that spreads them evenly over the
             utterance. A transducer whose encoder sees all of it can stay for hours on a plateau where it
             says the right number of labels, anywhere, without knowing which; near the line it cannot.
-        diagonal_range: symbols per frame then. The smoothed loss learns beside it, the encoder left alone.
-        diagonal_delay: encoder frames by which that line lags behind; as much silence is appended then.
+        alignment_warmup_range: symbols per frame then. The smoothed loss learns beside it, the
+            encoder left alone.
+        alignment_warmup_delay: encoder frames by which that line lags behind; as much silence is
+            appended then.
             Without it a label finds its place in the middle of what is said, and stays there: too soon for a
             streaming net, which is then left to guess how a word ends.
-        diagonal_hidden_contexts: share of the label positions, 0 to 1, at which the joiner does not see the
+        alignment_warmup_label_context_dropout: share of the label positions, 0 to 1, at which the
+            joiner does not see the
             labels before, during the diagonal start. Where labels predict each other well (letters of a few
             words), 1 leaves it to the encoder to tell them apart; where the same label often comes twice, it
             teaches to swallow the second.
         streaming_delay: encoder frames by which streaming nets say a label later than the offline max net, in
             the lattice, its band and its teaching. For a space with both modes; every utterance is lengthened
             by as much silence.
-        hidden_contexts: the same as `diagonal_hidden_contexts` after the start, below 1. Greedy search then
+        label_context_dropout: the same as `alignment_warmup_label_context_dropout` after the
+            start, below 1. Greedy search then
             gets over a label that it missed: what comes next can be heard without it.
     """
 
@@ -222,12 +228,12 @@ class LossConfig:
     pruned_scales: tuple[float, float] = (0.1, 1.0)
     simple_scales: tuple[float, float] = (1.0, 0.5)
     warmup_steps: int = 2000
-    diagonal_steps: int = 0
-    diagonal_range: int = 3
-    diagonal_delay: int = 0
-    diagonal_hidden_contexts: float = 0.0
+    alignment_warmup_steps: int = 0
+    alignment_warmup_range: int = 3
+    alignment_warmup_delay: int = 0
+    alignment_warmup_label_context_dropout: float = 0.0
     streaming_delay: int = 0
-    hidden_contexts: float = 0.0
+    label_context_dropout: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +247,7 @@ class DistillConfig:
         weight: weight of the divergence, per valid lattice node and scaled to a sum over frames.
         alpha_min: the negative branch of the adaptive alpha divergence.
         alpha_max: the positive branch.
-        beta: clip of the importance ratio.
+        ratio_clip: clip of the importance ratio.
         across_modes: whether the offline max net teaches streaming nets as well. It says a label before
             they can have heard it; where labels are short and follow each other closely, they then learn
             from the labels alone with more success.
@@ -253,7 +259,7 @@ class DistillConfig:
     weight: float = 1.0
     alpha_min: float = -1.0
     alpha_max: float = 1.0
-    beta: float = 5.0
+    ratio_clip: float = 5.0
     across_modes: bool = True
     warmup_steps: int = 500
 
@@ -425,7 +431,7 @@ class TrainConfig:
         log_interval: batches between log lines.
         precision: ``bfloat16`` computes the products of the linear layers and convolutions in it (autocast);
             weights, gradients, SSM, losses and divergences stay float32.
-        micro_batches: a batch runs in this many parts, one after the other, and their gradients add up to
+        grad_accum_steps: a batch runs in this many parts, one after the other, and their gradients add up to
             one update: memory for a part is enough.
         scan_batches: before the first step, this many of the largest batches run once to see whether they fit
             into memory; 0 for none.
@@ -455,7 +461,7 @@ class TrainConfig:
     num_processes: int = 1
     log_interval: int = 50
     precision: Literal["float32", "bfloat16"] = "float32"
-    micro_batches: int = 1
+    grad_accum_steps: int = 1
     scan_batches: int = 0
     valid_interval: int = 0
     valid_average: bool = False

@@ -107,13 +107,13 @@ def check_ranges(config: Config) -> None:
         raise UserError(f"train.collapse.factor: must be above 1, got {collapse.factor}")
     if not 0.0 < collapse.lr_scale < 1.0:
         raise UserError(f"train.collapse.lr_scale: must be between 0 and 1, got {collapse.lr_scale}")
-    if not 0.0 <= config.train.loss.diagonal_hidden_contexts <= 1.0:
+    if not 0.0 <= config.train.loss.alignment_warmup_label_context_dropout <= 1.0:
         raise UserError(
-            "train.loss.diagonal_hidden_contexts: must be in 0 to 1, got "
-            f"{config.train.loss.diagonal_hidden_contexts}"
+            "train.loss.alignment_warmup_label_context_dropout: must be in 0 to 1, got "
+            f"{config.train.loss.alignment_warmup_label_context_dropout}"
         )
     for key, share in (
-        ("train.loss.hidden_contexts", config.train.loss.hidden_contexts),
+        ("train.loss.label_context_dropout", config.train.loss.label_context_dropout),
         ("augment.tempo", config.augment.tempo),
         ("augment.freq_warp", config.augment.freq_warp),
     ):
@@ -140,7 +140,7 @@ _AT_LEAST = {
     "train.max_steps": 0,
     "train.num_threads": 0,
     "train.log_interval": 1,
-    "train.micro_batches": 1,
+    "train.grad_accum_steps": 1,
     "train.scan_batches": 0,
     "train.valid_interval": -1,
     "train.valid_blank_penalty": 0.0,
@@ -156,9 +156,9 @@ _AT_LEAST = {
     "train.sandwich.num_students": 0,
     "train.sandwich.student_interval": 1,
     "train.loss.warmup_steps": 0,
-    "train.loss.diagonal_steps": 0,
-    "train.loss.diagonal_range": 2,
-    "train.loss.diagonal_delay": 0,
+    "train.loss.alignment_warmup_steps": 0,
+    "train.loss.alignment_warmup_range": 2,
+    "train.loss.alignment_warmup_delay": 0,
     "train.loss.streaming_delay": 0,
     "train.loss.path_power": 1.0,
     "train.distill.warmup_steps": 0,

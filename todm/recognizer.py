@@ -13,7 +13,7 @@ from todm.data.batch import collate
 from todm.data.features import compute_features, make_extractor
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
-from todm.decode.streaming import host_chunks
+from todm.decode.streaming import make_streaming_view
 from todm.errors import UserError
 from todm.model_dir import load_plain, model_kind
 from todm.nn.transducer import Transducer
@@ -134,4 +134,4 @@ def open_model(
         raise UserError(f"--beam: {path} is no ONNX folder; beam search runs on exported models")
     torch.set_num_threads(num_threads)
     net, config, folder = load_plain(path, spec)
-    return TorchRecognizer(net, Tokenizer.load(folder), host_chunks(net, config.export.chunk_ms))
+    return TorchRecognizer(net, Tokenizer.load(folder), make_streaming_view(net, config.export.chunk_ms))

@@ -39,7 +39,7 @@ VARIANTS = {
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, Path, list[str]]:
     folder = tmp_path_factory.mktemp("starts")
-    loss = replace(CONFIG.train.loss, diagonal_steps=3)
+    loss = replace(CONFIG.train.loss, alignment_warmup_steps=3)
     save_config(replace(CONFIG, train=replace(CONFIG.train, loss=loss)), folder / "base.yaml")
     settings = {"train.num_epochs": 2, "train.max_steps": 6, "train.num_threads": 1, "train.log_interval": 1}
     content = {"base": "base.yaml", "settings": settings, "seeds": [1], "variants": VARIANTS}

@@ -14,7 +14,7 @@ from todm.cli import main
 from todm.config import Config, SpaceConfig
 from todm.config_io import save_config
 from todm.model_dir import save_supernet
-from todm.search.front import Found, Point
+from todm.search.front import Point, SearchResult
 
 CHOSEN = SPACE.uniform(2, 24, "streaming")
 
@@ -33,7 +33,7 @@ def exp(tmp_path: Path) -> Path:
         Point(spec=CHOSEN, figures={"wer": 1.0, "params": 200.0}, chosen=("watch", "phone")),
         Point(spec=SPACE.max(), figures={"wer": 0.5, "params": 300.0}),
     )
-    found = Found(objectives=("wer", "params"), precision="fp32", points=points)
+    found = SearchResult(objectives=("wer", "params"), precision="fp32", points=points)
     found.save(folder / "search" / "pareto.json")
     return folder
 

@@ -62,7 +62,7 @@ def test_order_depends_on_seed_and_epoch_alone(config: Config, exp_dir: Path, to
 
 
 def test_short_first_sorts_the_first_epoch_only(config: Config, exp_dir: Path, tokenizer: Tokenizer) -> None:
-    data = replace(config.data, short_first=True)
+    data = replace(config.data, sortagrad=True)
     sorted_once, shuffled = (
         make_train_loader(settings, exp_dir / "data", tokenizer, seed=3) for settings in (data, config.data)
     )

@@ -412,8 +412,8 @@ def _fits(cut: Any, tokenizer: Tokenizer) -> bool:
 def test_what_shards_cannot_do_is_refused(
     shards: Config, config: Config, exp_dir: Path, corpus: Path, tokenizer: Tokenizer
 ) -> None:
-    with pytest.raises(UserError, match=r"data\.short_first: shards cannot be read in order"):
-        _make(shards, tokenizer, short_first=True)
+    with pytest.raises(UserError, match=r"data\.sortagrad: shards cannot be read in order"):
+        _make(shards, tokenizer, sortagrad=True)
     with pytest.raises(UserError, match="11 shards for 3 processes with 4 readers each"):
         _make(shards, tokenizer, num_workers=4, world_size=3)
     for location in ("", "pipe:cat {}", "s3://bucket/corpus"):

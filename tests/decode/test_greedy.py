@@ -13,7 +13,7 @@ from torch import Tensor
 from tests.nets import SPACE, make_batch, make_feats, make_talkative
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.greedy import UNK, greedy_search
-from todm.decode.streaming import encode_in_chunks, host_chunks
+from todm.decode.streaming import encode_in_chunks, make_streaming_view
 from todm.nn.transducer import Transducer
 from todm.runtime.fbank import LOG_FLOOR
 
@@ -79,7 +79,7 @@ class Spell:
 def test_transcribe_batches_hears_what_a_host_hears(mode: Literal["offline", "streaming"]) -> None:
     net = make_talkative(SPACE.max(mode))
     batch = make_batch([100, 60], [1, 1])
-    chunks = host_chunks(net, 160)
+    chunks = make_streaming_view(net, 160)
     assert (chunks is None) == (mode == "offline")
     scored = transcribe_batches(net, [batch, batch], Spell(), chunks=chunks)
     assert [utterance.id for utterance in scored] == ["0", "1", "0", "1"]

@@ -21,7 +21,7 @@ from todm.cli import main
 from todm.config import Config, ExportConfig, SpaceConfig
 from todm.data.tokenizer import Tokenizer
 from todm.deploy import guard
-from todm.deploy.guard import Allowance, GuardError, Speech, divergence, guard_bundle, rank_products
+from todm.deploy.guard import GuardError, LabelledAudio, WerTolerance, divergence, guard_bundle, rank_products
 from todm.deploy.onnx_export import export_bundle
 from todm.deploy.quantize import PARTS, Quantization, list_products
 from todm.deploy.saturation import saturates
@@ -53,17 +53,17 @@ def make_fragile(mode: Mode) -> Transducer:
 
 
 @pytest.fixture(scope="module")
-def fragile(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mode], tuple[Path, Speech]]:
+def fragile(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mode], tuple[Path, LabelledAudio]]:
     """Makes a float bundle, and speech that it transcribes without an error."""
     root = tmp_path_factory.mktemp("guard")
     lang = write_lang(root / "lang")
 
-    def make(mode: Mode) -> tuple[Path, Speech]:
+    def make(mode: Mode) -> tuple[Path, LabelledAudio]:
         folder = root / mode
         if not folder.exists():
             export_bundle(make_fragile(mode), Config(model=MODEL), lang, folder)
         texts = [result.text for result in open_recognizer(folder).transcribe(SAMPLES)]
-        return folder, Speech(part="noise", texts=texts, samples=SAMPLES)
+        return folder, LabelledAudio(part="noise", texts=texts, samples=SAMPLES)
 
     return make
 
@@ -71,11 +71,11 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mode], tuple[
 @pytest.mark.parametrize("mode", ["offline", "streaming"])
 @pytest.mark.parametrize("static", [False, True])
 def test_the_costliest_product_is_left_in_float(
-    mode: Mode, static: bool, fragile: Callable[[Mode], tuple[Path, Speech]]
+    mode: Mode, static: bool, fragile: Callable[[Mode], tuple[Path, LabelledAudio]]
 ) -> None:
     folder, speech = fragile(mode)
     crude = replace(CRUDE, calibration=SAMPLES if static else (), reduce_range=saturates())
-    found = guard_bundle(folder, speech, quantization=crude, allowance=Allowance(absolute=40.0))
+    found = guard_bundle(folder, speech, quantization=crude, allowance=WerTolerance(absolute=40.0))
     assert found.wer["fp32"] == 0.0 and found.wer["int8_all"] > 60.0
     assert found.holds and found.wer["int8"] <= 40.0
     assert found.excluded == (BROKEN,) and next(iter(found.costs)) == BROKEN
@@ -90,11 +90,11 @@ def test_the_costliest_product_is_left_in_float(
 
 
 def test_what_holds_is_left_alone(
-    fragile: Callable[[Mode], tuple[Path, Speech]], monkeypatch: pytest.MonkeyPatch
+    fragile: Callable[[Mode], tuple[Path, LabelledAudio]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, speech = fragile("offline")
     monkeypatch.setattr(guard, "rank_products", None)
-    found = guard_bundle(folder, speech, allowance=Allowance(absolute=1e9), exclude=["output.matmul"])
+    found = guard_bundle(folder, speech, allowance=WerTolerance(absolute=1e9), exclude=["output.matmul"])
     assert found.excluded == ("output.matmul",) and found.costs == {}
     assert found.integer_products["joiner"] == 0 and not (folder / "joiner.int8.onnx").exists()
     assert found.bytes["int8"] == sum(
@@ -104,7 +104,7 @@ def test_what_holds_is_left_alone(
 
 
 def test_no_int8_files_where_nothing_helps(
-    fragile: Callable[[Mode], tuple[Path, Speech]], monkeypatch: pytest.MonkeyPatch
+    fragile: Callable[[Mode], tuple[Path, LabelledAudio]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, speech = fragile("offline")
     monkeypatch.setattr(guard, "measure_wer", lambda *words: 10.0 if words[-1] == "fp32" else 50.0)
@@ -119,7 +119,7 @@ def test_no_int8_files_where_nothing_helps(
 
 
 def test_the_walk_stops_as_soon_as_it_holds(
-    fragile: Callable[[Mode], tuple[Path, Speech]], monkeypatch: pytest.MonkeyPatch
+    fragile: Callable[[Mode], tuple[Path, LabelledAudio]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, speech = fragile("offline")
     wers = iter([10.0, 12.0, 11.0, 10.3, 10.0])  # float, all, one product less, two less, ...
@@ -133,7 +133,7 @@ def test_the_walk_stops_as_soon_as_it_holds(
 
 @pytest.mark.parametrize(("wer", "points"), [(0.0, 0.2), (5.0, 0.2), (10.0, 0.3), (50.0, 1.5)])
 def test_the_larger_allowance_counts(wer: float, points: float) -> None:
-    allowance = Allowance()
+    allowance = WerTolerance()
     assert allowance.points(wer) == pytest.approx(points)
     assert allowance.holds(wer, wer + points) and allowance.holds(wer, 0.0)
     assert not allowance.holds(wer, wer + points + 0.01)
@@ -152,12 +152,12 @@ def test_divergence_is_that_of_the_distributions() -> None:
 
 def test_speech_to_probe_with_is_spread_out() -> None:
     samples = [np.zeros(0, np.float32), *(np.full(10, i, np.float32) for i in range(8))]
-    speech = Speech(part="p", texts=[""] * 9, samples=samples)
+    speech = LabelledAudio(part="p", texts=[""] * 9, samples=samples)
     assert [int(picked[0]) for picked in speech.pick(4)] == [0, 2, 4, 6]
     assert len(speech.pick(100)) == 8
 
 
-def test_no_words_to_measure_on(fragile: Callable[[Mode], tuple[Path, Speech]]) -> None:
+def test_no_words_to_measure_on(fragile: Callable[[Mode], tuple[Path, LabelledAudio]]) -> None:
     folder, speech = fragile("offline")
     with pytest.raises(UserError, match=r"noise: no words to measure .*offline on"):
         guard_bundle(folder, replace(speech, texts=[""] * len(SAMPLES)))
@@ -205,7 +205,7 @@ def test_one_size_that_fails_does_not_stop_the_others(
             tmp_path / "exp" / "subnets" / name, make_talkative(SPACE.min()), config, tmp_path / "lang"
         )
 
-    def measure(folder: Path, speech: Speech, precision: str) -> float:
+    def measure(folder: Path, speech: LabelledAudio, precision: str) -> float:
         return 90.0 if folder.name == "a" and precision == "int8" else 10.0
 
     monkeypatch.setattr(guard, "measure_wer", measure)

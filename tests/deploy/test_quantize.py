@@ -21,7 +21,7 @@ from todm.config import Config, ExportConfig, ModelConfig  # noqa: E402
 from todm.decode.wer import compute_wer, make_utterances  # noqa: E402
 from todm.deploy.bundle import write_bundle  # noqa: E402
 from todm.deploy.contract import check_bundle  # noqa: E402
-from todm.deploy.guard import Speech  # noqa: E402
+from todm.deploy.guard import LabelledAudio  # noqa: E402
 from todm.deploy.half import halve_file, halve_weights  # noqa: E402
 from todm.deploy.onnx_export import export_bundle  # noqa: E402
 from todm.deploy.quantize import (  # noqa: E402
@@ -179,7 +179,7 @@ def test_a_product_that_stays_float_is_noticed(wide: Path, monkeypatch: pytest.M
 def test_the_runtime_reads_every_precision(mode: Mode, tmp_path: Path) -> None:
     feats = torch.from_numpy(compute_fbank(np.concatenate(SPEECH)))[None]
     net = make_talkative(SPACE.max(mode), feats=feats)
-    speech = Speech(part="noise", texts=["A"] * len(SPEECH), samples=SPEECH)
+    speech = LabelledAudio(part="noise", texts=["A"] * len(SPEECH), samples=SPEECH)
     settings = ExportConfig(quantization="static", fp16=True, guard_absolute=1e9)
     sizes = write_bundle(
         net, Config(export=settings), write_lang(tmp_path / "lang"), tmp_path / "b", speech=speech

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from todm.errors import UserError
 from todm.losses import TransducerLoss
-from todm.losses.band import Band, choose_band, diagonal_band, feasible_size, full_band
+from todm.losses.band import Band, choose_band, feasible_size, full_band, make_diagonal_band
 from todm.losses.native import pick_log_probs
 from todm.losses.recursion import lattice_score
 from todm.train.bench import peak_bytes
@@ -159,7 +159,7 @@ def test_a_band_that_is_given_leaves_the_smoothed_loss_alone(
     chosen = problem.loss(backend, prune_range=3)
     size = feasible_size(3, problem.encoder_lens, problem.label_lens, problem.labels.shape[1])
     num_frames, num_labels = problem.encoder_out.shape[1], problem.labels.shape[1]
-    band = diagonal_band(
+    band = make_diagonal_band(
         problem.encoder_lens, problem.label_lens, size, num_frames=num_frames, num_labels=num_labels
     )
     given = problem.loss(backend, band=band)
@@ -174,7 +174,7 @@ def test_torchaudio_refuses_a_band(make_problem: Callable[..., Any]) -> None:
     pytest.importorskip("torchaudio")
     problem = make_problem(2, *LENS)
     band = problem.loss("native", prune_range=2).band
-    with pytest.raises(UserError, match=r"set train\.loss\.diagonal_steps to 0 or use native"):
+    with pytest.raises(UserError, match=r"set train\.loss\.alignment_warmup_steps to 0 or use native"):
         problem.loss("torchaudio", band=band)
 
 
@@ -428,12 +428,12 @@ def test_any_lengths_give_a_sound_diagonal(lens: list[tuple[int, int]], wanted: 
     encoder_lens, label_lens = (torch.tensor(x) for x in zip(*lens, strict=True))
     num_frames, num_labels = int(encoder_lens.max()) + extra, int(label_lens.max()) + extra
     size = feasible_size(wanted, encoder_lens, label_lens, num_labels)
-    band = diagonal_band(encoder_lens, label_lens, size, num_frames=num_frames, num_labels=num_labels)
+    band = make_diagonal_band(encoder_lens, label_lens, size, num_frames=num_frames, num_labels=num_labels)
     check_band(band, lens, num_labels)
 
 
 def test_the_diagonal_spreads_the_labels_evenly() -> None:
-    band = diagonal_band(torch.tensor([12, 6]), torch.tensor([3, 5]), 3, num_frames=12, num_labels=5)
+    band = make_diagonal_band(torch.tensor([12, 6]), torch.tensor([3, 5]), 3, num_frames=12, num_labels=5)
     # 3 labels, so 3 frames for each of 4 positions; windows reach one position to either side.
     assert band.begin[0].tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
     assert band.begin[1, :6].tolist() == [0, 0, 1, 2, 3, 3]
@@ -491,7 +491,7 @@ def _require(module: str) -> None:
 
 def test_a_delayed_diagonal_is_the_same_line_later() -> None:
     lens, label_lens = torch.tensor([12, 6]), torch.tensor([3, 5])
-    plain = diagonal_band(lens, label_lens, 3, num_frames=12, num_labels=5)
-    later = diagonal_band(lens + 4, label_lens, 3, num_frames=16, num_labels=5, delay=4)
+    plain = make_diagonal_band(lens, label_lens, 3, num_frames=12, num_labels=5)
+    later = make_diagonal_band(lens + 4, label_lens, 3, num_frames=16, num_labels=5, delay=4)
     assert torch.equal(later.begin[:, 4:], plain.begin)
     assert (later.begin[0, :4] == 0).all()

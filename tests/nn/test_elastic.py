@@ -6,7 +6,7 @@ import torch
 
 from todm.nn.elastic import slice_feed_forward, slice_mhssm
 from todm.nn.feedforward import FeedForward, feed_forward
-from todm.nn.mhssm import MhSsm
+from todm.nn.mhssm import MultiHeadSSM
 
 
 @torch.no_grad()
@@ -23,7 +23,7 @@ def test_a_narrow_feed_forward_is_the_whole_one_with_its_last_units_off() -> Non
 def test_slices_are_views() -> None:
     """Gradients of every spec end in the one full weight."""
     torch.manual_seed(0)
-    ffn, block = FeedForward(6, 10), MhSsm(6, 4, 2, 3)
+    ffn, block = FeedForward(6, 10), MultiHeadSSM(6, 4, 2, 3)
     x = torch.randn(2, 5, 6)
     feed_forward(x, slice_feed_forward(ffn, 4)).sum().backward()
     assert ffn.in_proj.weight.grad is not None

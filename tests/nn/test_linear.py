@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.kernels import DEVICE, kernels
+from tests.kernels.interpreter import DEVICE, kernels
+from todm.kernels.linear import sum_rows
 from todm.nn.linear import linear
-from todm.nn.linear_kernels import sum_rows
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (5, 3), (300, 130), (513, 40)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.kernels import DEVICE, kernels
+from tests.kernels.interpreter import DEVICE, kernels
 from todm.nn.elastic import slice_operators
 from todm.nn.ssm import BlockOperators, DiagonalSsm, convolve_fft, discretise
 from todm.nn.ssm_scan import ScanOperators, apply_ssm, scan, scan_operators, ssm_operators

@@ -4,21 +4,21 @@ import pytest
 import torch
 
 from tests.nets import make_feats
-from todm.nn.subsampling import Subsampling, out_lens
+from todm.nn.subsampling import Conv2dSubsampling, subsampled_lens
 
 
 @pytest.mark.parametrize("factor", [4, 8])
 @torch.no_grad()
 def test_lengths_are_those_of_the_convolutions(factor: int) -> None:
     torch.manual_seed(0)
-    front = Subsampling(80, 2, 5, factor)
+    front = Conv2dSubsampling(80, 2, 5, factor)
     shortest = 2 * factor - 1
     for num_frames in range(shortest, 8 * factor):
-        lens = out_lens(torch.tensor([num_frames]), factor)
+        lens = subsampled_lens(torch.tensor([num_frames]), factor)
         assert front(make_feats(num_frames)).shape == (1, int(lens), 5)
         # Every `factor` frames of input, beyond the overlap, give one frame.
         assert int(lens) == (num_frames - front.overlap) // factor
-    short = out_lens(torch.arange(shortest), factor)
+    short = subsampled_lens(torch.arange(shortest), factor)
     assert short.tolist() == [0] * shortest
     assert short.dtype == torch.int64
 
@@ -27,7 +27,7 @@ def test_lengths_are_those_of_the_convolutions(factor: int) -> None:
 @torch.no_grad()
 def test_a_frame_sees_what_the_docstring_says(factor: int) -> None:
     torch.manual_seed(0)
-    front = Subsampling(80, 2, 5, factor)
+    front = Conv2dSubsampling(80, 2, 5, factor)
     feats = make_feats(10 * factor)
     whole = front(feats)
     for t in (0, 1, 4):
@@ -43,7 +43,7 @@ def test_a_frame_sees_what_the_docstring_says(factor: int) -> None:
 @torch.no_grad()
 def test_overlapping_chunks_give_the_full_pass(factor: int) -> None:
     torch.manual_seed(0)
-    front = Subsampling(80, 2, 5, factor)
+    front = Conv2dSubsampling(80, 2, 5, factor)
     feats = make_feats(13 * factor + 5)
     whole = front(feats)
     for frames in (1, 2, 5):
@@ -58,7 +58,7 @@ def test_overlapping_chunks_give_the_full_pass(factor: int) -> None:
 @torch.no_grad()
 def test_features_are_normalised() -> None:
     torch.manual_seed(0)
-    front = Subsampling(80, 2, 5, 4)
+    front = Conv2dSubsampling(80, 2, 5, 4)
     feats = make_feats(20)
     plain = front((feats + 7.0) * 0.25)
     front.mean.fill_(-7.0)

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from tests.nets import MODEL, SPACE, make_batch, make_feats, make_supernet, random_specs
 from todm.nn.dropout import Drop, DropoutPlan, LayerDropout
-from todm.nn.mhssm import MhSsm
+from todm.nn.mhssm import MultiHeadSSM
 from todm.nn.ssm import block_operators
-from todm.nn.subsampling import out_lens
+from todm.nn.subsampling import subsampled_lens
 from todm.nn.supernet import SharedPass, Supernet, is_ssm_parameter
 from todm.nn.transducer import length_mask
 from todm.space.spec import SubnetSpec
@@ -44,8 +44,8 @@ def test_shapes(factor: Literal[4, 8]) -> None:
     batch = make_batch([60, 43, 5], [4, 0, 2])
     for spec in random_specs(3):
         encoder_out, lens, predictor_out = net(batch, spec)
-        assert encoder_out.shape == (3, int(out_lens(torch.tensor(60), factor)), MODEL.joiner_dim)
-        assert lens.tolist() == out_lens(batch.feat_lens, factor).tolist()
+        assert encoder_out.shape == (3, int(subsampled_lens(torch.tensor(60), factor)), MODEL.joiner_dim)
+        assert lens.tolist() == subsampled_lens(batch.feat_lens, factor).tolist()
         assert predictor_out.shape == (3, 5, MODEL.joiner_dim)
         assert net.join(encoder_out[:, :5], predictor_out).shape == (3, 5, 11)
 
@@ -190,8 +190,8 @@ def test_ssm_parameters_are_found_by_name() -> None:
 def test_gate_pairs_heads_of_one_direction() -> None:
     """The backward half can be left out: the forward heads' share of the output is the same without it."""
     torch.manual_seed(0)
-    both = MhSsm(6, 8, 2, 3)
-    forward = MhSsm(6, 8, 2, 3, bidirectional=False)
+    both = MultiHeadSSM(6, 8, 2, 3)
+    forward = MultiHeadSSM(6, 8, 2, 3, bidirectional=False)
     width = both.direction_dim
     assert width == 8 and both.num_directions == 2 and forward.num_directions == 1
     for part in ("in_proj.weight", "in_proj.bias"):

@@ -22,7 +22,7 @@ from todm.report.manifest import manifest_entries, write_manifest
 from todm.report.page import render_page
 from todm.report.plots import collect_series
 from todm.search.cache import EvalCache
-from todm.search.front import Found, Point, pareto_front
+from todm.search.front import Point, SearchResult, pareto_front
 from todm.search.latency import fit_device
 from todm.space.cost import count_macs, count_params
 from todm.space.space import SearchSpace
@@ -87,7 +87,9 @@ def write_run(exp: Path) -> None:
         points.append(Point(spec=spec, figures={"wer": wer, "params": float(params)}))
         cache.put(spec, {"wer": points[-1].wer})
     front = tuple(pareto_front(points, ("wer", "params")))
-    Found(objectives=("wer", "params"), precision="fp32", points=front).save(exp / "search" / "pareto.json")
+    SearchResult(objectives=("wer", "params"), precision="fp32", points=front).save(
+        exp / "search" / "pareto.json"
+    )
     write_json(
         exp / "search" / "compare.json",
         {

@@ -17,7 +17,7 @@ from todm.config import Config, DataConfig, ModelConfig, SearchConfig, SpaceConf
 from todm.config_io import save_config
 from todm.data.prepare import prepare
 from todm.decode.evaluate import transcribe_batches
-from todm.decode.streaming import host_chunks
+from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
 from todm.deploy.bundle import write_bundle
 from todm.extract import extract
@@ -25,7 +25,7 @@ from todm.model_dir import load_supernet, save_supernet
 from todm.nn.supernet import Supernet
 from todm.runtime.recognize import open_recognizer
 from todm.search.evaluate import PrefixCache, SupernetEvaluator
-from todm.search.front import Found
+from todm.search.front import SearchResult
 from todm.space.cost import count_params
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -76,7 +76,7 @@ def test_writes_a_front_per_mode_and_never_evaluates_twice(
     exp: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["search", "--exp-dir", str(exp)]) == 0
-    points = Found.load(exp / "search" / "pareto.json").points
+    points = SearchResult.load(exp / "search" / "pareto.json").points
     assert {point.spec.mode for point in points} == {"offline", "streaming"}
     assert sum("knee" in point.chosen for point in points) == 2
     lines = [json.loads(line) for line in (exp / "search" / "cache.jsonl").read_text().splitlines()]
@@ -89,7 +89,7 @@ def test_writes_a_front_per_mode_and_never_evaluates_twice(
 
     monkeypatch.setattr(SupernetEvaluator, "wer", refuse)
     assert main(["search", "--exp-dir", str(exp)]) == 0
-    assert Found.load(exp / "search" / "pareto.json").points == points
+    assert SearchResult.load(exp / "search" / "pareto.json").points == points
 
 
 def test_wer_is_that_of_the_chosen_utterances(exp: Path) -> None:
@@ -104,7 +104,7 @@ def test_wer_is_that_of_the_chosen_utterances(exp: Path) -> None:
 
 def test_random_search_keeps_the_found_front(exp: Path) -> None:
     assert main(["search", "--exp-dir", str(exp), "--baseline", "random", "--evaluations", "4"]) == 0
-    assert Found.load(exp / "search" / "random.json").points
+    assert SearchResult.load(exp / "search" / "random.json").points
     assert not (exp / "search" / "pareto.json").exists()
 
 
@@ -137,7 +137,7 @@ def test_budgets_get_a_best_spec_each_and_two_workers_change_nothing(exp: Path) 
     words = ["search", "--exp-dir", str(exp), "--mode", "streaming", "--evaluations", "8"]
     words += ["--budget", f"watch: params <= {bound}, state <= 1 MB", "--budget", "phone: wer <= 1000"]
     assert main([*words, "--workers", "2"]) == 0
-    found = Found.load(exp / "search" / "pareto.json")
+    found = SearchResult.load(exp / "search" / "pareto.json")
     best = {name: point for point in found.points for name in point.chosen}
     assert set(best) == {"watch", "phone"}
     assert best["watch"].params <= bound
@@ -145,7 +145,7 @@ def test_budgets_get_a_best_spec_each_and_two_workers_change_nothing(exp: Path) 
     lines = (exp / "search" / "cache.jsonl").read_text().splitlines()
     (exp / "search" / "cache.jsonl").unlink()
     assert main(words) == 0
-    assert Found.load(exp / "search" / "pareto.json") == found
+    assert SearchResult.load(exp / "search" / "pareto.json") == found
     assert sorted((exp / "search" / "cache.jsonl").read_text().splitlines()) == sorted(lines)
 
 
@@ -153,7 +153,7 @@ def test_one_budget_in_vain_does_not_cost_the_others(exp: Path, capsys: pytest.C
     words = ["search", "--exp-dir", str(exp), "--mode", "offline", "--evaluations", "6"]
     assert main([*words, "--budget", "toy: params <= 10", "--budget", "phone: params <= 1 G"]) == 2
     assert "budget toy: no spec keeps to params <= 10" in capsys.readouterr().err
-    assert [p.chosen for p in Found.load(exp / "search" / "pareto.json").chosen] == [("phone",)]
+    assert [p.chosen for p in SearchResult.load(exp / "search" / "pareto.json").chosen] == [("phone",)]
 
 
 def test_methods_are_compared_over_seeds(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +195,7 @@ def test_wer_is_that_of_the_extracted_net(exp: Path) -> None:
     evaluator = SupernetEvaluator.load(exp, 0, seed=1)
     for name, spec in evaluator.supernet.space.ladder().items():
         net = extract(evaluator.supernet, spec)
-        chunks = host_chunks(net, CONFIG.export.chunk_ms)
+        chunks = make_streaming_view(net, CONFIG.export.chunk_ms)
         scored = transcribe_batches(net, evaluator.batches, evaluator.tokenizer, chunks=chunks)
         assert evaluator.wer(spec) == compute_wer(scored, replications=1), name
 
@@ -213,11 +213,11 @@ def test_int8_is_judged_through_the_quantised_files(exp: Path, monkeypatch: pyte
     monkeypatch.setattr("todm.search.evaluate.open_recognizer", spy)
     assert main(words) == 0
     assert opened == ["int8", "int8"]
-    found = Found.load(exp / "search" / "pareto.json")
+    found = SearchResult.load(exp / "search" / "pareto.json")
     assert found.precision == "int8" and found.objectives == ("wer", "size")
     # fp32 figures are others, from the same cache.
     assert main(["search", "--exp-dir", str(exp), "--mode", "offline", "--evaluations", "2"]) == 0
-    assert Found.load(exp / "search" / "pareto.json").precision == "fp32"
+    assert SearchResult.load(exp / "search" / "pareto.json").precision == "fp32"
     contexts = [json.loads(line)["context"] for line in (exp / "search" / "cache.jsonl").open()]
     assert len({c for c in contexts if not c.startswith("size")}) == 2
 
@@ -227,7 +227,7 @@ def test_predicted_sizes_are_those_of_the_files(exp: Path) -> None:
     words = ["search", "--exp-dir", str(exp), "--evaluations", "8", "--precision", "int8"]
     assert main([*words, "--objective", "size", "params"]) == 0
     supernet, config = load_supernet(exp / "supernet")
-    for point in Found.load(exp / "search" / "pareto.json").points:
+    for point in SearchResult.load(exp / "search" / "pareto.json").points:
         folder = exp / "bundle"
         sizes = write_bundle(extract(supernet, point.spec), config, exp / "supernet", folder)
         assert point.figures["size"] == pytest.approx(sizes["int8"], rel=0.01)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from todm.errors import UserError
-from todm.search.front import Found, Point, choose, hypervolume, knee, pareto_front
+from todm.search.front import Point, SearchResult, choose, hypervolume, knee, pareto_front
 from todm.space.spec import SubnetSpec
 
 NAMES = ("wer", "params")
@@ -85,9 +85,11 @@ def test_chosen_sizes_are_the_knee_and_the_ends() -> None:
 
 def test_what_was_found_survives_the_file(tmp_path: Path) -> None:
     best = Point(spec=point(4, 0).spec, figures={"wer": 0.5, "params": 4.0}, chosen=("knee", "watch"))
-    found = Found(objectives=NAMES, precision="int8", points=(point(3, 1.25), best), settings={"seed": 1})
+    found = SearchResult(
+        objectives=NAMES, precision="int8", points=(point(3, 1.25), best), settings={"seed": 1}
+    )
     found.save(tmp_path / "search" / "pareto.json")
-    again = Found.load(tmp_path / "search" / "pareto.json")
+    again = SearchResult.load(tmp_path / "search" / "pareto.json")
     assert again == found and again.chosen == (best,)
 
 
@@ -95,6 +97,6 @@ def test_what_was_found_survives_the_file(tmp_path: Path) -> None:
 def test_a_broken_file_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "pareto.json").write_text(text)
     with pytest.raises(UserError, match=r"pareto\.json"):
-        Found.load(tmp_path / "pareto.json")
+        SearchResult.load(tmp_path / "pareto.json")
     with pytest.raises(UserError, match="todm search"):
-        Found.load(tmp_path / "none.json")
+        SearchResult.load(tmp_path / "none.json")

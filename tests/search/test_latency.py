@@ -14,10 +14,10 @@ pytest.importorskip("scipy")
 from tests.search.toy import SETUP, SPACE
 from todm.config import Mode
 from todm.errors import UserError
-from todm.search.additive import fit_additive
-from todm.search.judge import Judge
 from todm.search.latency import DeviceTable, fit_device, load_tables, read_results
 from todm.search.limits import parse_limit, parse_term
+from todm.search.linear_cost import fit_additive
+from todm.search.objective_set import ObjectiveSet
 from todm.space.spec import SubnetSpec
 
 RNG = random.Random(0)
@@ -185,7 +185,7 @@ def test_results_that_a_fit_cannot_use_are_named(tmp_path: Path) -> None:
 def test_objectives_on_a_device_come_from_its_table() -> None:
     setup = replace(SETUP, devices={"pi4": make_table()})
     terms = [parse_term(text) for text in ("wer", "rtf on pi4", "latency on pi4")]
-    judge = Judge(terms, [parse_limit("rtf <= 0.012 on pi4")], setup)
+    judge = ObjectiveSet(terms, [parse_limit("rtf <= 0.012 on pi4")], setup)
     spec = HELD_OUT[0]
     figures = judge.point(spec, {"wer": 1.0}).figures
     assert figures["rtf on pi4"] == pytest.approx(true_rtf(spec))

@@ -6,8 +6,8 @@ import pytest
 
 from tests.search.toy import SPACE, Evaluator, load_nothing, load_toy, make_judge, toy_wer
 from todm.search.cache import EvalCache
-from todm.search.judge import Evaluations
 from todm.search.nsga2 import search_at_random
+from todm.search.objective_set import Evaluations
 from todm.search.workers import Workers
 
 SPECS = [SPACE.uniform(depth, dim, "offline") for depth in (6, 8) for dim in (64, 128, 256)]

@@ -89,7 +89,7 @@ class Probe:
 
 
 CONTRASTIVE = TrainConfig(
-    loss=LossConfig(prune_range=3, warmup_steps=0, diagonal_steps=2),
+    loss=LossConfig(prune_range=3, warmup_steps=0, alignment_warmup_steps=2),
     dropout=DropoutConfig(policy="constant", rate=0.2),
     contrastive=ContrastiveConfig(steps=3),
 )
@@ -144,7 +144,9 @@ def test_a_run_with_a_contrastive_stage(new_run: NewRun) -> None:
 def test_the_dev_loss_is_the_max_net_s_without_dropout() -> None:
     net = make_supernet()
     config = replace(CONTRASTIVE, contrastive=ContrastiveConfig())
-    quiet = replace(config, dropout=DropoutConfig(rate=0.0), loss=replace(config.loss, diagonal_steps=0))
+    quiet = replace(
+        config, dropout=DropoutConfig(rate=0.0), loss=replace(config.loss, alignment_warmup_steps=0)
+    )
     step = SandwichStep(net, quiet, build_policy(quiet.dropout, SPACE))
     losses = step(BATCH, [SPACE.max()], step=0, generator=torch.Generator().manual_seed(0)).on_host()
     loud = SandwichStep(net, config, build_policy(config.dropout, SPACE))
@@ -179,7 +181,7 @@ def test_bfloat16_takes_any_policy_and_two_views(policy: str) -> None:
         CONTRASTIVE,
         dropout=DropoutConfig(policy=policy, rate=0.1),
         contrastive=ContrastiveConfig(steps=1, weight=0.5),
-        loss=replace(CONTRASTIVE.loss, diagonal_steps=0),
+        loss=replace(CONTRASTIVE.loss, alignment_warmup_steps=0),
     )
     losses: dict[tuple[int, SubnetSpec], list[float]] = {}
     for precision in ("float32", "bfloat16"):

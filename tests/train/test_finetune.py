@@ -57,7 +57,7 @@ def test_starts_from_the_subnet_and_writes_another(exp: Path, monkeypatch: pytes
     supernet, _ = load_supernet(exp / "supernet")
     for name, value in source.state_dict().items():
         assert torch.equal(begun[f"full.{name}"], value), name
-    assert torch.equal(begun["simple_am.weight"], supernet.simple_am.weight)
+    assert torch.equal(begun["simple_am_proj.weight"], supernet.simple_am_proj.weight)
     assert all(path.read_bytes() == content for path, content in before.items())
 
     tuned, config = load_subnet(target)

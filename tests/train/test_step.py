@@ -15,7 +15,7 @@ from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, rand
 from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, TrainConfig
 from todm.data.augment import lengthen
 from todm.dropout import build_policy
-from todm.losses.band import diagonal_band, feasible_size
+from todm.losses.band import feasible_size, make_diagonal_band
 from todm.losses.lattice import lattice_divergence
 from todm.losses.rnnt import TransducerLoss, rnnt_loss
 from todm.nn.supernet import SharedPass, Supernet, is_ssm_parameter
@@ -46,7 +46,7 @@ def take_step(
 ) -> tuple[list[PassLoss], dict[str, Tensor]]:
     net.zero_grad()
     run = SandwichStep(net, config, build_policy(config.dropout, net.space))
-    device = net.simple_am.weight.device
+    device = net.simple_am_proj.weight.device
     losses = run(
         BATCH.to(device), specs, step=step, generator=torch.Generator(device).manual_seed(0)
     ).on_host()
@@ -66,8 +66,8 @@ def one_pass(
         labels=BATCH.labels,
         encoder_lens=lens,
         label_lens=BATCH.label_lens,
-        am=net.simple_am(encoder_out) if first else None,
-        lm=net.simple_lm(predictor_out) if first else None,
+        am=net.simple_am_proj(encoder_out) if first else None,
+        lm=net.simple_lm_proj(predictor_out) if first else None,
         band=None if teacher is None else teacher.band,
         prune_range=config.loss.prune_range,
         lm_scale=config.loss.lm_scale,
@@ -96,7 +96,7 @@ def test_a_batch_in_parts_is_the_batch(count: int) -> None:
     config = make_config()
     specs = random_specs(1)
     whole_losses, whole = take_step(make_supernet(), config, specs)
-    part_losses, parts = take_step(make_supernet(), replace(config, micro_batches=count), specs)
+    part_losses, parts = take_step(make_supernet(), replace(config, grad_accum_steps=count), specs)
     assert parts.keys() == whole.keys()
     for name, grad in whole.items():
         torch.testing.assert_close(parts[name], grad, atol=2e-4, rtol=2e-4, msg=name)
@@ -107,7 +107,7 @@ def test_a_batch_in_parts_is_the_batch(count: int) -> None:
 
 def test_a_step_brings_its_numbers_to_the_host_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading a number waits for the device: once in a step, however many passes and parts it has."""
-    config = replace(make_config(), micro_batches=2)
+    config = replace(make_config(), grad_accum_steps=2)
     config = replace(config, contrastive=replace(config.contrastive, weight=0.3))
     reads = []
     plain = Tensor.tolist
@@ -142,7 +142,7 @@ def divergence(
         lattice=config.distill.lattice,
         alpha_min=config.distill.alpha_min,
         alpha_max=config.distill.alpha_max,
-        beta=config.distill.beta,
+        beta=config.distill.ratio_clip,
     ).sum()
 
 
@@ -152,7 +152,9 @@ def start_losses(net: Supernet, spec: SubnetSpec) -> tuple[TransducerLoss, Trans
     predictor_out = predictor_out[:, :1].expand_as(predictor_out)
     num_labels = BATCH.labels.shape[1]
     size = feasible_size(2, lens, BATCH.label_lens, num_labels)
-    band = diagonal_band(lens, BATCH.label_lens, size, num_frames=encoder_out.shape[1], num_labels=num_labels)
+    band = make_diagonal_band(
+        lens, BATCH.label_lens, size, num_frames=encoder_out.shape[1], num_labels=num_labels
+    )
 
     def loss(encoder_out: Tensor, predictor_out: Tensor, **kwargs: Any) -> TransducerLoss:
         return rnnt_loss(
@@ -166,7 +168,7 @@ def start_losses(net: Supernet, spec: SubnetSpec) -> tuple[TransducerLoss, Trans
         )
 
     still = encoder_out.detach(), predictor_out.detach()
-    smoothed = loss(*still, am=net.simple_am(still[0]), lm=net.simple_lm(still[1]))
+    smoothed = loss(*still, am=net.simple_am_proj(still[0]), lm=net.simple_lm_proj(still[1]))
     return loss(encoder_out, predictor_out, band=band), smoothed
 
 
@@ -215,7 +217,7 @@ def test_students_do_not_move_the_teacher() -> None:
     _, alone = take_step(net, config, [SPACE.max()])
     _, together = take_step(net, config, [SPACE.max(), *students])
     for name, grad in alone.items():
-        if name.startswith(("full.layers.1.ffn", "simple_am")):
+        if name.startswith(("full.layers.1.ffn", "simple_am_proj")):
             torch.testing.assert_close(together[name], grad)
     assert not torch.allclose(
         together["full.layers.0.ffn.in_proj.weight"], alone["full.layers.0.ffn.in_proj.weight"]
@@ -263,7 +265,7 @@ def test_warm_up_moves_from_the_smoothed_to_the_pruned_loss() -> None:
     config = make_config(lattice="none", warmup=100)
 
     def simple_gradient(step: int) -> Tensor:
-        return take_step(net, config, [SPACE.max()], step=step)[1]["simple_lm.weight"]
+        return take_step(net, config, [SPACE.max()], step=step)[1]["simple_lm_proj.weight"]
 
     begin, middle, end = simple_gradient(0), simple_gradient(50), simple_gradient(5000)
     torch.testing.assert_close(middle, 0.75 * begin)
@@ -303,7 +305,11 @@ def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
     config = replace(
         config,
         loss=replace(
-            config.loss, diagonal_steps=10, diagonal_range=2, diagonal_hidden_contexts=1.0, path_power=3.0
+            config.loss,
+            alignment_warmup_steps=10,
+            alignment_warmup_range=2,
+            alignment_warmup_label_context_dropout=1.0,
+            path_power=3.0,
         ),
         dropout=DropoutConfig(rate=0.5),
     )
@@ -324,7 +330,7 @@ def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
     config = replace(config, dropout=DropoutConfig(rate=0.0))
     both, first = take_step(net, config, specs, step=10)
     assert len(both) == 2
-    no_start = replace(config, loss=replace(config.loss, diagonal_steps=0))
+    no_start = replace(config, loss=replace(config.loss, alignment_warmup_steps=0))
     _, plain = take_step(net, no_start, specs, step=0)
     for name, grad in plain.items():
         torch.testing.assert_close(first[name], grad)
@@ -370,7 +376,7 @@ def test_hidden_contexts_hide_their_share_and_keep_the_rest() -> None:
 def test_with_hidden_contexts_all_specs_of_a_step_run_and_learn() -> None:
     net = make_supernet()
     config = make_config()
-    config = replace(config, loss=replace(config.loss, hidden_contexts=0.5))
+    config = replace(config, loss=replace(config.loss, label_context_dropout=0.5))
     losses, grads = take_step(net, config, random_specs(2, seed=1))
     assert len(losses) > 1
     assert all(grad.isfinite().all() for grad in grads.values())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from todm.decode.evaluate import transcribe_batches
-from todm.decode.streaming import host_chunks
+from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
 from todm.dropout.reweighted import count_ffn_weights
 from todm.envinfo import collect_env
@@ -51,7 +51,7 @@ def _write(file: Any, text: str) -> None:
 
 def _measure_size(evaluator: SupernetEvaluator, spec: SubnetSpec) -> dict[str, Any]:
     net: Transducer = extract(evaluator.supernet, spec)
-    chunks = host_chunks(net, evaluator.chunk_ms)
+    chunks = make_streaming_view(net, evaluator.chunk_ms)
     scored = transcribe_batches(net, evaluator.batches, evaluator.tokenizer, chunks=chunks)
     total = compute_wer(scored, replications=1)
     nonzero, _ = count_ffn_weights(net.state_dict())

@@ -93,7 +93,7 @@ def run_grid(
         if children.stopping:
             return
         folder = _fill_folder(start_folder(exp, start), start)
-        steps = str(start.config.train.loss.diagonal_steps)
+        steps = str(start.config.train.loss.alignment_warmup_steps)
         if children.finish(folder, "--until", steps) and start_checkpoint(exp, start).is_file():
             say(f"{folder.name} start of several runs, seed {start.seed}: trained")
         elif not children.stopping:

@@ -26,7 +26,7 @@ def start_of(run: PlannedRun) -> PlannedRun | None:
     A contrastive stage before it does drop units: then there is nothing to share.
     """
     train = run.config.train
-    steps = train.loss.diagonal_steps
+    steps = train.loss.alignment_warmup_steps
     if train.contrastive.steps > 0 or steps == 0 or 0 < train.max_steps <= steps:
         return None
     # Without distillation the loss works through a batch in parts, and sums them in another order.
@@ -49,7 +49,7 @@ def start_folder(exp: Path, start: PlannedRun) -> Path:
 
 def start_checkpoint(exp: Path, start: PlannedRun) -> Path:
     """The checkpoint of its last batch."""
-    steps = start.config.train.loss.diagonal_steps
+    steps = start.config.train.loss.alignment_warmup_steps
     return checkpoint_path(start_folder(exp, start) / "checkpoints", steps)
 
 

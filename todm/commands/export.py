@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from todm.deploy.guard import Speech
+    from todm.deploy.guard import LabelledAudio
+
 
 HELP = "write ONNX folders, fp32 and int8"
 
@@ -94,11 +95,11 @@ def run(args: argparse.Namespace) -> None:
 def _searched(exp: Path, subnets: list[Path]) -> list[Path]:
     """The folders of the sizes that the search chose, by whatever name they were extracted."""
     from todm.errors import UserError
-    from todm.search.front import Found
+    from todm.search.front import SearchResult
     from todm.space.spec import SubnetSpec
 
     specs = {path: SubnetSpec.load(path / "spec.json") for path in subnets}
-    chosen = {point.spec for point in Found.load(exp / "search" / "pareto.json").chosen}
+    chosen = {point.spec for point in SearchResult.load(exp / "search" / "pareto.json").chosen}
     if missing := sorted(spec.name for spec in chosen - set(specs.values())):
         raise UserError(
             f"{exp / 'subnets'}: {', '.join(missing)} not extracted; run "
@@ -138,7 +139,7 @@ def _changes(args: argparse.Namespace) -> dict[str, Any]:
     return changes
 
 
-def _load_speech(args: argparse.Namespace) -> Speech | None:
+def _load_speech(args: argparse.Namespace) -> LabelledAudio | None:
     from todm.errors import UserError
 
     if (args.guard_corpus_dir is None) != (args.guard_part is None):
@@ -148,10 +149,10 @@ def _load_speech(args: argparse.Namespace) -> Speech | None:
     if args.no_int8:
         raise UserError("--no-int8: there is nothing to guard then; leave it or the --guard options out")
     from todm.data.part_audio import load_part_audio
-    from todm.deploy.guard import Speech
+    from todm.deploy.guard import LabelledAudio
 
     _, texts, samples = load_part_audio(args.guard_corpus_dir, args.guard_part, limit=args.guard_limit)
-    return Speech(part=args.guard_part, texts=texts, samples=samples)
+    return LabelledAudio(part=args.guard_part, texts=texts, samples=samples)
 
 
 def _print_guard(path: Path) -> None:

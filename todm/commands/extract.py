@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> None:
     from todm.errors import UserError
     from todm.extract import extract
     from todm.model_dir import load_supernet, save_subnet
-    from todm.search.front import Found
+    from todm.search.front import SearchResult
     from todm.space.spec import SubnetSpec
 
     if not (args.ladder or args.pareto or args.spec):
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> None:
         if not path.is_file():
             raise UserError(f"{path}: missing; run 'todm search --exp-dir {exp}' first")
         known = set(chosen.values())
-        chosen.update({p.spec.name: p.spec for p in Found.load(path).chosen if p.spec not in known})
+        chosen.update({p.spec.name: p.spec for p in SearchResult.load(path).chosen if p.spec not in known})
     if args.spec:
         spec = SubnetSpec.load(args.spec)
         chosen[args.name or spec.name] = spec

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from todm.nn.transducer import Transducer
     from todm.runtime.bundle import Precision
     from todm.search.front import Point
-    from todm.search.judge import Judge
+    from todm.search.objective_set import ObjectiveSet
     from todm.search.screen import Screen
     from todm.space.spec import SubnetSpec
 
@@ -79,10 +79,10 @@ def run(args: argparse.Namespace) -> None:
     from todm.errors import UserError
     from todm.model_dir import WEIGHTS, vocab_size_of
     from todm.search.cache import EvalCache, digest_file
-    from todm.search.front import Found
+    from todm.search.front import SearchResult
     from todm.search.limits import parse_budget, parse_limits, parse_term
-    from todm.search.objectives import Setup
-    from todm.search.plan import Plan, carry_out, compare_methods
+    from todm.search.objectives import ObjectiveContext
+    from todm.search.plan import Plan, compare_methods, run_search
     from todm.search.workers import Workers
     from todm.space.space import SearchSpace
 
@@ -106,7 +106,7 @@ def run(args: argparse.Namespace) -> None:
         terms=tuple(map(parse_term, settings.objectives)),
         limits=parse_limits(settings.limits),
         budgets=tuple(map(parse_budget, args.budget)),
-        setup=Setup(
+        setup=ObjectiveContext(
             config=config,
             vocab_size=vocab_size_of(supernet),
             precision=settings.precision,
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
             comparison = compare_methods(plan, evaluate, seeds=seeds, make_screen=make_screen, on_point=show)
         else:
             method = args.baseline or "nsga2"
-            outcome = carry_out(
+            outcome = run_search(
                 plan, evaluate, seed=settings.seed, method=method, make_screen=make_screen, on_point=show
             )
     if args.compare_seeds is not None:
@@ -162,7 +162,7 @@ def run(args: argparse.Namespace) -> None:
             "limits": list(settings.limits),
             "budgets": list(args.budget),
         }
-        Found(
+        SearchResult(
             objectives=plan.names, precision=settings.precision, points=outcome.points, settings=record
         ).save(path)
         _print_points(outcome.points, judge, space.ladder())
@@ -203,7 +203,7 @@ def _settings(args: argparse.Namespace) -> tuple[Config, SearchConfig]:
 class _Progress:
     """The bar's text: how many specs the front of the present mode has, and its ends."""
 
-    def __init__(self, bar: Any, judge: Judge) -> None:
+    def __init__(self, bar: Any, judge: ObjectiveSet) -> None:
         self.bar = bar
         self.judge = judge
         self.fronts: dict[str, list[Point]] = {}
@@ -322,7 +322,7 @@ def _devices(exp: Path, more: list[Path]) -> dict[str, Any]:
     return load_tables([*more, *(p for p in sorted(exp.glob("devices/*.json")) if p.resolve() not in named)])
 
 
-def _print_points(points: tuple[Point, ...], judge: Judge, ladder: dict[str, SubnetSpec]) -> None:
+def _print_points(points: tuple[Point, ...], judge: ObjectiveSet, ladder: dict[str, SubnetSpec]) -> None:
     names = {spec: name for name, spec in ladder.items()}
     heads = list(judge.objectives)
     widths = [max(len(head), 9) for head in heads]

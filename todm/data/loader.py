@@ -78,7 +78,7 @@ class TrainLoader:
     Args:
         cuts: training cuts.
         tokenizer: makes the labels.
-        config: `max_duration`, `num_buckets`, `short_first` and `num_workers` are used.
+        config: `max_duration`, `num_buckets`, `sortagrad` and `num_workers` are used.
         seed: with the epoch it fixes which utterances form which batch, and their order.
         epoch: epoch to start with, from 0.
         start_batch: batches of that epoch to pass over, without loading them.
@@ -119,7 +119,7 @@ class TrainLoader:
         )
         self._counts: dict[int, int] = {}
         self.first_sampler: CutSampler = self.sampler
-        if config.short_first:
+        if config.sortagrad:
             by_length = sorted(cuts, key=lambda cut: (cut.duration, cut.id))
             self.first_sampler = DynamicCutSampler(
                 by_length, max_duration=config.max_duration, rank=rank, world_size=world_size

@@ -116,7 +116,7 @@ def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
     for part in data.train_parts:
         supervisions = _read(data_dir, f"supervisions_{part}.jsonl.gz", SupervisionSet, "manifests")
         texts += sorted(str(supervision.text) for supervision in supervisions)
-    tokenizer = Tokenizer.train(texts, data.vocab_size, data.pieces)
+    tokenizer = Tokenizer.train(texts, data.vocab_size, data.token_type)
     tokenizer.save(data_dir / "lang")
 
     skipped: list[Skipped] = []

@@ -89,9 +89,9 @@ class SharLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if config.short_first:
+        if config.sortagrad:
             raise UserError(
-                "data.short_first: shards cannot be read in order of duration; set it to false, or train "
+                "data.sortagrad: shards cannot be read in order of duration; set it to false, or train "
                 "without data.shar_dir"
             )
         self.config, self.seed = config, seed

@@ -44,8 +44,8 @@ def transcribe_batches(
         net: in eval mode; the batches are moved to its device.
         batches: features with transcripts, padded with `LOG_FLOOR`.
         tokenizer: turns labels into text.
-        chunks: of a streaming net's host (`host_chunks`): silence is put behind each utterance, and the
-            whole chunks of both are heard; None takes the batches as they are.
+        chunks: chunking of the streaming host (`make_streaming_view`); trailing silence is appended and the
+            last partial chunk is dropped; None takes the batches as they are.
     """
     device = net.norm.weight.device
     scored: list[Utterance] = []

@@ -22,7 +22,7 @@ def chunk_frames(chunk_ms: int, factor: int) -> int:
     return chunk_ms // period
 
 
-def host_chunks(net: Transducer, chunk_ms: int) -> Chunks | None:
+def make_streaming_view(net: Transducer, chunk_ms: int) -> Chunks | None:
     """How a host feeds `net` when it is exported for chunks of `chunk_ms`; None for an offline net."""
     if net.spec.mode == "offline":
         return None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from todm.config import Config, ExportConfig
 from todm.deploy.contract import check_bundle
-from todm.deploy.guard import RECORD, Allowance, Speech, bundle_bytes, guard_bundle
+from todm.deploy.guard import RECORD, LabelledAudio, WerTolerance, bundle_bytes, guard_bundle
 from todm.deploy.half import halve_file
 from todm.deploy.onnx_export import export_bundle
 from todm.deploy.quantize import PARTS, Quantization, quantize_bundle
@@ -16,7 +16,7 @@ from todm.runtime.standalone import add_runtime
 
 
 def write_bundle(
-    net: Transducer, config: Config, lang_dir: Path, folder: Path, *, speech: Speech | None = None
+    net: Transducer, config: Config, lang_dir: Path, folder: Path, *, speech: LabelledAudio | None = None
 ) -> dict[str, int]:
     """Write the bundle of `net`: ONNX files, tokens, spec, config and the torch-free runtime.
 
@@ -56,7 +56,7 @@ def write_bundle(
     return {precision: bundle_bytes(folder, precision) for precision in precisions}
 
 
-def _quantize(folder: Path, settings: ExportConfig, speech: Speech | None) -> None:
+def _quantize(folder: Path, settings: ExportConfig, speech: LabelledAudio | None) -> None:
     static = settings.quantization == "static"
     quantization = Quantization(
         per_channel=settings.per_channel,
@@ -67,5 +67,5 @@ def _quantize(folder: Path, settings: ExportConfig, speech: Speech | None) -> No
         quantize_bundle(folder, quantization, exclude=settings.exclude)
         return
     check_bundle(folder)  # before hours may be spent on measuring it
-    allowance = Allowance(absolute=settings.guard_absolute, relative=settings.guard_relative)
+    allowance = WerTolerance(absolute=settings.guard_absolute, relative=settings.guard_relative)
     guard_bundle(folder, speech, quantization=quantization, allowance=allowance, exclude=settings.exclude)

@@ -98,11 +98,11 @@ def _check_encoder(model: Model) -> Dim:
         )
     if not streaming:
         _check_count(model, ("x", "x_lens"), ("encoder_out", "encoder_out_lens"))
-        (x, x_lens), (out, out_lens) = model.inputs, model.outputs
+        (x, x_lens), (out, subsampled_lens) = model.inputs, model.outputs
         _check_tensor(model, x, "float32", (None, None, FEATURE_DIM))
         _check_tensor(model, x_lens, "int64", (None,))
         _check_tensor(model, out, "float32", (None, None, "any"))
-        _check_tensor(model, out_lens, "int64", (None,))
+        _check_tensor(model, subsampled_lens, "int64", (None,))
         return out.shape[-1]
     window, shift = model.number("T"), model.number("decode_chunk_len")
     num_layers = model.number("num_encoder_layers")

@@ -14,12 +14,12 @@ from todm.deploy.graph import Graph
 from todm.deploy.ssm_graph import BLOCK_FRAMES, add_chunk, add_convolution, add_operators
 from todm.nn.encoder import EncoderLayer
 from todm.nn.feedforward import FeedForward
-from todm.nn.mhssm import MhSsm
+from todm.nn.mhssm import MultiHeadSSM
 from todm.nn.transducer import Transducer
 from todm.runtime.fbank import LOG_FLOOR
 
 
-def offline_encoder(net: Transducer) -> Graph:
+def build_offline_encoder(net: Transducer) -> Graph:
     """Whole utterances: x (N, T, 80), x_lens (N,) int64 to encoder_out (N, T', J) and its lengths (N,) int64.
 
     Audio shorter than the first frame's receptive field is padded inside the graph and gives a length of 0.
@@ -48,7 +48,7 @@ def offline_encoder(net: Transducer) -> Graph:
     return graph
 
 
-def streaming_encoder(net: Transducer, chunk: int) -> Graph:
+def build_streaming_encoder(net: Transducer, chunk: int) -> Graph:
     """One chunk of B = `chunk` encoder frames, with the states of sherpa-onnx's ``lstm`` host.
 
     x (N, factor B + factor - 1, 80), state0 and state1 (L, N, E S): real and imaginary parts, to
@@ -142,7 +142,7 @@ def _gate(graph: Graph, y: str, directions: int) -> str:
 
 
 def _offline_layer(graph: Graph, layer: EncoderLayer, x: str, mask: str, frames: str, name: str) -> str:
-    ssm: MhSsm = layer.mhssm
+    ssm: MultiHeadSSM = layer.mhssm
     width, directions = ssm.direction_dim, ssm.num_directions
     u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
     u = graph.op("Mul", u, mask)
@@ -175,7 +175,7 @@ def _streaming_layer(
     name: str,
 ) -> tuple[str, str]:
     """One chunk: x (N, B, D) and state (E, N, 2 S) to the same shapes."""
-    ssm: MhSsm = layer.mhssm
+    ssm: MultiHeadSSM = layer.mhssm
     width = ssm.direction_dim
     u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
     blocks = add_operators(graph, ssm.ssm, chunk, f"{name}.ssm", num_forward=width)

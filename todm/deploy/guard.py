@@ -50,7 +50,7 @@ class GuardError(UserError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speech:
+class LabelledAudio:
     """Utterances with what is said in them.
 
     Args:
@@ -71,7 +71,7 @@ class Speech:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allowance:
+class WerTolerance:
     """By how much int8 may be worse: the larger of the two counts.
 
     Args:
@@ -92,7 +92,7 @@ class Allowance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Guarded:
+class QuantizationReport:
     """What came of it; content of ``int8.json``.
 
     Args:
@@ -139,12 +139,12 @@ class Guarded:
 
 def guard_bundle(
     folder: Path,
-    speech: Speech,
+    speech: LabelledAudio,
     *,
     quantization: Quantization | None = None,
-    allowance: Allowance | None = None,
+    allowance: WerTolerance | None = None,
     exclude: Sequence[str] = (),
-) -> Guarded:
+) -> QuantizationReport:
     """Write int8 files that hold the allowance, and ``int8.json``.
 
     Args:
@@ -159,7 +159,7 @@ def guard_bundle(
             then removed.
         UserError: nothing to measure on, or files missing.
     """
-    quantization, allowance = quantization or Quantization(), allowance or Allowance()
+    quantization, allowance = quantization or Quantization(), allowance or WerTolerance()
     if not any(text.split() for text in speech.texts):
         raise UserError(f"{speech.part}: no words to measure {folder} on; take another part")
     float_wer = measure_wer(folder, speech, "fp32")
@@ -179,7 +179,7 @@ def guard_bundle(
             if allowance.holds(float_wer, wer):
                 break
     sizes = {name: bundle_bytes(folder, name) for name in ("fp32", "int8")}
-    guarded = Guarded(
+    guarded = QuantizationReport(
         part=speech.part,
         utterances=len(speech.texts),
         allowance=allowance.points(float_wer),
@@ -220,7 +220,7 @@ def bundle_bytes(folder: Path, precision: str) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def measure_wer(folder: Path, speech: Speech, precision: Precision) -> float:
+def measure_wer(folder: Path, speech: LabelledAudio, precision: Precision) -> float:
     """WER, percent, of greedy search in the device's runtime, one thread."""
     recognizer = open_recognizer(folder, precision=precision)
     heard = [result.text for result in recognizer.transcribe(list(speech.samples))]

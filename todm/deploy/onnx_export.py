@@ -17,8 +17,8 @@ from onnx import TensorProto
 from todm import __version__
 from todm.config import Config
 from todm.config_io import save_config
-from todm.decode.streaming import host_chunks
-from todm.deploy.encoder_graph import offline_encoder, streaming_encoder
+from todm.decode.streaming import make_streaming_view
+from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
 from todm.deploy.graph import Graph
 from todm.errors import UserError
 from todm.model_dir import CONFIG, SPEC
@@ -47,9 +47,9 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
         "subsampling_factor": net.subsampling_factor,
         "todm_spec": net.spec.to_json(),
     }
-    chunks = host_chunks(net, config.export.chunk_ms)
+    chunks = make_streaming_view(net, config.export.chunk_ms)
     if chunks is None:
-        encoder = offline_encoder(net).model({"model_type": "zipformer2", **common}, opset=opset)
+        encoder = build_offline_encoder(net).model({"model_type": "zipformer2", **common}, opset=opset)
     else:
         metadata: dict[str, str | int] = {
             "model_type": "lstm",
@@ -60,7 +60,9 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
             "d_model": net.state_dim,
             "rnn_hidden_size": net.state_dim,
         }
-        encoder = streaming_encoder(net, chunks.shift // net.subsampling_factor).model(metadata, opset=opset)
+        encoder = build_streaming_encoder(net, chunks.shift // net.subsampling_factor).model(
+            metadata, opset=opset
+        )
     decoder = decoder_graph(net).model(
         {"vocab_size": net.vocab_size, "context_size": net.context_size}, opset=opset
     )

@@ -10,7 +10,7 @@ from torch import Tensor
 from todm.config import DropoutConfig
 from todm.dropout.subnet_scaled import SubnetScaledDropout
 from todm.errors import UserError
-from todm.nn.dropout import MAX_RATE, NONE, DropoutPlan, drop
+from todm.nn.dropout import MAX_RATE, NO_DROPOUT, DropoutPlan, drop
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -68,7 +68,7 @@ class MixedDropout:
         layers = []
         for index, layer in zip(spec.layers, plan.layers, strict=True):
             if progress >= self.config.until * (index + 1) / self.num_layers:
-                layers.append(replace(layer, ssm_out=NONE, ffn_hidden=NONE, ffn_out=NONE))
+                layers.append(replace(layer, ssm_out=NO_DROPOUT, ffn_hidden=NO_DROPOUT, ffn_out=NO_DROPOUT))
             else:
                 ssm, ffn = (
                     ChannelMix(noise.strength, self.config.weight) for noise in (layer.ssm_out, layer.ffn_out)

@@ -18,7 +18,7 @@ from todm.config import DropoutConfig
 from todm.dropout.penalties import Penalty, build_penalty, keep_probability
 from todm.dropout.subnet_scaled import SubnetScaledDropout
 from todm.errors import UserError
-from todm.nn.dropout import NONE, DropoutPlan
+from todm.nn.dropout import NO_DROPOUT, DropoutPlan
 from todm.nn.feedforward import FeedForwardWeights
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -103,7 +103,7 @@ class ReweightedDropout:
         shares = self.others.shares(spec)
         return DropoutPlan(
             tuple(
-                replace(layer, ffn_hidden=NONE, ffn_weights=self.mask.scaled(share))
+                replace(layer, ffn_hidden=NO_DROPOUT, ffn_weights=self.mask.scaled(share))
                 for layer, share in zip(layers, shares, strict=True)
             )
         )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from todm.config import DropoutConfig
 from todm.dropout.subnet_scaled import SubnetScaledDropout
-from todm.nn.dropout import NONE, DropoutPlan, sample
+from todm.nn.dropout import NO_DROPOUT, DropoutPlan, sample
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -62,5 +62,5 @@ class StandoutDropout:
         """The gate sampled in every layer, in place of a rate for the hidden units."""
         layers = self.others.plan(spec, progress).layers
         return DropoutPlan(
-            tuple(replace(layer, ffn_hidden=NONE, ffn_gate=SampledGate(1.0)) for layer in layers)
+            tuple(replace(layer, ffn_hidden=NO_DROPOUT, ffn_gate=SampledGate(1.0)) for layer in layers)
         )

@@ -99,7 +99,7 @@ def choose_band(
     return _bend(begin, encoder_lens, last, size)
 
 
-def diagonal_band(
+def make_diagonal_band(
     encoder_lens: Tensor,
     label_lens: Tensor,
     size: int,

@@ -21,11 +21,10 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from todm.nn import gpu
+from todm.kernels import SAME_ALPHA, gpu
 
 # Elements of one block of utterances: temporaries of this size stay in the cache.
 _BLOCK_NUMEL = 1 << 19
-SAME_ALPHA = 1e-3
 
 
 def alpha_divergence(
@@ -95,7 +94,7 @@ class _AlphaDivergence(torch.autograd.Function):
 def _forms(student: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
     """What computes the values and the slopes: one kernel each on a GPU, or torch's operations."""
     if gpu.runs_triton(student.device) and student.dtype == torch.float32:
-        from todm.losses import node_kernels
+        from todm.kernels import node as node_kernels
 
         if student.shape[-1] <= node_kernels.MAX_CLASSES:
             return node_kernels.divergences, node_kernels.slopes

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from todm.kernels import gpu
 from todm.losses.band import Band, choose_band, full_band
 from todm.losses.interface import Join, LossInputs, TransducerLoss, at_least_float32
 from todm.losses.recursion import lattice_score
 from todm.losses.smoothed import smoothed_log_probs
-from todm.nn import gpu
 
 # Each costs some calls; with more of them the lattice would be the peak instead.
 _NUM_BLOCKS = 4
@@ -153,7 +153,7 @@ def pick_log_probs(
         float32 at least.
     """
     if gpu.runs_triton(logits.device) and logits.dtype != torch.float64:
-        from todm.losses import node_kernels
+        from todm.kernels import node as node_kernels
 
         if logits.shape[-1] <= node_kernels.MAX_CLASSES:
             return _PickByKernel.apply(logits, next_labels, keep)  # type: ignore[no-untyped-call]
@@ -168,7 +168,7 @@ class _PickByKernel(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, next_labels: Tensor, keep: bool
     ) -> tuple[Tensor | None, Tensor, Tensor]:
-        from todm.losses import node_kernels
+        from todm.kernels import node as node_kernels
 
         ctx.set_materialize_grads(False)
         log_probs, blank, label, total = node_kernels.pick(logits, next_labels, keep=keep)
@@ -182,7 +182,7 @@ class _PickByKernel(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None]:
-        from todm.losses import node_kernels
+        from todm.kernels import node as node_kernels
 
         if all(grad is None for grad in grads):
             return None, None, None

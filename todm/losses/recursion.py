@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from todm.kernels import gpu
 from todm.losses.band import Band
-from todm.nn import gpu
 
 _NO_PATH = -torch.inf
 # A blank of probability 0 must stay subtractable: exp(-1e6) is 0 at any precision.
@@ -120,7 +120,7 @@ class _LatticeScore(torch.autograd.Function):
 def _choose(blanks: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
     """One kernel on a GPU, where a step a position would leave it idle."""
     if gpu.runs_triton(blanks.device):
-        from todm.losses import recursion_kernels
+        from todm.kernels import recursion as recursion_kernels
 
         if blanks.shape[2] <= recursion_kernels.MAX_FRAMES:
             return recursion_kernels.forward_backward

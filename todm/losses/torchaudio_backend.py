@@ -33,8 +33,8 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     band = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
     if inputs.band is not None and inputs.band.size != band.size:
         raise UserError(
-            "train.loss.backend: torchaudio computes the whole lattice only; set train.loss.diagonal_steps "
-            "to 0 or use native"
+            "train.loss.backend: torchaudio computes the whole lattice only; set "
+            "train.loss.alignment_warmup_steps to 0 or use native"
         )
     logits = join_on_band(inputs.join, inputs.encoder_out, inputs.predictor_out, band.indices())
     with torch.autocast(logits.device.type, enabled=False):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor
 
-from todm.nn import gpu
+from todm.kernels import gpu
 
 if TYPE_CHECKING:
     from todm.nn.feedforward import FeedForwardWeights
@@ -24,7 +24,7 @@ MAX_RATE = 0.95
 _LEVELS = 2**16
 
 
-class Noise(Protocol):
+class DropoutOp(Protocol):
     """What a site does to its tensor in training."""
 
     @property
@@ -32,7 +32,7 @@ class Noise(Protocol):
         """The number that a schedule scales; at 0 nothing happens."""
         ...
 
-    def scaled(self, factor: float) -> Noise:
+    def scaled(self, factor: float) -> DropoutOp:
         """The same with `factor` times the strength."""
         ...
 
@@ -41,12 +41,12 @@ class Noise(Protocol):
         ...
 
 
-class WeightNoise(Protocol):
+class WeightDropoutOp(Protocol):
     """The same for the weights of a feed-forward: those of the slice that runs."""
 
     @property
     def strength(self) -> float: ...
-    def scaled(self, factor: float) -> WeightNoise: ...
+    def scaled(self, factor: float) -> WeightDropoutOp: ...
     def __call__(
         self, weights: FeedForwardWeights, generator: torch.Generator | None
     ) -> FeedForwardWeights: ...
@@ -76,7 +76,7 @@ class Drop:
         return drop(x, self.rate, generator)
 
 
-NONE = Drop(0.0)
+NO_DROPOUT = Drop(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,11 +91,11 @@ class LayerDropout:
         ffn_out: on the feed-forward branch (N, T, D) before it is added back.
     """
 
-    ssm_out: Noise = NONE
-    ffn_weights: WeightNoise | None = None
-    ffn_gate: Noise = NONE
-    ffn_hidden: Noise = NONE
-    ffn_out: Noise = NONE
+    ssm_out: DropoutOp = NO_DROPOUT
+    ffn_weights: WeightDropoutOp | None = None
+    ffn_gate: DropoutOp = NO_DROPOUT
+    ffn_hidden: DropoutOp = NO_DROPOUT
+    ffn_out: DropoutOp = NO_DROPOUT
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class DropoutPlan:
         return {site: total for site, total in totals.items() if total > 0.0}
 
 
-def _sites(layer: LayerDropout) -> list[tuple[str, Noise | WeightNoise]]:
+def _sites(layer: LayerDropout) -> list[tuple[str, DropoutOp | WeightDropoutOp]]:
     values = ((field.name, getattr(layer, field.name)) for field in fields(layer))
     return [(site, noise) for site, noise in values if noise is not None]
 
@@ -149,7 +149,7 @@ def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     if dropped == 0:
         return x
     if gpu.runs_triton(x.device):
-        from todm.nn import dropout_kernels
+        from todm.kernels import dropout as dropout_kernels
 
         return dropout_kernels.drop(x, dropped, _LEVELS, generator)
     keep = _levels(x, generator) >= dropped - _LEVELS // 2

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from todm.nn.feedforward import FeedForward, FeedForwardWeights, activate
-from todm.nn.mhssm import MhSsm, MhSsmWeights
+from todm.nn.mhssm import MultiHeadSSM, MultiHeadSSMWeights
 from todm.nn.ssm_scan import SsmOperators
 
 
@@ -52,10 +52,10 @@ def without_dead_units(weights: FeedForwardWeights) -> FeedForwardWeights:
     )
 
 
-def slice_mhssm(mhssm: MhSsm, channels: int) -> MhSsmWeights:
+def slice_mhssm(mhssm: MultiHeadSSM, channels: int) -> MultiHeadSSMWeights:
     """The first `channels` SSM channels of `mhssm`: those of the forward direction, or all of them."""
     whole = mhssm.weights()
-    return MhSsmWeights(
+    return MultiHeadSSMWeights(
         in_weight=_first(whole.in_weight, channels),
         in_bias=_first(whole.in_bias, channels),
         out_weight=_first(whole.out_weight, channels // 2, dim=1),

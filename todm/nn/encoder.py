@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from todm.config import ModelConfig
 from todm.nn.feedforward import FeedForward
-from todm.nn.mhssm import MhSsm, mhssm_chunk
+from todm.nn.mhssm import MultiHeadSSM, apply_mhssm_chunk
 from todm.nn.norm import make_norm
 from todm.nn.ssm import block_operators
 from todm.nn.ssm_scan import ssm_operators
@@ -27,7 +27,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: ModelConfig, ffn_dim: int, *, bidirectional: bool) -> None:
         super().__init__()
         self.ssm_norm = make_norm(config.d_model)
-        self.mhssm = MhSsm(
+        self.mhssm = MultiHeadSSM(
             config.d_model, config.num_heads, config.head_dim, config.state_dim, bidirectional=bidirectional
         )
         self.ffn_norm = make_norm(config.d_model)
@@ -43,6 +43,6 @@ class EncoderLayer(nn.Module):
     def forward_chunk(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """A streaming layer over one chunk: (N, B, D) and (E, N, 2S) to the same shapes."""
         operators = block_operators(self.mhssm.ssm.coefficients(), x.shape[1])
-        branch, state = mhssm_chunk(self.ssm_norm(x), state, self.mhssm.weights(), operators)
+        branch, state = apply_mhssm_chunk(self.ssm_norm(x), state, self.mhssm.weights(), operators)
         x = x + branch
         return x + self.ffn(self.ffn_norm(x)), state

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from todm.nn import gpu
+from todm.kernels import gpu
 from todm.nn.linear import linear
 from todm.nn.ssm import BlockOperators, DiagonalSsm, advance
 from todm.nn.ssm_scan import SsmOperators, apply_ssm
@@ -28,7 +28,7 @@ from todm.nn.ssm_scan import SsmOperators, apply_ssm
 SLOWEST, FASTEST = 0.03, 3.0
 
 
-class MhSsmWeights(NamedTuple):
+class MultiHeadSSMWeights(NamedTuple):
     """What the block computes with: a whole module's tensors or slices of them.
 
     Args:
@@ -44,7 +44,7 @@ class MhSsmWeights(NamedTuple):
     out_bias: Tensor
 
 
-class MhSsm(nn.Module):
+class MultiHeadSSM(nn.Module):
     """Parameters of one block, and its pass when nothing is elastic.
 
     Args:
@@ -69,9 +69,11 @@ class MhSsm(nn.Module):
         )
         self.out_proj = nn.Linear(num_directions * self.direction_dim // 2, d_model)
 
-    def weights(self) -> MhSsmWeights:
+    def weights(self) -> MultiHeadSSMWeights:
         """The projections of all directions."""
-        return MhSsmWeights(self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias)
+        return MultiHeadSSMWeights(
+            self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias
+        )
 
     def forward(self, x: Tensor, mask: Tensor, operators: SsmOperators) -> Tensor:
         """(N, T, D) to (N, T, D); see `mhssm`."""
@@ -86,7 +88,7 @@ def _head_bands(num_heads: int) -> list[tuple[float, float]]:
 
 
 def mhssm(
-    x: Tensor, mask: Tensor, weights: MhSsmWeights, operators: SsmOperators, direction_dim: int
+    x: Tensor, mask: Tensor, weights: MultiHeadSSMWeights, operators: SsmOperators, direction_dim: int
 ) -> Tensor:
     """The block's pass.
 
@@ -107,8 +109,8 @@ def mhssm(
     return linear(gate_heads(y, direction_dim), weights.out_weight, weights.out_bias)
 
 
-def mhssm_chunk(
-    x: Tensor, state: Tensor, weights: MhSsmWeights, operators: BlockOperators
+def apply_mhssm_chunk(
+    x: Tensor, state: Tensor, weights: MultiHeadSSMWeights, operators: BlockOperators
 ) -> tuple[Tensor, Tensor]:
     """The forward direction over one chunk.
 
@@ -129,7 +131,7 @@ def mhssm_chunk(
 def gate_heads(y: Tensor, direction_dim: int) -> Tensor:
     """Value times activated gate in each direction: (N, T, num_directions E) to half that width."""
     if gpu.runs_triton(y.device):
-        from todm.nn import gate_kernels
+        from todm.kernels import gate as gate_kernels
 
         return gate_kernels.gate(y, direction_dim // 2)
     value, gate = y.unflatten(-1, (-1, 2, direction_dim // 2)).unbind(-2)

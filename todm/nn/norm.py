@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from todm.nn import gpu
+from todm.kernels import gpu
 
 
 class Norm(nn.LayerNorm):
@@ -18,7 +18,7 @@ class Norm(nn.LayerNorm):
         """(..., D) to (..., D)."""
         if not gpu.runs_triton(x.device) or x.dtype != torch.float32:
             return super().forward(x)
-        from todm.nn.norm_kernels import layer_norm
+        from todm.kernels.norm import layer_norm
 
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from todm.nn import gpu
+from todm.kernels import gpu
 from todm.nn.ssm import BlockOperators, SsmCoefficients, block_frames, block_operators, convolve
 
 # Frames whose loads are under way together; on an H200 both kernels together are slower with 4 and with 16.
@@ -108,7 +108,7 @@ class _Scan(torch.autograd.Function):
 
 
 def _run(u: Tensor, table: Tensor, num_forward: int, *, transposed: bool = False) -> Tensor:
-    from todm.nn.ssm_kernels import scan_kernel
+    from todm.kernels.ssm import scan_kernel
 
     out = torch.empty_like(u)
     grid, numbers, blocks = _arrange(u, table, num_forward, num_channels=32)
@@ -118,7 +118,7 @@ def _run(u: Tensor, table: Tensor, num_forward: int, *, transposed: bool = False
 
 def _differentiate(u: Tensor, grad: Tensor, table: Tensor, num_forward: int) -> Tensor:
     """Gradient (4 S + 1, C) of the table."""
-    from todm.nn.ssm_kernels import gradient_kernel
+    from todm.kernels.ssm import gradient_kernel
 
     parts = table.new_empty(u.shape[0], *table.shape)
     # Eight numbers a state: with many states the registers serve half a warp's channels only.

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from todm.nn.norm import make_norm
 
 
-class Subsampling(nn.Module):
+class Conv2dSubsampling(nn.Module):
     """n stride-2 convolutions over time and frequency (n = 2 for 4x, 3 for 8x), a projection to D, a norm.
 
     No padding: encoder frame t sees exactly the feature frames 2^n t to 2^n t + 2^(n+1) - 2. A streaming
@@ -38,7 +38,7 @@ class Subsampling(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(1 if i == 0 else channels, channels, kernel_size=3, stride=2) for i in range(num_convs)
         )
-        bins = int(out_lens(torch.tensor(num_mel_bins), factor))
+        bins = int(subsampled_lens(torch.tensor(num_mel_bins), factor))
         self.proj = nn.Linear(channels * bins, d_model)
         # Without it the residual stream starts a tenth as large as what the first branches add to it.
         self.norm = make_norm(d_model)
@@ -63,7 +63,7 @@ def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
     return nn.functional.conv2d(x.to(memory_format=last), weight.to(memory_format=last), bias, stride=2)
 
 
-def out_lens(lens: Tensor, factor: int) -> Tensor:
+def subsampled_lens(lens: Tensor, factor: int) -> Tensor:
     """Encoder frames of `lens` feature frames (int64, any shape): (T - 1) // 2 once per convolution."""
     for _ in range(factor.bit_length() - 1):
         lens = torch.div(lens - 1, 2, rounding_mode="floor").clamp(min=0)

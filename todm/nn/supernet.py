@@ -22,7 +22,7 @@ from todm.nn.feedforward import feed_forward
 from todm.nn.mhssm import mhssm
 from todm.nn.ssm import discretise
 from todm.nn.ssm_scan import SsmOperators, ssm_operators
-from todm.nn.subsampling import out_lens
+from todm.nn.subsampling import subsampled_lens
 from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -98,15 +98,15 @@ class Supernet(nn.Module):
         # A streaming-only space has no backward heads to train.
         mode: Mode = "offline" if "offline" in space.modes else "streaming"
         self.full = Transducer(config, space.max(mode), vocab_size)
-        # Additive joiner of the smoothed loss that finds the pruning band; training only.
-        self.simple_am = nn.Linear(config.joiner_dim, vocab_size)
-        self.simple_lm = nn.Linear(config.joiner_dim, vocab_size)
+        # LinearCostModel joiner of the smoothed loss that finds the pruning band; training only.
+        self.simple_am_proj = nn.Linear(config.joiner_dim, vocab_size)
+        self.simple_lm_proj = nn.Linear(config.joiner_dim, vocab_size)
 
     def share(self, batch: SpeechBatch) -> SharedPass:
         """Everything of a pass that no spec changes."""
         factor = self.config.subsampling_factor
         x = self.full.subsampling(pad_to_receptive_field(batch.feats, factor))
-        lens = out_lens(batch.feat_lens, factor)
+        lens = subsampled_lens(batch.feat_lens, factor)
         return SharedPass(
             x=x,
             lens=lens,

@@ -16,7 +16,7 @@ from todm.nn.encoder import EncoderLayer
 from todm.nn.joiner import Joiner
 from todm.nn.norm import make_norm
 from todm.nn.predictor import Predictor
-from todm.nn.subsampling import Subsampling, out_lens
+from todm.nn.subsampling import Conv2dSubsampling, subsampled_lens
 from todm.space.cost import NUM_MEL_BINS
 from todm.space.spec import SubnetSpec
 
@@ -37,7 +37,7 @@ class Transducer(nn.Module):
         self.config = config
         self.spec = spec
         self.vocab_size = vocab_size
-        self.subsampling = Subsampling(
+        self.subsampling = Conv2dSubsampling(
             NUM_MEL_BINS, config.subsampling_channels, config.d_model, config.subsampling_factor
         )
         self.layers = nn.ModuleList(
@@ -85,7 +85,7 @@ class Transducer(nn.Module):
         """
         feats = pad_to_receptive_field(feats, self.subsampling_factor)
         x = self.subsampling(feats)
-        lens = out_lens(feat_lens, self.subsampling_factor)
+        lens = subsampled_lens(feat_lens, self.subsampling_factor)
         mask = length_mask(lens, x)
         for layer in self.encoder_layers:
             x = layer(x, mask)

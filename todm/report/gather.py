@@ -12,7 +12,7 @@ from typing import Any
 from todm.config import Config
 from todm.config_io import load_config
 from todm.errors import UserError
-from todm.search.front import Found, Point
+from todm.search.front import Point, SearchResult
 from todm.search.latency import DeviceTable
 from todm.space.cost import count_params
 from todm.space.spec import SubnetSpec
@@ -71,7 +71,7 @@ class Evaluated:
     """Specs that the search looked at: `points` all of them, `found` the fronts."""
 
     points: tuple[Point, ...] = ()
-    found: Found | None = None
+    found: SearchResult | None = None
 
     @property
     def front(self) -> tuple[Point, ...]:
@@ -278,7 +278,7 @@ class _Reader:
     def evaluated(self, config: Config | None) -> Evaluated:
         path = self.exp / "search" / "pareto.json"
         try:
-            found = Found.load(path)
+            found = SearchResult.load(path)
         except UserError:
             self.note("search/pareto.json", "no search yet; stage 6, todm search, does it")
             return Evaluated()

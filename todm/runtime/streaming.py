@@ -38,7 +38,7 @@ class EndpointRule:
     min_utterance_length: float
 
     def holds(self, trailing_silence: np.float32, utterance_length: np.float32) -> bool:
-        """Judge two durations in seconds; float32, so that ties fall as in the host."""
+        """ObjectiveSet two durations in seconds; float32, so that ties fall as in the host."""
         return (
             (not self.needs_speech or bool(utterance_length > trailing_silence))
             and bool(trailing_silence >= np.float32(self.min_trailing_silence))
@@ -57,7 +57,7 @@ class EndpointRules:
     )
 
     def hold(self, trailing_frames: int, num_frames: int) -> bool:
-        """Judge two durations in feature frames of 10 ms."""
+        """ObjectiveSet two durations in feature frames of 10 ms."""
         shift = np.float32(DEFAULT_FBANK.frame_shift_ms / 1000)
         silence, length = np.float32(trailing_frames) * shift, np.float32(num_frames) * shift
         return any(rule.holds(silence, length) for rule in (self.rule1, self.rule2, self.rule3))

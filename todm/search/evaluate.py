@@ -22,7 +22,7 @@ from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import hear
 from todm.decode.greedy import greedy_search
-from todm.decode.streaming import host_chunks
+from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import WerResult, compute_wer, make_utterances
 from todm.extract import extract
 from todm.losses import rnnt_loss
@@ -166,8 +166,8 @@ class SupernetEvaluator:
                 labels=batch.labels,
                 encoder_lens=shared.lens,
                 label_lens=batch.label_lens,
-                am=net.simple_am(encoder_out),
-                lm=net.simple_lm(shared.predictor_out),
+                am=net.simple_am_proj(encoder_out),
+                lm=net.simple_lm_proj(shared.predictor_out),
                 prune_range=config.prune_range,
                 lm_scale=config.lm_scale,
                 am_scale=config.am_scale,
@@ -182,7 +182,7 @@ class SupernetEvaluator:
         """The front end's output for every batch, as a host lets a net of `mode` hear it."""
         if mode not in self._shared:
             smallest = extract(self.supernet, self.supernet.space.min(mode))
-            chunks = host_chunks(smallest, self.chunk_ms)
+            chunks = make_streaming_view(smallest, self.chunk_ms)
             passes: list[SharedPass] = []
             for batch in self.batches:
                 feats, feat_lens = hear(batch.feats, batch.feat_lens, chunks)

@@ -63,7 +63,7 @@ class Point:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class SearchResult:
     """What a search found; content of ``pareto.json``.
 
     Args:
@@ -97,7 +97,7 @@ class Found:
         scratch.replace(path)
 
     @classmethod
-    def load(cls, path: Path) -> Found:
+    def load(cls, path: Path) -> SearchResult:
         """Read what `save` wrote; a missing or broken file raises `UserError`."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))

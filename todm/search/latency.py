@@ -1,8 +1,8 @@
 """Speed of specs on one device, predicted from what was measured there. No torch here.
 
-A table holds one fit for each way of running (mode, precision, threads): `todm.search.additive` through the
-results of ``todm bench`` for a few bundles. The results stay in the table, and with them the error on bundles
-that were kept out of the fit.
+A table holds one fit for each way of running (mode, precision, threads): `todm.search.linear_cost` through
+the results of ``todm bench`` for a few bundles. The results stay in the table, and with them the error on
+bundles that were kept out of the fit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from todm.errors import UserError
-from todm.search.additive import Additive, fit_additive
+from todm.search.linear_cost import LinearCostModel, fit_additive
 from todm.space.spec import SubnetSpec
 
 Figure = Literal["rtf", "latency_p95_ms"]
@@ -30,7 +30,7 @@ _READ: Mapping[Figure, Callable[[Mapping[str, Any]], float]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Way:
+class RunMode:
     """One way of running a bundle."""
 
     mode: str
@@ -50,7 +50,7 @@ class Way:
 class Measured:
     """What ``todm bench`` said of one bundle, run in one way."""
 
-    way: Way
+    way: RunMode
     spec: SubnetSpec
     figures: Mapping[Figure, float]
 
@@ -62,7 +62,7 @@ class Measured:
             UserError: it lacks its spec or a figure.
         """
         try:
-            way = Way(
+            way = RunMode(
                 mode=str(result["mode"]),
                 precision=str(result["precision"]),
                 num_threads=int(result["num_threads"]),
@@ -105,10 +105,10 @@ class Fit:
         models: one for each figure.
     """
 
-    way: Way
+    way: RunMode
     fitted: tuple[Measured, ...]
     held_out: tuple[Measured, ...]
-    models: Mapping[Figure, Additive]
+    models: Mapping[Figure, LinearCostModel]
 
     @classmethod
     def of(cls, fitted: Sequence[Measured], held_out: Sequence[Measured] = ()) -> Fit:
@@ -265,7 +265,7 @@ def fit_device(
         UserError: results without a spec, or too few of them to tell a model.
     """
     machine: Mapping[str, Any] = {}
-    groups: dict[Way, tuple[dict[SubnetSpec, Measured], dict[SubnetSpec, Measured]]] = {}
+    groups: dict[RunMode, tuple[dict[SubnetSpec, Measured], dict[SubnetSpec, Measured]]] = {}
     for place, results in enumerate((fitted, held_out)):
         for source, result in results:
             if result.get("runtime") != runtime:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from todm.errors import UserError
-from todm.search.objectives import Term, find_family
+from todm.search.objectives import ObjectiveRef, find_family
 
 _TERM = re.compile(r"\s*([A-Za-z_]\w*)(?:\s+on\s+(\S+))?\s*")
 _LIMIT = re.compile(
@@ -27,7 +27,7 @@ _SCALES = {
 class Limit:
     """The figure of `term` must be at most `bound`, in the objective's own unit."""
 
-    term: Term
+    term: ObjectiveRef
     bound: float
 
     def excess(self, value: float) -> float:
@@ -43,7 +43,7 @@ class Budget:
     limits: tuple[Limit, ...]
 
 
-def parse_term(text: str) -> Term:
+def parse_term(text: str) -> ObjectiveRef:
     """``wer`` or ``rtf on pi4``.
 
     Raises:
@@ -52,7 +52,7 @@ def parse_term(text: str) -> Term:
     found = _TERM.fullmatch(text)
     if not found:
         raise UserError(f"{text!r} is no objective; write 'wer' or 'rtf on pi4'")
-    term = Term(name=found[1], device=found[2])
+    term = ObjectiveRef(name=found[1], device=found[2])
     find_family(term)
     return term
 
@@ -75,7 +75,7 @@ def parse_limit(text: str) -> Limit:
     name, comparison, number, unit, device = found.groups()
     if comparison != "<=":
         raise UserError(f"limit {text!r}: {comparison} is not possible; limits are of the form {name} <= ...")
-    term = Term(name=name, device=device)
+    term = ObjectiveRef(name=name, device=device)
     scales = _SCALES[find_family(term).unit]
     try:
         value = float(number)

@@ -12,7 +12,7 @@ import numpy as np
 from todm.config import Mode
 from todm.errors import UserError
 from todm.search.encoding import Encoding
-from todm.search.judge import Evaluations
+from todm.search.objective_set import Evaluations
 from todm.search.screen import Screen
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec

@@ -10,10 +10,10 @@ from typing import Any
 from todm.config import Mode
 from todm.errors import UserError
 from todm.search.front import Point, choose, hypervolume, pareto_front
-from todm.search.judge import Evaluate, Evaluations, Judge
 from todm.search.limits import Budget, Limit
 from todm.search.nsga2 import SEARCHES
-from todm.search.objectives import Setup, Term
+from todm.search.objective_set import Evaluate, Evaluations, ObjectiveSet
+from todm.search.objectives import ObjectiveContext, ObjectiveRef
 from todm.search.screen import Screen
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -38,10 +38,10 @@ class Plan:
 
     space: SearchSpace
     modes: tuple[Mode, ...]
-    terms: tuple[Term, ...]
+    terms: tuple[ObjectiveRef, ...]
     limits: tuple[Limit, ...]
     budgets: tuple[Budget, ...]
-    setup: Setup
+    setup: ObjectiveContext
     evaluations: int
     population: int
     sizes: int
@@ -51,11 +51,11 @@ class Plan:
         """The objectives' names."""
         return tuple(map(str, self.terms))
 
-    def judge(self, budget: Budget | None) -> Judge:
+    def judge(self, budget: Budget | None) -> ObjectiveSet:
         """With the limits of `budget`; the figures are the same ones for all budgets."""
         also = [limit.term for each in self.budgets for limit in each.limits]
         limits = (*self.limits, *(budget.limits if budget else ()))
-        return Judge(self.terms, limits, self.setup, also)
+        return ObjectiveSet(self.terms, limits, self.setup, also)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class Outcome:
     failures: tuple[str, ...]
 
 
-def carry_out(
+def run_search(
     plan: Plan,
     evaluate: Evaluate,
     *,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from todm.search.front import Point, pareto_front
-from todm.search.judge import Evaluate, Evaluations
+from todm.search.objective_set import Evaluate, Evaluations
 from todm.space.spec import SubnetSpec
 
 OVERSAMPLING = 4

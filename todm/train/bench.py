@@ -22,8 +22,8 @@ from todm.config import Config
 from todm.data.batch import Batch
 from todm.dropout import build_policy
 from todm.errors import UserError
+from todm.kernels import gpu
 from todm.losses.rnnt import rnnt_loss
-from todm.nn import gpu
 from todm.nn.joiner import Joiner
 from todm.nn.ssm import DiagonalSsm, block_frames, block_operators, convolve, convolve_fft
 from todm.nn.ssm_scan import scan, scan_operators
@@ -148,7 +148,7 @@ def prepare_steps(
     space = SearchSpace.from_config(config)
     torch.manual_seed(0)
     net = Supernet(config.model, space, shape.vocab_size).to(device)
-    settled = replace(config.train.loss, diagonal_steps=0, warmup_steps=0)
+    settled = replace(config.train.loss, alignment_warmup_steps=0, warmup_steps=0)
     settings = replace(
         config.train,
         loss=settled,
@@ -202,7 +202,7 @@ def bench_losses(
     """
     torch.manual_seed(0)
     joiner = Joiner(joiner_dim, shape.vocab_size).to(device)
-    simple_am, simple_lm = (nn.Linear(joiner_dim, shape.vocab_size).to(device) for _ in range(2))
+    simple_am_proj, simple_lm_proj = (nn.Linear(joiner_dim, shape.vocab_size).to(device) for _ in range(2))
     batch = shape.draw(device)
     encoder_out = torch.randn(shape.utterances, shape.frames, joiner_dim, device=device, requires_grad=True)
     predictor_out = torch.randn(
@@ -221,8 +221,8 @@ def bench_losses(
                 labels=batch.labels,
                 encoder_lens=batch.feat_lens,
                 label_lens=batch.label_lens,
-                am=simple_am(encoder_out) if pruned else None,
-                lm=simple_lm(predictor_out) if pruned else None,
+                am=simple_am_proj(encoder_out) if pruned else None,
+                lm=simple_lm_proj(predictor_out) if pruned else None,
                 prune_range=prune_range,
                 with_log_probs=False,
                 backend=backend,

@@ -19,7 +19,7 @@ from todm.data.batch import Batch
 from todm.data.loader import first_train_cuts, make_eval_loader
 from todm.data.tokenizer import BLANK_ID, Tokenizer
 from todm.decode.evaluate import transcribe_batches
-from todm.decode.streaming import host_chunks
+from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
 from todm.extract import extract
 from todm.nn.supernet import Supernet
@@ -92,7 +92,9 @@ def calibrate_blank(
         errors[amount] = 0
         for spec in specs:
             plain = extract(net, spec)
-            scored = transcribe_batches(plain, batches, tokenizer, chunks=host_chunks(plain, chunk_ms))
+            scored = transcribe_batches(
+                plain, batches, tokenizer, chunks=make_streaming_view(plain, chunk_ms)
+            )
             errors[amount] += compute_wer(scored, replications=1).errors
 
     for amount in STEPS:

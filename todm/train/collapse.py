@@ -50,7 +50,7 @@ class CollapseGuard:
         return 0 < self.config.window <= self.num_steps
 
     def close_window(self, means: Mapping[str, float], step: int) -> bool:
-        """Judge a window and begin the next.
+        """ObjectiveSet a window and begin the next.
 
         Args:
             means: the losses' means over the window and all processes.

@@ -19,7 +19,7 @@ from todm.config_io import load_config, save_config
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
-from todm.decode.streaming import host_chunks
+from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
 from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
@@ -28,7 +28,7 @@ from todm.nn.transducer import Transducer
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.average import average
-from todm.train.loop import Start, train
+from todm.train.loop import WarmStart, train
 from todm.train.sync import World
 
 EPOCHS = 3
@@ -66,7 +66,7 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
     config = load_config(run_dir / "config.yaml", overrides)
     if (config.model, config.space) != (defaults.model, defaults.space):
         raise UserError("model, space: fine-tuning keeps the subnet as it is; leave these settings out")
-    start = Start(
+    start = WarmStart(
         space=SearchSpace.of(spec),
         weights=_starting_weights(net, exp_dir / "supernet"),
         data_dir=exp_dir / "data",
@@ -91,7 +91,7 @@ def compare_tuned(exp_dir: Path, name: str) -> dict[str, dict[str, float]]:
     for when, folder in (("before", name), ("after", f"{name}-tuned")):
         net, config = load_subnet(exp_dir / "subnets" / folder)
         tokenizer = Tokenizer.load(exp_dir / "subnets" / folder)
-        chunks = host_chunks(net, config.export.chunk_ms)
+        chunks = make_streaming_view(net, config.export.chunk_ms)
         for part in config.data.dev_parts:
             batches = make_eval_loader(load_cuts(exp_dir / "data", part), tokenizer)
             scored = transcribe_batches(net, batches, tokenizer, chunks=chunks)
@@ -150,7 +150,7 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         average_from=0.5,
         average_period=min(config.train.average_period, 5),
         resume="auto",
-        loss=replace(config.train.loss, warmup_steps=0, diagonal_steps=0),
+        loss=replace(config.train.loss, warmup_steps=0, alignment_warmup_steps=0),
         contrastive=replace(config.train.contrastive, steps=0),
         dropout=replace(
             dropout,

@@ -32,7 +32,7 @@ from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader, make_train_loader
 from todm.data.tokenizer import BLANK_ID, Tokenizer
 from todm.decode.evaluate import transcribe_batches
-from todm.decode.streaming import host_chunks
+from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import Utterance, compute_wer
 from todm.dropout import build_policy
 from todm.dropout.reweighted import sparsify
@@ -78,7 +78,7 @@ MAX_BAD_STEPS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class WarmStart:
     """Where a training begins that goes on from a trained net (see `todm.train.finetune`).
 
     Args:
@@ -94,7 +94,7 @@ class Start:
     origin: str
 
 
-def train(config: Config, exp_dir: Path, start: Start | None = None, *, until: int = 0) -> None:
+def train(config: Config, exp_dir: Path, start: WarmStart | None = None, *, until: int = 0) -> None:
     """Train the supernet that `config` describes on the data in `exp_dir`.
 
     Args:
@@ -142,7 +142,7 @@ class Run:
         world: World,
         device: torch.device,
         stop: StopRequest,
-        start: Start | None = None,
+        start: WarmStart | None = None,
         until: int = 0,
     ) -> None:
         self.config, self.exp_dir, self.world, self.device = config, exp_dir, world, device
@@ -410,7 +410,7 @@ class Run:
             sparsify(net.state_dict(), self.config.train.dropout)
             with torch.no_grad():
                 net.joiner.output.bias[BLANK_ID] -= self.config.train.valid_blank_penalty
-            chunks = host_chunks(net, self.config.export.chunk_ms)
+            chunks = make_streaming_view(net, self.config.export.chunk_ms)
             scored: list[Utterance] = []
             for part in self.config.data.dev_parts:
                 loader = make_eval_loader(load_cuts(self.data_dir, part), self.tokenizer)

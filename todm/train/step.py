@@ -21,11 +21,11 @@ from torch.profiler import record_function
 from todm.config import Mode, TrainConfig
 from todm.data.batch import Batch
 from todm.dropout import DropoutPolicy
-from todm.losses.band import diagonal_band, feasible_size
+from todm.losses.band import feasible_size, make_diagonal_band
 from todm.losses.contrastive import info_nce, pool
 from todm.losses.lattice import lattice_divergence
 from todm.losses.rnnt import Band, TransducerLoss, rnnt_loss
-from todm.nn.subsampling import out_lens
+from todm.nn.subsampling import subsampled_lens
 from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
 
@@ -113,7 +113,7 @@ class SandwichStep:
         self.policy = policy
         self.total_steps = total_steps
         # Steps before the whole sandwich runs: the contrastive stage, then the diagonal start.
-        self.num_start_steps = config.contrastive.steps + config.loss.diagonal_steps
+        self.num_start_steps = config.contrastive.steps + config.loss.alignment_warmup_steps
         both = len(net.space.modes) > 1
         self.lag = config.loss.streaming_delay if both else 0  # encoder frames
 
@@ -122,7 +122,7 @@ class SandwichStep:
     ) -> StepLosses:
         """Run `specs` on `batch`, the teacher first; gradients are added to those already there.
 
-        In ``micro_batches`` parts, which is the same but for what a batch shares: the size of the
+        In ``grad_accum_steps`` parts, which is the same but for what a batch shares: the size of the
         band, and the others that a contrastive term tells an utterance from.
 
         Args:
@@ -137,7 +137,7 @@ class SandwichStep:
         half = self.config.precision == "bfloat16"
         with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=half):
             parts = [
-                self._run(part, specs, step, generator) for part in batch.split(self.config.micro_batches)
+                self._run(part, specs, step, generator) for part in batch.split(self.config.grad_accum_steps)
             ]
         return StepLosses(parts)
 
@@ -147,7 +147,7 @@ class SandwichStep:
         loss = self.config.loss
         contrasting = step < self.config.contrastive.steps
         starting = step < self.num_start_steps
-        hidden = loss.diagonal_hidden_contexts if starting else loss.hidden_contexts
+        hidden = loss.alignment_warmup_label_context_dropout if starting else loss.label_context_dropout
         band_size = 0 if starting else self._band_size(batch, specs[0])
         with record_function(f"{PART}share"):
             whole = hide_contexts(self.net.share(batch), hidden, generator)
@@ -173,7 +173,7 @@ class SandwichStep:
     def tail_frames(self, step: int) -> int:
         """Feature frames of silence that a batch must be lengthened by."""
         config = self.config.loss
-        delay = config.diagonal_delay if step < self.num_start_steps else 0
+        delay = config.alignment_warmup_delay if step < self.num_start_steps else 0
         return (delay + self.lag) * self.net.config.subsampling_factor
 
     def _lens(self, lens: Tensor, spec: SubnetSpec) -> Tensor:
@@ -182,7 +182,7 @@ class SandwichStep:
 
     def _band_size(self, batch: Batch, spec: SubnetSpec) -> int:
         """The teacher's, found before anything is under way: a GPU is waited for here."""
-        lens = self._lens(out_lens(batch.feat_lens, self.net.config.subsampling_factor), spec)
+        lens = self._lens(subsampled_lens(batch.feat_lens, self.net.config.subsampling_factor), spec)
         return feasible_size(self.config.loss.prune_range, lens, batch.label_lens, batch.labels.shape[1])
 
     def dropout_progress(self, step: int) -> float:
@@ -220,7 +220,7 @@ class SandwichStep:
         with torch.no_grad():
             shared = self.net.share(batch)
             encoder_out = self._encode(shared, spec)
-            am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
+            am, lm = self.net.simple_am_proj(encoder_out), self.net.simple_lm_proj(shared.predictor_out)
             lens = self._lens(shared.lens, spec)
             loss = self._transducer_loss(encoder_out, lens, batch, shared, am=am, lm=lm)
             return loss.pruned.sum().item()
@@ -229,18 +229,18 @@ class SandwichStep:
         """On the diagonal band and without dropout, see `todm.config.LossConfig`."""
         config = self.config.loss
         encoder_out, lens = self._encode(shared, spec), self._lens(shared.lens, spec)
-        size = feasible_size(config.diagonal_range, lens, batch.label_lens, batch.labels.shape[1])
-        band = diagonal_band(
+        size = feasible_size(config.alignment_warmup_range, lens, batch.label_lens, batch.labels.shape[1])
+        band = make_diagonal_band(
             lens,
             batch.label_lens,
             size,
             num_frames=encoder_out.shape[1],
             num_labels=batch.labels.shape[1],
-            delay=config.diagonal_delay + (self.lag if spec.mode == "streaming" else 0),
+            delay=config.alignment_warmup_delay + (self.lag if spec.mode == "streaming" else 0),
         )
         # The smoothed loss sees the whole lattice: it would pull the encoder to the plateau.
-        am = self.net.simple_am(encoder_out.detach())
-        lm = self.net.simple_lm(shared.predictor_out.detach())
+        am = self.net.simple_am_proj(encoder_out.detach())
+        lm = self.net.simple_lm_proj(shared.predictor_out.detach())
         loss = self._transducer_loss(
             encoder_out, lens, batch, shared, band=band, am=am, lm=lm, path_power=1.0
         )
@@ -260,7 +260,7 @@ class SandwichStep:
     ) -> tuple[TransducerLoss, _PassSums]:
         encoder_out = self._encode(shared, spec, step, generator)
         config = self.config.loss
-        am, lm = self.net.simple_am(encoder_out), self.net.simple_lm(shared.predictor_out)
+        am, lm = self.net.simple_am_proj(encoder_out), self.net.simple_lm_proj(shared.predictor_out)
         lens = self._lens(shared.lens, spec)
         loss = self._transducer_loss(encoder_out, lens, batch, shared, band_size=band_size, am=am, lm=lm)
         simple, pruned = loss.simple.sum(), loss.pruned.sum()
@@ -363,7 +363,7 @@ class SandwichStep:
             lattice=config.lattice,
             alpha_min=config.alpha_min,
             alpha_max=config.alpha_max,
-            beta=config.beta,
+            beta=config.ratio_clip,
         ).sum()
 
     def _warm(self, scales: tuple[float, float], step: int) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from todm.errors import UserError
 from todm.search.objectives import closed_form, device, size, wer
-from todm.search.objectives.base import Family, Objective, Setup, Term
+from todm.search.objectives.base import Family, Objective, ObjectiveContext, ObjectiveRef
 
 FAMILIES: Mapping[str, Family] = {
     "wer": wer.FAMILY,
@@ -18,10 +18,18 @@ FAMILIES: Mapping[str, Family] = {
     "latency": device.LATENCY,
 }
 
-__all__ = ["FAMILIES", "Family", "Objective", "Setup", "Term", "find_family", "make_objectives"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "Objective",
+    "ObjectiveContext",
+    "ObjectiveRef",
+    "find_family",
+    "make_objectives",
+]
 
 
-def find_family(term: Term) -> Family:
+def find_family(term: ObjectiveRef) -> Family:
     """The family that `term` names; `UserError` when there is none, or it wants a device and has none."""
     if term.name not in FAMILIES:
         raise UserError(f"{term.name!r} is no objective; those are {', '.join(FAMILIES)}")
@@ -33,6 +41,6 @@ def find_family(term: Term) -> Family:
     return family
 
 
-def make_objectives(terms: Sequence[Term], setup: Setup) -> list[Objective]:
+def make_objectives(terms: Sequence[ObjectiveRef], setup: ObjectiveContext) -> list[Objective]:
     """Objectives of these terms, in their order, none twice."""
     return [find_family(term).build(term, setup) for term in dict.fromkeys(terms)]

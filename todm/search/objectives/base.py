@@ -15,7 +15,7 @@ Unit = Literal["%", "B", "ms", ""]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Term:
+class ObjectiveRef:
     """An objective as the user names it: ``wer``, or ``rtf on pi4``."""
 
     name: str
@@ -37,7 +37,7 @@ class Objective:
         measure: spec and the result of its decoding (empty where there was none) to the figure.
     """
 
-    term: Term
+    term: ObjectiveRef
     unit: Unit
     decoded: bool
     measure: Callable[[SubnetSpec, Mapping[str, Any]], float]
@@ -53,7 +53,7 @@ class Objective:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class ObjectiveContext:
     """What objectives are built from.
 
     Args:
@@ -90,7 +90,7 @@ class Family:
 
     about: str
     unit: Unit
-    build: Callable[[Term, Setup], Objective]
+    build: Callable[[ObjectiveRef, ObjectiveContext], Objective]
     on_device: bool = False
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from todm.search.objectives.base import Family, Objective, Setup, Term, Unit
+from todm.search.objectives.base import Family, Objective, ObjectiveContext, ObjectiveRef, Unit
 from todm.space.cost import count_macs, count_params, count_state_bytes
 from todm.space.spec import SubnetSpec
 
 
-def _family(about: str, unit: Unit, count: Callable[[Setup, SubnetSpec], int]) -> Family:
-    def build(term: Term, setup: Setup) -> Objective:
+def _family(about: str, unit: Unit, count: Callable[[ObjectiveContext, SubnetSpec], int]) -> Family:
+    def build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
         return Objective(
             term=term,
             unit=unit,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from todm.errors import UserError
 from todm.search.latency import Figure
-from todm.search.objectives.base import Family, Objective, Setup, Term, Unit
+from todm.search.objectives.base import Family, Objective, ObjectiveContext, ObjectiveRef, Unit
 
 
 def _family(about: str, unit: Unit, figure: Figure) -> Family:
-    def build(term: Term, setup: Setup) -> Objective:
+    def build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
         table = setup.devices.get(term.device or "")
         if table is None:
             known = f"those known are {', '.join(setup.devices)}" if setup.devices else "none is known yet"

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from todm.config import Mode
-from todm.search.additive import Additive, fit_additive
-from todm.search.objectives.base import Family, Objective, Setup, Term
+from todm.search.linear_cost import LinearCostModel, fit_additive
+from todm.search.objectives.base import Family, Objective, ObjectiveContext, ObjectiveRef
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
 
-def _build(term: Term, setup: Setup) -> Objective:
+def _build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
     assert setup.export_size is not None
     space = SearchSpace.from_config(setup.config)
-    fits: dict[Mode, Additive] = {}
+    fits: dict[Mode, LinearCostModel] = {}
     known: dict[SubnetSpec, float] = {}
 
     def exported(spec: SubnetSpec) -> float:

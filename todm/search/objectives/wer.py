@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from todm.search.objectives.base import Family, Objective, Setup, Term
+from todm.search.objectives.base import Family, Objective, ObjectiveContext, ObjectiveRef
 
 
-def _build(term: Term, setup: Setup) -> Objective:
+def _build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
     return Objective(term=term, unit="%", decoded=True, measure=lambda spec, decoded: float(decoded["wer"]))
 
 

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from todm.losses.divergence import SAME_ALPHA
+from todm.kernels import SAME_ALPHA
 
 MAX_CLASSES = 16384
 """V at most: a row is one block."""

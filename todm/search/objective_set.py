@@ -8,13 +8,13 @@ from typing import Any
 from todm.errors import UserError
 from todm.search.front import Point
 from todm.search.limits import Limit
-from todm.search.objectives import Objective, Setup, Term, make_objectives
+from todm.search.objectives import Objective, ObjectiveContext, ObjectiveRef, make_objectives
 from todm.space.spec import SubnetSpec
 
 Evaluate = Callable[[Sequence[SubnetSpec]], Iterable[tuple[SubnetSpec, Mapping[str, Any]]]]
 
 
-class Judge:
+class ObjectiveSet:
     """What specs are compared by.
 
     Args:
@@ -25,14 +25,18 @@ class Judge:
     """
 
     def __init__(
-        self, terms: Sequence[Term], limits: Sequence[Limit], setup: Setup, also: Sequence[Term] = ()
+        self,
+        terms: Sequence[ObjectiveRef],
+        limits: Sequence[Limit],
+        setup: ObjectiveContext,
+        also: Sequence[ObjectiveRef] = (),
     ) -> None:
         self.limits = tuple(limits)
         self.setup = setup
         front = make_objectives(terms, setup)
         self.names = tuple(objective.name for objective in front)
         # The parameters name a size in every table, whatever else was asked for.
-        every = [*terms, *(limit.term for limit in limits), *also, Term(name="params")]
+        every = [*terms, *(limit.term for limit in limits), *also, ObjectiveRef(name="params")]
         self.objectives: Mapping[str, Objective] = {o.name: o for o in make_objectives(every, setup)}
 
     @property
@@ -92,7 +96,7 @@ class Evaluations:
     def __init__(
         self,
         *,
-        judge: Judge,
+        judge: ObjectiveSet,
         evaluate: Evaluate,
         evaluations: int,
         on_point: Callable[[Point], None] = lambda _: None,

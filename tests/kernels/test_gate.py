@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.kernels import DEVICE, kernels
+from tests.kernels.interpreter import DEVICE, kernels
 from todm.nn.mhssm import gate_heads
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from todm.nn import gpu
+from todm.kernels import gpu
 
 
 @pytest.fixture(autouse=True)

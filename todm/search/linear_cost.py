@@ -12,7 +12,7 @@ from todm.space.spec import SubnetSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Additive:
+class LinearCostModel:
     """``base + depth * per_layer + sum(ffn_dims) * per_unit``, none of them negative.
 
     The layers of a net differ in their feed-forward width only, hence one intercept and one slope for all.
@@ -36,7 +36,7 @@ class Additive:
         return asdict(self)
 
 
-def fit_additive(specs: Sequence[SubnetSpec], values: Sequence[float]) -> Additive:
+def fit_additive(specs: Sequence[SubnetSpec], values: Sequence[float]) -> LinearCostModel:
     """The non-negative least squares of the relative errors.
 
     Args:
@@ -61,4 +61,4 @@ def fit_additive(specs: Sequence[SubnetSpec], values: Sequence[float]) -> Additi
     scale = columns.max(axis=0)
     solution, _ = nnls(columns / scale / targets[:, None], np.ones(len(targets)))
     base, per_layer, per_unit = (solution / scale).tolist()
-    return Additive(base=base, per_layer=per_layer, per_unit=per_unit)
+    return LinearCostModel(base=base, per_layer=per_layer, per_unit=per_unit)

@@ -6,10 +6,10 @@ import pytest
 
 from tests.search.toy import SETUP, SPACE, evaluate, make_judge, toy_wer
 from todm.errors import UserError
-from todm.search.judge import Evaluations, Judge
 from todm.search.limits import parse_limit, parse_term
+from todm.search.objective_set import Evaluations, ObjectiveSet
 from todm.search.objectives import FAMILIES, find_family, make_objectives
-from todm.search.objectives.base import Term
+from todm.search.objectives.base import ObjectiveRef
 from todm.space.cost import count_macs
 from todm.space.spec import SubnetSpec
 
@@ -38,7 +38,7 @@ def test_every_early_objective_grows_with_the_spec() -> None:
         name for name, family in FAMILIES.items() if not family.on_device and name not in ("wer", "size")
     ]
     assert names == ["params", "macs", "state"]
-    objectives = make_objectives([Term(name=name) for name in names], SETUP)
+    objectives = make_objectives([ObjectiveRef(name=name) for name in names], SETUP)
     for mode in SPACE.modes:
         base = SPACE.uniform(8, 128, mode)
         wider = dataclasses.replace(base, ffn_dims=(192, *base.ffn_dims[1:]))
@@ -52,9 +52,9 @@ def test_every_early_objective_grows_with_the_spec() -> None:
 
 def test_an_unknown_device_is_named_with_the_known_ones() -> None:
     with pytest.raises(UserError, match="no table of the device pi4; none is known yet"):
-        Judge([parse_term("wer"), parse_term("rtf on pi4")], [], SETUP)
+        ObjectiveSet([parse_term("wer"), parse_term("rtf on pi4")], [], SETUP)
     with pytest.raises(UserError, match="no objective"):
-        find_family(Term(name="speed"))
+        find_family(ObjectiveRef(name="speed"))
 
 
 def test_the_nearest_is_told_when_nothing_keeps_to_the_limits() -> None:

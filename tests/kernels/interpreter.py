@@ -20,5 +20,5 @@ if DEVICE.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
 @contextmanager
 def kernels() -> Iterator[None]:
     """What runs in the block takes the way that it takes on a GPU."""
-    with mock.patch("todm.nn.gpu.runs_triton", return_value=True):
+    with mock.patch("todm.kernels.gpu.runs_triton", return_value=True):
         yield

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.kernels import DEVICE, kernels
-from todm.losses import recursion_kernels
+from tests.kernels.interpreter import DEVICE, kernels
+from todm.kernels import recursion as recursion_kernels
 from todm.losses.band import full_band
 from todm.losses.recursion import forward_backward, lattice_score
 

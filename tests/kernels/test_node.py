@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.kernels import DEVICE, kernels
+from tests.kernels.interpreter import DEVICE, kernels
 from todm.losses.divergence import alpha_divergence
 from todm.losses.native import pick_log_probs
 
