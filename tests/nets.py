@@ -87,6 +87,19 @@ def make_noise(lengths: list[int], *, seed: int = 0) -> list[np.ndarray]:
     return result
 
 
+def make_exact_supernet(
+    *, seed: int = 0, factor: Literal[4, 8] = 4, space: SearchSpace = SPACE, model: ModelConfig = MODEL
+) -> Supernet:
+    """`make_supernet` in float64: identities hold to rounding on every processor; give it float64 batches."""
+    return make_supernet(seed=seed, factor=factor, space=space, model=model).double()
+
+
+def make_exact_batch(feat_lens: list[int], label_lens: list[int], *, seed: int = 0) -> Batch:
+    """`make_batch` with float64 features."""
+    batch = make_batch(feat_lens, label_lens, seed=seed)
+    return replace(batch, feats=batch.feats.double())
+
+
 def make_batch(feat_lens: list[int], label_lens: list[int], *, seed: int = 0) -> Batch:
     """Random utterances of these lengths, padded with silence."""
     generator = torch.Generator().manual_seed(seed)

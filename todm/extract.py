@@ -14,7 +14,7 @@ from todm.space.spec import SubnetSpec
 
 @torch.no_grad()
 def extract(supernet: Supernet, spec: SubnetSpec) -> Transducer:
-    """Cut the net of `spec` out of `supernet`: copies of the slices, in eval mode, on the same device.
+    """Cut the net of `spec` out of `supernet`: copies of the slices, in eval mode, same device and dtype.
 
     The result computes exactly what the supernet computes at `spec` without dropout. Hidden units whose
     in- or out-weights are all zero stay behind, so that its own spec can be narrower: `live_spec`.
@@ -25,7 +25,7 @@ def extract(supernet: Supernet, spec: SubnetSpec) -> Transducer:
     supernet.space.check(spec)
     full = supernet.full
     live = live_spec(supernet, spec)
-    net = Transducer(supernet.config, live, supernet.vocab_size).to(full.norm.weight.device)
+    net = Transducer(supernet.config, live, supernet.vocab_size).to(full.norm.weight)
     for name in ("subsampling", "norm", "encoder_proj", "predictor", "joiner"):
         net.get_submodule(name).load_state_dict(full.get_submodule(name).state_dict())
     for layer, index, ffn_dim in zip(net.encoder_layers, spec.layers, spec.ffn_dims, strict=True):

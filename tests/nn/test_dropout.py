@@ -14,7 +14,7 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "operations":
         yield "cpu"
         return
-    kernels = pytest.importorskip("tests.kernels")
+    kernels = pytest.importorskip("tests.kernels.interpreter")
     with kernels.kernels():
         yield kernels.DEVICE.type
 

@@ -133,8 +133,3 @@ class LossInputs:
 def _zero(x: Tensor, padding: Tensor) -> Tensor:
     """``x`` (N, L, ...) with the rows where ``padding`` (N, L) holds set to zero, gradient included."""
     return x.masked_fill(padding.unsqueeze(-1), 0.0)
-
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half precision is widened; float32 and float64 stay."""
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()

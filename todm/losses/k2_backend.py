@@ -14,8 +14,9 @@ from torch import Tensor
 
 from todm.errors import UserError
 from todm.losses.band import Band, full_band
-from todm.losses.interface import LossInputs, TransducerLoss, at_least_float32
+from todm.losses.interface import LossInputs, TransducerLoss
 from todm.losses.native import join_on_band
+from todm.nn.precision import at_least_float32
 
 
 def compute(inputs: LossInputs) -> TransducerLoss:

@@ -15,7 +15,7 @@ from torch import Tensor
 from todm.errors import UserError
 from todm.losses.band import Band
 from todm.losses.divergence import alpha_divergence
-from todm.losses.interface import at_least_float32
+from todm.nn.precision import at_least_float32
 
 _LOWEST_REST = 1e-6
 # A class that does not exist: equal in both nets, and exp(-80) is nothing beside 1.

@@ -21,9 +21,10 @@ from torch.autograd.function import once_differentiable
 
 from todm.kernels import gpu
 from todm.losses.band import Band, choose_band, full_band
-from todm.losses.interface import Join, LossInputs, TransducerLoss, at_least_float32
+from todm.losses.interface import Join, LossInputs, TransducerLoss
 from todm.losses.recursion import lattice_score
 from todm.losses.smoothed import smoothed_log_probs
+from todm.nn.precision import at_least_float32
 
 # Each costs some calls; with more of them the lattice would be the peak instead.
 _NUM_BLOCKS = 4

@@ -9,8 +9,9 @@ import torch
 
 from todm.errors import UserError
 from todm.losses.band import full_band
-from todm.losses.interface import LossInputs, TransducerLoss, at_least_float32
+from todm.losses.interface import LossInputs, TransducerLoss
 from todm.losses.native import join_on_band, simple_loss
+from todm.nn.precision import at_least_float32
 
 
 def compute(inputs: LossInputs) -> TransducerLoss:

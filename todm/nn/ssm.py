@@ -28,6 +28,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from todm.nn.precision import at_least_float32
+
 
 def block_frames(num_frames: int) -> int:
     """B that suits utterances of `num_frames`: matrices of B frames against a state every B frames.
@@ -84,7 +86,7 @@ class DiagonalSsm(nn.Module):
         self.skip = nn.Parameter(torch.randn(num_channels))
 
     def coefficients(self) -> SsmCoefficients:
-        """Discretise by zero-order hold, in float32."""
+        """Discretise by zero-order hold, in float32 at least."""
         return discretise([self])
 
 
@@ -96,7 +98,7 @@ def discretise(layers: Sequence[DiagonalSsm]) -> SsmCoefficients:
     """
 
     def joined(name: str) -> Tensor:
-        tensors = [layer.get_parameter(name).float() for layer in layers]
+        tensors = [at_least_float32(layer.get_parameter(name)) for layer in layers]
         return tensors[0] if len(tensors) == 1 else torch.cat(tensors)
 
     dt = joined("log_dt").exp()[:, None]
@@ -148,7 +150,7 @@ class BlockOperators(NamedTuple):
 
 def block_operators(coefficients: SsmCoefficients, num_frames: int) -> BlockOperators:
     """The block form's matrices for blocks of `num_frames` frames."""
-    exponents = torch.arange(num_frames + 1, device=coefficients.skip.device, dtype=torch.float32)
+    exponents = torch.arange(num_frames + 1, device=coefficients.skip.device, dtype=coefficients.skip.dtype)
     size = (coefficients.log_decay[..., None] * exponents).exp()
     phase = coefficients.angle[..., None] * exponents
     power_re, power_im = size * phase.cos(), size * phase.sin()  # exp(dt A l), (C, S, B + 1)
@@ -298,7 +300,7 @@ def step(u: Tensor, state: Tensor, coefficients: SsmCoefficients) -> tuple[Tenso
 
 def kernel(coefficients: SsmCoefficients, length: int) -> Tensor:
     """K[l] for l < `length`, D added at l = 0: (C, length) float32. A plain reference."""
-    exponents = torch.arange(length, device=coefficients.skip.device, dtype=torch.float32)
+    exponents = torch.arange(length, device=coefficients.skip.device, dtype=coefficients.skip.dtype)
     size = (coefficients.log_decay[..., None] * exponents).exp()
     phase = coefficients.angle[..., None] * exponents
     real = coefficients.out_re[..., None] * phase.cos() - coefficients.out_im[..., None] * phase.sin()

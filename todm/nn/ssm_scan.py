@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from todm.kernels import gpu
+from todm.nn.precision import at_least_float32
 from todm.nn.ssm import BlockOperators, SsmCoefficients, block_frames, block_operators, convolve
 
 # Frames whose loads are under way together; on an H200 both kernels together are slower with 4 and with 16.
@@ -55,7 +56,7 @@ def apply_ssm(u: Tensor, operators: SsmOperators, *, num_forward: int) -> Tensor
     """`scan` or `todm.nn.ssm.convolve`, see there; the result is float32 at least or of u's dtype."""
     if isinstance(operators, ScanOperators):
         return scan(u, operators, num_forward=num_forward)
-    return convolve(u.float(), operators, num_forward=num_forward)
+    return convolve(at_least_float32(u), operators, num_forward=num_forward)
 
 
 def scan_operators(coefficients: SsmCoefficients) -> ScanOperators:

@@ -1,0 +1,11 @@
+"""Floating-point precision of parts that half precision would spoil."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Widen half precision to float32; leave float32 and float64 as they are."""
+    return x if x.dtype in (torch.float32, torch.float64) else x.float()
