@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -187,14 +187,11 @@ def test_a_full_disk_is_one_sentence(
 ) -> None:
     exp = Path(shutil.copytree(finished / "exp", tmp_path / "exp"))
     checkpoints = {path.name for path in (exp / "checkpoints").iterdir()}
-    original: Callable[..., int] = Path.write_bytes
 
-    def write_bytes(self: Path, content: bytes) -> int:
-        if self.suffix == ".tmp":
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return original(self, content)
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    monkeypatch.setattr(os, "fsync", fsync)
     before = (exp / "supernet" / "model.safetensors").read_bytes()
     assert_one_sentence(["average", str(exp)], "free some space", capsys)
     assert (exp / "supernet" / "model.safetensors").read_bytes() == before

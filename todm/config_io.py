@@ -12,6 +12,7 @@ import yaml
 
 from todm.config import Config
 from todm.errors import UserError
+from todm.files import write_text
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -179,8 +180,7 @@ _AT_LEAST = {
 
 def save_config(config: Config, path: Path) -> None:
     """Write the resolved config as YAML."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(config_to_yaml(config))
+    write_text(path, config_to_yaml(config))
 
 
 def config_to_yaml(config: Config) -> str:

@@ -6,7 +6,6 @@ holds the same and ``spec.json``. A folder with ``encoder.onnx`` is a bundle and
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from todm.config import Config
 from todm.config_io import load_config, save_config
 from todm.errors import UserError
+from todm.files import atomic_file
 from todm.nn.supernet import Supernet
 from todm.nn.transducer import Transducer
 from todm.space.space import SearchSpace
@@ -79,23 +79,17 @@ def _save(folder: Path, weights: dict[str, Tensor], config: Config, lang_dir: Pa
     from safetensors.torch import save
 
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{WEIGHTS}.tmp"
     # clone(): safetensors refuses tensors that share memory.
     content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()})
-    try:
-        temporary.write_bytes(content)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"{folder / WEIGHTS}: cannot be written ({error.strerror}); free some space"
-        ) from error
-    save_config(config, folder / CONFIG)
-    for name in LANG_FILES:
-        if not (lang_dir / name).is_file():
-            raise UserError(f"{lang_dir / name}: missing; run 'todm prepare' first")
-        shutil.copyfile(lang_dir / name, folder / name)
-    # Last, so that a folder with weights is a whole one.
-    os.replace(temporary, folder / WEIGHTS)
+    # The weights are renamed last, so that a folder with weights is complete.
+    with atomic_file(folder / WEIGHTS) as file:
+        file.write(content)
+        file.flush()
+        save_config(config, folder / CONFIG)
+        for name in LANG_FILES:
+            if not (lang_dir / name).is_file():
+                raise UserError(f"{lang_dir / name}: missing; run 'todm prepare' first")
+            shutil.copyfile(lang_dir / name, folder / name)
 
 
 def _load(net: nn.Module, folder: Path) -> None:

@@ -17,12 +17,11 @@ from typing import Any
 import pytest
 import torch
 
+from todm import files
 from todm.config import Config, DataConfig, ModelConfig, SpaceConfig
 from todm.errors import UserError
-from todm.train import checkpoint as checkpoint_module
 from todm.train.checkpoint import (
     FORMAT,
-    atomic_write,
     check_same_architecture,
     checkpoint_path,
     latest_checkpoint,
@@ -101,9 +100,7 @@ def test_full_disk_keeps_the_old_checkpoint(
     path = checkpoint_path(tmp_path, 7)
     save_checkpoint(path, make_state())
     old = path.read_bytes()
-    monkeypatch.setattr(
-        checkpoint_module, "open", lambda name, mode: FullDisk(Path(name), room), raising=False
-    )
+    monkeypatch.setattr(files, "open", lambda name, mode: FullDisk(Path(name), room), raising=False)
     with pytest.raises(UserError, match=r"step-00000007\.pt: no space left on the disk"):
         save_checkpoint(path, make_state(size=5000))
     monkeypatch.undo()
@@ -123,9 +120,7 @@ def test_full_disk_that_shows_late(moment: str, tmp_path: Path, monkeypatch: pyt
         monkeypatch.setattr(os, "fsync", fail)
     else:
         monkeypatch.setattr(FullDisk, "flush", fail)
-        monkeypatch.setattr(
-            checkpoint_module, "open", lambda name, mode: FullDisk(Path(name), 10**9), raising=False
-        )
+        monkeypatch.setattr(files, "open", lambda name, mode: FullDisk(Path(name), 10**9), raising=False)
     with pytest.raises(UserError, match="no space left"):
         save_checkpoint(checkpoint_path(tmp_path, 1), make_state())
     assert not list(tmp_path.iterdir())
@@ -136,7 +131,7 @@ def test_real_full_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     def open_full(name: Path, mode: str) -> Any:
         return Path("/dev/full").open(mode)
 
-    monkeypatch.setattr(checkpoint_module, "open", open_full, raising=False)
+    monkeypatch.setattr(files, "open", open_full, raising=False)
     with pytest.raises(UserError, match="no space left"):
         save_checkpoint(checkpoint_path(tmp_path, 1), make_state(size=100_000))
 
@@ -147,18 +142,6 @@ def test_folder_that_cannot_be_made(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / "file" / "step-1.pt", make_state())
 
 
-def test_other_errors_of_the_writer_pass_and_leave_nothing(tmp_path: Path) -> None:
-    def write(file: Any) -> None:
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    (tmp_path / "x").write_bytes(b"old")
-    with pytest.raises(KeyboardInterrupt):
-        atomic_write(tmp_path / "x", write)
-    assert (tmp_path / "x").read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["x"]
-
-
 def test_kill_in_the_middle_of_saving_leaves_the_old_file(tmp_path: Path) -> None:
     path = checkpoint_path(tmp_path, 7)
     save_checkpoint(path, make_state())
@@ -167,14 +150,12 @@ def test_kill_in_the_middle_of_saving_leaves_the_old_file(tmp_path: Path) -> Non
         """
         import os, signal, sys
         from pathlib import Path
-        from todm.train.checkpoint import atomic_write
+        from todm.files import atomic_file
 
-        def write(file):
+        with atomic_file(Path(sys.argv[1])) as file:
             file.write(b"half a checkpoint")
             file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-
-        atomic_write(Path(sys.argv[1]), write)
         """
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}

@@ -12,10 +12,10 @@ from todm.decode.wer import compute_wer
 from todm.dropout.reweighted import count_ffn_weights
 from todm.envinfo import collect_env
 from todm.extract import extract
+from todm.files import write_json
 from todm.nn.transducer import Transducer
 from todm.search.evaluate import SupernetEvaluator
 from todm.space.spec import SubnetSpec
-from todm.train.checkpoint import atomic_write
 
 RESULT = "result.json"
 
@@ -40,13 +40,8 @@ def measure(run: Path) -> dict[str, Any]:
         "env": collect_env(),
         "sizes": {name: by_spec[spec] for name, spec in space.ladder().items()},
     }
-    text = json.dumps(result, indent=1) + "\n"
-    atomic_write(run / RESULT, lambda file: _write(file, text))
+    write_json(run / RESULT, result)
     return result
-
-
-def _write(file: Any, text: str) -> None:
-    file.write(text.encode())
 
 
 def _measure_size(evaluator: SupernetEvaluator, spec: SubnetSpec) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from dataclasses import asdict
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from todm.ablation.grid import Curve, Table
 from todm.ablation.results import Finish, Results, Row
+from todm.files import write_json, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,8 +55,8 @@ def write_report(results: Results, folder: Path) -> Path:
         absent = ", ".join(f"{name} (seed {seed})" for name, seed in results.missing)
         parts.append(f"Not finished: {absent}.")
     page = folder / "report.md"
-    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    (folder / "results.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_text(page, "\n\n".join(parts) + "\n")
+    write_json(folder / "results.json", data)
     return page
 
 

@@ -33,6 +33,7 @@ from todm.ablation.starts import (
 from todm.config_io import save_config
 from todm.data.prepare import prepare
 from todm.errors import UserError
+from todm.files import write_text
 from todm.train.stopping import EXIT_CODE
 
 
@@ -62,7 +63,7 @@ def prepare_data(grid: Grid, exp: Path, corpus_dir: Path | None) -> None:
     if corpus_dir is None:
         raise UserError(f"{exp / 'data'}: not prepared yet; name the corpus with --corpus-dir")
     prepare(config, corpus_dir, exp)
-    mark.write_text(digest)
+    write_text(mark, digest)
 
 
 def run_grid(
@@ -107,7 +108,7 @@ def run_grid(
         folder = _fill_folder(run_folder(exp, run), run)
         try:
             take_over_start(exp, run, folder)
-        except OSError as error:  # what follows would do it again: the run's own start is as good
+        except (OSError, UserError) as error:  # its own start is as good
             say(f"{folder.name} cannot take over its start ({error}); it does its own")
         if children.finish(folder):
             say(f"{folder.name} {run.variant}, seed {run.seed}: {_summary(folder)}")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from todm.ablation.grid import PlannedRun
 from todm.config import AugmentConfig, Config, DistillConfig, DropoutConfig, SandwichConfig
+from todm.files import atomic_path
 from todm.train.checkpoint import checkpoint_path
 
 METRICS = Path("train", "metrics.jsonl")
@@ -88,9 +89,5 @@ def take_over_start(exp: Path, run: PlannedRun, folder: Path) -> None:
     for folder_needed in (target.parent, (folder / METRICS).parent):
         folder_needed.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(start_folder(exp, start) / METRICS, folder / METRICS)
-    partial = target.with_name(f".{target.name}.tmp")  # one cut off would not be passed over
-    try:
+    with atomic_path(target) as partial:
         shutil.copyfile(source, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)

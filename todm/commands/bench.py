@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from itertools import product
 from pathlib import Path
 from typing import Any
+
+from todm.files import write_json
 
 HELP = "measure ONNX folders on this machine"
 COLUMNS = (
@@ -92,8 +93,7 @@ def run(args: argparse.Namespace) -> None:
             if device:
                 remarks |= dict.fromkeys(device.remarks(result))
         if args.out and results:
-            args.out.mkdir(parents=True, exist_ok=True)
-            (args.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            write_json(args.out / f"{name}.json", results)
         everything += results
     if args.out and everything:
         draw_chart(everything, args.out / "bench.png")

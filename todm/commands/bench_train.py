@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from todm.commands import add_config_arguments
+from todm.files import write_json
 
 HELP = "measure training steps on this machine"
 
@@ -81,8 +81,7 @@ def run(args: argparse.Namespace) -> None:
         _print_costs(costs, "fft")
 
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        write_json(args.out, results)
         draw_parts(step["parts"], args.out.with_suffix(".png"))
 
 

@@ -168,12 +168,11 @@ def _measure(
     args: argparse.Namespace, folder: Path, supernet: object, spec: SubnetSpec, audio: Path, out: Path
 ) -> None:
     """Write what is measured of `spec` to `out`, unless that is there."""
-    import json
-    import os
     import shlex
     import subprocess
 
     from todm.errors import UserError
+    from todm.files import write_json
     from todm.runtime.bench import bench_apart
 
     if out.is_file():
@@ -205,9 +204,7 @@ def _measure(
             for precision in args.precision
             for threads in args.threads
         ]
-        scratch = out.with_suffix(".partial")
-        scratch.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-        os.replace(scratch, out)
+        write_json(out, results)
     print(f"{spec.name}: measured, {out}", flush=True)
 
 

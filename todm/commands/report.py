@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write ``EXP/report`` and print the ladder."""
     from todm.envinfo import collect_env
+    from todm.files import write_text
     from todm.report.card import write_cards
     from todm.report.gather import gather
     from todm.report.ladder import format_table, ladder_table, write_ladder
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     write_cards(found)
     write_manifest(found)
     page = folder / "index.html"
-    page.write_text(render_page(found, collect_env()), encoding="utf-8")
+    write_text(page, render_page(found, collect_env()))
     heads, rows = ladder_table(found)
     if rows:
         print(format_table(heads, rows))

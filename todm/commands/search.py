@@ -339,10 +339,9 @@ def _print_points(points: tuple[Point, ...], judge: ObjectiveSet, ladder: dict[s
 
 
 def _save_comparison(path: Path, comparison: dict[str, Any]) -> None:
-    import json
+    from todm.files import write_json
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(comparison, indent=1) + "\n", encoding="utf-8")
+    write_json(path, comparison)
     print("hypervolume, share of the box of all that was seen: mean and standard deviation over the seeds")
     for mode, methods in comparison["modes"].items():
         for method, found in methods.items():

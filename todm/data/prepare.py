@@ -25,12 +25,12 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 from todm.config import Config
 from todm.data.corpus import Skipped, make_cuts, read_part
 from todm.data.features import feature_stats, perturb_speed, relative_features, store_features
-from todm.data.files import atomic_path, write_json
 from todm.data.fit import TOO_MANY_LABELS, duration_problem, length_problem
 from todm.data.loader import MANIFESTS, TRAIN_MANIFEST, load_train_cuts
 from todm.data.shar import write_shar
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
+from todm.files import atomic_path, write_json
 
 STAGES = ("manifests", "features", "bpe", "shar")
 

@@ -40,9 +40,9 @@ from lhotse.shar.utils import fill_shar_placeholder
 from lhotse.shar.writers import SharWriter
 
 from todm.config import Config
-from todm.data.files import write_json
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
+from todm.files import write_json
 
 INDEX_FILE = "index.json"
 FOLDER = "shards"

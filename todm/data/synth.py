@@ -15,9 +15,9 @@ import numpy as np
 import soundfile
 
 from todm.data.espeak import ACCENTS, Espeak
-from todm.data.files import write_json
 from todm.data.grammar import draw_sentence
 from todm.errors import UserError
+from todm.files import write_json
 
 SAMPLE_RATE = 16000
 SETTINGS_FILE = "synth.json"

@@ -9,8 +9,8 @@ from typing import Literal
 
 import sentencepiece
 
-from todm.data.files import atomic_path
 from todm.errors import UserError
+from todm.files import atomic_path
 
 BLANK_ID = 0
 SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")

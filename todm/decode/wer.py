@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from todm.files import write_json, write_text
 
 _GAP = "*"  # stands for no word in an alignment
 
@@ -162,9 +163,8 @@ def write_wer(
 
     For ``dev.json`` these are in ``dev.errors.txt``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".errors.txt").write_text(format_errors(utterances, result), encoding="utf-8")
-    path.write_text(json.dumps(result.to_dict(part=part, model=model), indent=1) + "\n", encoding="utf-8")
+    write_text(path.with_suffix(".errors.txt"), format_errors(utterances, result))
+    write_json(path, result.to_dict(part=part, model=model))
 
 
 def _align(utterance: Utterance) -> list[tuple[str, str]]:

@@ -15,7 +15,6 @@ independent of each other; the word error rate has the last word.
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -36,6 +35,7 @@ from todm.deploy.quantize import (
 )
 from todm.deploy.trace import Trace, trace_bundle
 from todm.errors import UserError
+from todm.files import write_json
 from todm.runtime.bundle import Bundle, Precision, open_bundle, open_session
 from todm.runtime.fbank import FloatArray
 from todm.runtime.recognize import open_recognizer
@@ -194,7 +194,7 @@ def guard_bundle(
         under_a_third=3 * sizes["int8"] < sizes["fp32"],
         integer_products=counts,
     )
-    (folder / RECORD).write_text(json.dumps(guarded.to_dict(), indent=1) + "\n")
+    write_json(folder / RECORD, guarded.to_dict())
     if not guarded.holds:
         for part in PARTS:
             (folder / f"{part}.int8.onnx").unlink(missing_ok=True)

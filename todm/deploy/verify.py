@@ -6,7 +6,6 @@ the device what it did in training, features and search included.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from todm.decode.streaming import encode_in_chunks
 from todm.decode.wer import compute_wer, make_utterances
 from todm.deploy.contract import check_bundle
 from todm.errors import UserError
+from todm.files import write_json
 from todm.model_dir import load_subnet
 from todm.recognizer import BundleRecognizer, TorchRecognizer
 from todm.runtime.bundle import open_bundle
@@ -136,7 +136,7 @@ def verify_bundle(
         rungs=tuple(rungs),
         missing=missing,
     )
-    (bundle / "parity.json").write_text(json.dumps(parity.to_dict(), indent=1) + "\n")
+    write_json(bundle / "parity.json", parity.to_dict())
     by_name = {rung.name: rung for rung in rungs}
     gap = abs(by_name["onnx fp32"].wer - by_name["torch"].wer)
     if gap > tolerance:

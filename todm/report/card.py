@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from todm.files import write_text
 from todm.report.gather import Run
 from todm.report.manifest import manifest_entries
 
@@ -16,7 +17,7 @@ def write_cards(run: Run) -> list[Path]:
     paths = []
     for entry in manifest_entries(run):
         path = run.exp / "bundles" / entry["folder"] / CARD
-        path.write_text(model_card(run, entry), encoding="utf-8")
+        write_text(path, model_card(run, entry))
         paths.append(path)
     return paths
 

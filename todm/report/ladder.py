@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from todm.files import write_json
 from todm.report.gather import Run, Size
 
 
@@ -71,8 +71,7 @@ def format_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def write_ladder(run: Run, path: Path) -> None:
     """Write ``ladder.json``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(ladder_entries(run), indent=1) + "\n", encoding="utf-8")
+    write_json(path, ladder_entries(run))
 
 
 def _number(value: float | None, form: str) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from todm.errors import UserError
+from todm.files import write_json
 from todm.report.gather import LADDER, Run, Size
 from todm.search.front import Point
 from todm.search.latency import FIGURES, DeviceTable
@@ -23,9 +23,7 @@ def write_manifest(run: Run) -> Path | None:
     if not entries:
         return None
     path = run.exp / "bundles" / MANIFEST
-    scratch = path.with_suffix(".json.partial")
-    scratch.write_text(json.dumps({"format": FORMAT, "sizes": entries}, indent=1) + "\n", encoding="utf-8")
-    scratch.replace(path)
+    write_json(path, {"format": FORMAT, "sizes": entries})
     return path
 
 

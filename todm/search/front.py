@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from todm.errors import UserError
+from todm.files import write_json
 from todm.space.spec import SubnetSpec
 
 
@@ -91,10 +92,7 @@ class SearchResult:
             "settings": dict(self.settings),
             "points": [point.to_dict() for point in self.points],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".json.partial")
-        scratch.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        scratch.replace(path)
+        write_json(path, data)
 
     @classmethod
     def load(cls, path: Path) -> SearchResult:

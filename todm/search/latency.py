@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from todm.errors import UserError
+from todm.files import write_json
 from todm.search.linear_cost import LinearCostModel, fit_additive
 from todm.space.spec import SubnetSpec
 
@@ -218,10 +219,7 @@ class DeviceTable:
             "machine": dict(self.machine),
             "fits": [fit.to_dict() for fit in self.fits],
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(".json.partial")
-        scratch.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-        scratch.replace(path)
+        write_json(path, data)
 
     @classmethod
     def load(cls, path: Path) -> DeviceTable:

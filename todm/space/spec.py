@@ -11,6 +11,7 @@ from typing import Any
 
 from todm.config import Mode
 from todm.errors import UserError
+from todm.files import write_json
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -80,7 +81,7 @@ class SubnetSpec:
 
     def save(self, path: Path) -> None:
         """Write ``spec.json``."""
-        path.write_text(json.dumps(self.to_dict(), indent=1, sort_keys=True) + "\n")
+        write_json(path, dict(sorted(self.to_dict().items())))
 
     @classmethod
     def load(cls, path: Path) -> SubnetSpec:

@@ -15,28 +15,25 @@ The loop adds what else it needs to resume exactly (random states, the sampler's
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import logging
-import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from todm.config import Config
 from todm.errors import UserError
+from todm.files import atomic_file, find_leftovers
 
 FORMAT = 1
 REQUIRED_KEYS = ("model", "config", "vocab_size", "step")
 # Settings that a checkpoint of before them does not name, and what it was trained with.
 _ADDED = {"ffn_gate": "none", "ffn_gate_scale": 1.0, "ffn_gate_bias": 0.0}
 _NAME = re.compile(r"step-(\d+)\.pt")
-_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -47,72 +44,6 @@ def checkpoint_path(folder: Path, step: int) -> Path:
         'exp/checkpoints/step-00000410.pt'
     """
     return folder / f"step-{step:08d}.pt"
-
-
-def atomic_write(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Let `write` fill a file that appears at `path` only when it is whole and on the disk.
-
-    Whatever happens in between, a kill included, an older file at `path` stays as it was.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    guard: _WriteGuard | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            guard = _WriteGuard(file)
-            write(guard)  # type: ignore[arg-type]  # writers need nothing but write() and flush()
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        # torch's zip writer turns an OSError of the file into a RuntimeError of its own.
-        cause = guard.error if guard is not None and guard.error is not None else error
-        if not isinstance(cause, OSError):
-            raise
-        if cause.errno in _FULL_DISK:
-            raise UserError(
-                f"{path}: no space left on the disk, nothing was written there and older files are "
-                "untouched; free some space and run the same command again"
-            ) from error
-        raise UserError(f"{path}: cannot be written ({cause.strerror or cause}); check the folder") from error
-
-
-class _WriteGuard:
-    """Passes writes on and remembers the OSError of one that failed."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, data: Any) -> int:
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        try:
-            self._file.flush()
-        except OSError as error:
-            self.error = error
-            raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable; systems that cannot sync folders (Windows) go without."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -128,7 +59,8 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     assert all(key in state for key in REQUIRED_KEYS), f"checkpoint lacks one of {REQUIRED_KEYS}"
     _assert_plain(state, "checkpoint")
     whole = {"format": FORMAT, **state}
-    atomic_write(path, lambda file: torch.save(whole, file))
+    with atomic_file(path) as file:
+        torch.save(whole, file)
 
 
 def _assert_plain(value: Any, where: str) -> None:
@@ -228,7 +160,7 @@ def prune_checkpoints(folder: Path, keep: int) -> list[Path]:
     Left-overs of interrupted writes go too, so call it from the writing process only.
     """
     doomed = list_checkpoints(folder)[keep:] if keep > 0 else []
-    leftovers = list(folder.glob(".step-*.pt.tmp")) if folder.is_dir() else []
+    leftovers = find_leftovers(folder, "step-*.pt")
     for path in [*doomed, *leftovers]:
         path.unlink(missing_ok=True)
     return doomed

@@ -7,7 +7,6 @@ The run lives in ``EXP/fine-tune/<name>`` and reads the data of ``EXP``; its ave
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
 from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
+from todm.files import write_json
 from todm.model_dir import SPEC, WEIGHTS, load_subnet, load_supernet, save_subnet
 from todm.nn.transducer import Transducer
 from todm.space.space import SearchSpace
@@ -97,7 +97,7 @@ def compare_tuned(exp_dir: Path, name: str) -> dict[str, dict[str, float]]:
             scored = transcribe_batches(net, batches, tokenizer, chunks=chunks)
             found.setdefault(part, {})[when] = compute_wer(scored, replications=1).wer
     path = tuning_dir(exp_dir, name) / "compare.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(path, found)
     return found
 
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from todm.errors import UserError
-from todm.train.checkpoint import atomic_write
+from todm.files import write_bytes
 
 
 class Mean:
@@ -167,7 +167,7 @@ class JsonLines:
         old = path.read_bytes() if path.exists() else b""
         kept = b"".join(_lines_until(old, step, path)) if step > 0 else b""
         if kept != old:
-            atomic_write(path, lambda file: _write(file, kept))
+            write_bytes(path, kept)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed by close()
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -192,10 +192,6 @@ class JsonLines:
     ) -> None:
         """Close the file."""
         self.close()
-
-
-def _write(file: Any, content: bytes) -> None:
-    file.write(content)
 
 
 def _lines_until(content: bytes, step: int, path: Path) -> list[bytes]:
