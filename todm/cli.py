@@ -12,7 +12,6 @@ from types import ModuleType
 
 from todm import __version__
 from todm.errors import UserError
-from todm.runtime.errors import BundleError
 
 COMMANDS = (
     "env",
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(config_to_yaml(load_config(args.conf, args.overrides)), end="")
             return 0
         args.run(args)
-    except (UserError, BundleError) as error:
+    except UserError as error:
         return _fail(str(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

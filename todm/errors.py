@@ -1,11 +1,7 @@
-"""The one exception that is meant for the user."""
+"""Re-exports `UserError`, which is defined in `todm.runtime` so that a copied runtime can raise it."""
 
 from __future__ import annotations
 
+from todm.runtime.errors import UserError
 
-class UserError(ValueError):
-    """Input that the user can mend.
-
-    The text is one sentence that names the file or key and the fix. The command line prints it and
-    exits with code 2; anything else that is raised is a defect of ours and keeps its traceback.
-    """
+__all__ = ["UserError"]

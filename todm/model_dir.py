@@ -18,6 +18,7 @@ from todm.errors import UserError
 from todm.files import atomic_file
 from todm.nn.supernet import Supernet
 from todm.nn.transducer import Transducer
+from todm.runtime.layout import BundleFiles
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -31,7 +32,7 @@ def model_kind(path: Path) -> Kind:
     """What `path` holds; raises `UserError` when it is no model."""
     if path.is_file() and path.suffix == ".pt":
         return "checkpoint"
-    if (path / "encoder.onnx").is_file() or (path / "encoder.int8.onnx").is_file():
+    if BundleFiles(path).precisions:
         return "bundle"
     if (path / WEIGHTS).is_file():
         return "subnet" if (path / SPEC).is_file() else "supernet"

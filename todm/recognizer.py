@@ -18,6 +18,7 @@ from todm.errors import UserError
 from todm.model_dir import load_plain, model_kind
 from todm.nn.transducer import Transducer
 from todm.runtime.chunks import Chunks
+from todm.runtime.constants import NUM_MEL_BINS
 from todm.runtime.fbank import DEFAULT_FBANK, LOG_FLOOR, num_frames
 from todm.runtime.recognize import open_recognizer
 
@@ -74,7 +75,7 @@ class TorchRecognizer:
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Training's features of `samples`: (T, 80) float32."""
         feats = compute_features(samples, self.extractor)
-        return feats if len(feats) else np.full((1, 80), LOG_FLOOR, dtype=np.float32)
+        return feats if len(feats) else np.full((1, NUM_MEL_BINS), LOG_FLOOR, dtype=np.float32)
 
 
 class BundleRecognizer:

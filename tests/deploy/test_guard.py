@@ -23,12 +23,13 @@ from todm.data.tokenizer import Tokenizer
 from todm.deploy import guard
 from todm.deploy.guard import GuardError, LabelledAudio, WerTolerance, divergence, guard_bundle, rank_products
 from todm.deploy.onnx_export import export_bundle
-from todm.deploy.quantize import PARTS, Quantization, list_products
+from todm.deploy.quantize import Quantization, list_products
 from todm.deploy.saturation import saturates
 from todm.errors import UserError
 from todm.model_dir import save_subnet
 from todm.nn.transducer import Transducer
 from todm.runtime.fbank import compute_fbank
+from todm.runtime.layout import MODEL_NAMES
 from todm.runtime.recognize import open_recognizer
 
 Mode = Literal["offline", "streaming"]
@@ -184,7 +185,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     found = json.loads((tmp_path / "b" / "int8.json").read_text())
     assert (found["calibration"], found["per_channel"], found["reduce_range"]) == ("static", False, True)
     assert found["excluded"] == [BROKEN] and found["utterances"] == 4
-    for part in PARTS:
+    for part in MODEL_NAMES:
         assert all((tmp_path / "b" / f"{part}.{kind}.onnx").is_file() for kind in ("int8", "fp16"))
     assert main([*words, "--guard-part", "dev-here"]) == 2
     assert "--guard-corpus-dir and --guard-part belong together" in capsys.readouterr().err

@@ -25,7 +25,6 @@ from todm.deploy.guard import LabelledAudio  # noqa: E402
 from todm.deploy.half import halve_file, halve_weights  # noqa: E402
 from todm.deploy.onnx_export import export_bundle  # noqa: E402
 from todm.deploy.quantize import (  # noqa: E402
-    PARTS,
     Quantization,
     count_integer_products,
     list_products,
@@ -36,8 +35,9 @@ from todm.deploy.trace import feed_parts, trace_bundle  # noqa: E402
 from todm.deploy.verify import sherpa_transcribe  # noqa: E402
 from todm.errors import UserError  # noqa: E402
 from todm.extract import extract  # noqa: E402
-from todm.runtime.bundle import Precision, open_bundle  # noqa: E402
+from todm.runtime.bundle import open_bundle  # noqa: E402
 from todm.runtime.fbank import compute_fbank  # noqa: E402
+from todm.runtime.layout import MODEL_NAMES, Precision  # noqa: E402
 from todm.runtime.recognize import open_recognizer  # noqa: E402
 
 Mode = Literal["offline", "streaming"]
@@ -73,13 +73,13 @@ def test_every_stored_product_becomes_an_integer_one(static: bool, wide: Path) -
     # In, gate-out, two of the feed-forward, for two layers; the subsampling's; the projection.
     assert counts == {"encoder": 2 * 4 + 2, "decoder": 1, "joiner": 1}
     check_bundle(wide)
-    for part in PARTS:
+    for part in MODEL_NAMES:
         assert count_integer_products(wide / f"{part}.onnx") == 0
         assert count_integer_products(wide / f"{part}.int8.onnx") == counts[part]
         kinds = [node.op_type for node in onnx.load(wide / f"{part}.int8.onnx").graph.node]
         assert kinds.count("QuantizeLinear") == (counts[part] if static else 0)
         assert kinds.count("DequantizeLinear") == (2 * counts[part] if static else 0)
-    files = [[wide / f"{part}{suffix}" for part in PARTS] for suffix in (".onnx", ".int8.onnx")]
+    files = [[wide / f"{part}{suffix}" for part in MODEL_NAMES] for suffix in (".onnx", ".int8.onnx")]
     whole, small = (sum(path.stat().st_size for path in paths) for paths in files)
     assert 3 * small < whole
     assert 0 < encoder_error(wide, "int8", SPEECH[0]) < 0.1
@@ -195,7 +195,7 @@ def test_the_runtime_reads_every_precision(mode: Mode, tmp_path: Path) -> None:
     # Exported again without them, they are gone.
     write_bundle(net, Config(export=ExportConfig(int8=False)), tmp_path / "lang", tmp_path / "b")
     assert sorted(path.name for path in (tmp_path / "b").glob("*.onnx")) == [
-        f"{p}.onnx" for p in sorted(PARTS)
+        f"{p}.onnx" for p in sorted(MODEL_NAMES)
     ]
     assert not (tmp_path / "b" / "int8.json").exists()
 
@@ -209,10 +209,10 @@ def test_the_stock_host_reads_static_and_half_files(mode: Mode, kind: Precision,
         make_talkative(SPACE.max(mode), feats=feats), Config(), write_lang(tmp_path / "lang"), tmp_path / "b"
     )
     quantize_bundle(tmp_path / "b", Quantization(calibration=SPEECH))
-    for part in PARTS:
+    for part in MODEL_NAMES:
         halve_file(tmp_path / "b" / f"{part}.onnx", tmp_path / "b" / f"{part}.fp16.onnx")
     ours = [result.text for result in open_recognizer(tmp_path / "b", precision=kind).transcribe(SPEECH)]
-    for part in PARTS:  # under the names that this test's host is given
+    for part in MODEL_NAMES:  # under the names that this test's host is given
         shutil.copy(tmp_path / "b" / f"{part}.{kind}.onnx", tmp_path / "b" / f"{part}.onnx")
     theirs = sherpa_transcribe(tmp_path / "b", SPEECH)
     if kind == "fp16":
@@ -225,7 +225,7 @@ def test_the_stock_host_reads_static_and_half_files(mode: Mode, kind: Precision,
 
 @torch.no_grad()
 def test_half_precision_files(wide: Path, tmp_path: Path) -> None:
-    for part in PARTS:
+    for part in MODEL_NAMES:
         names = halve_file(wide / f"{part}.onnx", wide / f"{part}.fp16.onnx")
         assert names and (part != "encoder" or {"conv1.weight", "layer0.ssm.out_re"} <= set(names))
     whole, half = (onnx.load(wide / f"encoder{suffix}.onnx") for suffix in ("", ".fp16"))

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from todm.nn.predictor import BLANK, Predictor
+from todm.nn.predictor import Predictor
+from todm.runtime.constants import BLANK_ID
 
 
 @pytest.mark.parametrize("context_size", [1, 2, 4])
@@ -26,13 +27,13 @@ def test_no_label_is_not_blank() -> None:
     """Hosts begin with -1 -1 ... 0; a negative id contributes nothing, blank has an embedding."""
     torch.manual_seed(0)
     predictor = Predictor(9, 6, 2, 5)
-    assert predictor.start(1).tolist() == [[-1, BLANK]]
+    assert predictor.start(1).tolist() == [[-1, BLANK_ID]]
     before = predictor.step(torch.tensor([[-1, 3]]))
-    assert not torch.allclose(before, predictor.step(torch.tensor([[BLANK, 3]])))
+    assert not torch.allclose(before, predictor.step(torch.tensor([[BLANK_ID, 3]])))
     for ids in ([[-1, 3]], [[-7, 3]]):
         torch.testing.assert_close(predictor.step(torch.tensor(ids)), before)
-    predictor.embedding.weight[BLANK] = 0.0
-    torch.testing.assert_close(predictor.step(torch.tensor([[BLANK, 3]])), before)
+    predictor.embedding.weight[BLANK_ID] = 0.0
+    torch.testing.assert_close(predictor.step(torch.tensor([[BLANK_ID, 3]])), before)
 
 
 @torch.no_grad()

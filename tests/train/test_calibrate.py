@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.nets import SPACE, make_batch, make_supernet
-from todm.data.tokenizer import BLANK_ID, Tokenizer
+from todm.data.tokenizer import Tokenizer
 from todm.decode.wer import Utterance
+from todm.runtime.constants import BLANK_ID
 from todm.train import calibrate
 from todm.train.calibrate import STEPS, calibrate_blank
 

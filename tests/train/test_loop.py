@@ -16,11 +16,11 @@ from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest
 from todm.config import DropoutConfig, DropoutScheduleConfig, SpaceConfig
 from todm.config_io import config_from_dict, load_config
 from todm.data.batch import Batch
-from todm.data.tokenizer import BLANK_ID
 from todm.decode.evaluate import transcribe_batches
 from todm.errors import UserError
 from todm.extract import extract
 from todm.nn.supernet import Supernet
+from todm.runtime.constants import BLANK_ID
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.average import average

@@ -41,9 +41,10 @@ def run(args: argparse.Namespace) -> None:
     from todm.commands.bench_chart import draw_chart
     from todm.commands.device_profile import load_device_profile
     from todm.errors import UserError
-    from todm.runtime.bench import PRECISIONS, available_precisions, bench_apart
+    from todm.runtime.bench import available_precisions, bench_apart
     from todm.runtime.errors import BundleError
     from todm.runtime.hosts import check_host
+    from todm.runtime.layout import PRECISIONS
 
     device = load_device_profile(args.device) if args.device else None
     threads = args.threads or (device.threads if device else (1,))

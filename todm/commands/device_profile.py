@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from todm.errors import UserError
-from todm.runtime.bundle import Precision
+from todm.runtime.layout import Precision
 
 Reach = Literal["ssh", "adb"]
 

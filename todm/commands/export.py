@@ -50,10 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Export, quantise, add the runtime, and check against the host's contract and the guard."""
     from todm.deploy.bundle import write_bundle
-    from todm.deploy.guard import RECORD, GuardError
+    from todm.deploy.guard import GuardError
     from todm.deploy.saturation import HINT, saturates
     from todm.errors import UserError
     from todm.model_dir import load_subnet
+    from todm.runtime.layout import BundleFiles
 
     if (args.exp_dir is None) == (args.model is None):
         raise UserError("give either --exp-dir EXP (all its subnets) or --model SUBNET with --out DIR")
@@ -82,8 +83,9 @@ def run(args: argparse.Namespace) -> None:
             continue
         eight_bits |= settings.int8 and not settings.reduce_range
         print(f"{target}: " + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))
-        if (target / RECORD).is_file():
-            _print_guard(target / RECORD)
+        report = BundleFiles(target).int8_report
+        if report.is_file():
+            _print_guard(report)
     if args.exp_dir is not None:
         _describe(args.exp_dir)
     if eight_bits and saturates():

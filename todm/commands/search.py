@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from todm.config import Config, LossConfig, SearchConfig
     from todm.nn.transducer import Transducer
-    from todm.runtime.bundle import Precision
+    from todm.runtime.layout import Precision
     from todm.search.front import Point
     from todm.search.objective_set import ObjectiveSet
     from todm.search.screen import Screen

@@ -20,7 +20,6 @@ from lhotse.features.base import StatsAccumulator
 from todm.data.archive import ArchiveWriter
 from todm.errors import UserError
 from todm.runtime.audio import read_audio
-from todm.runtime.errors import BundleError
 from todm.runtime.fbank import LOG_FLOOR, FbankSettings, num_frames
 
 __all__ = [
@@ -84,10 +83,7 @@ def load_audio(path: Path | str) -> np.ndarray:
     Raises:
         UserError: if the file is missing, unreadable or empty.
     """
-    try:
-        samples = read_audio(path, FbankSettings().sample_rate).samples
-    except BundleError as error:
-        raise UserError(str(error)) from error
+    samples = read_audio(path, FbankSettings().sample_rate).samples
     if len(samples) == 0:
         raise UserError(f"{path}: holds no samples; record it again")
     return samples

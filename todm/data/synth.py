@@ -18,8 +18,8 @@ from todm.data.espeak import ACCENTS, Espeak
 from todm.data.grammar import draw_sentence
 from todm.errors import UserError
 from todm.files import write_json
+from todm.runtime.constants import SAMPLE_RATE
 
-SAMPLE_RATE = 16000
 SETTINGS_FILE = "synth.json"
 
 TRAIN_VARIANTS = (

@@ -12,7 +12,6 @@ import sentencepiece
 from todm.errors import UserError
 from todm.files import atomic_path
 
-BLANK_ID = 0
 SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")
 MODEL_FILE, VOCAB_FILE, TOKENS_FILE = "bpe.model", "bpe.vocab", "tokens.txt"
 

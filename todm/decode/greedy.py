@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from todm.nn.predictor import BLANK
 from todm.nn.transducer import Transducer
+from todm.runtime.constants import BLANK_ID
 
 UNK = 2  # hosts skip <unk> like blank
 
@@ -30,13 +30,13 @@ def greedy_search(net: Transducer, encoder_out: Tensor, encoder_lens: Tensor) ->
     context = net.predictor.start(batch, encoder_out.device)
     predictor_out = net.predict_step(context)
     lens = encoder_lens.to(encoder_out.device)
-    symbols = torch.full((batch, num_frames), BLANK, dtype=torch.int64, device=encoder_out.device)
+    symbols = torch.full((batch, num_frames), BLANK_ID, dtype=torch.int64, device=encoder_out.device)
     for t in range(num_frames):
         best = net.join(encoder_out[:, t], predictor_out).argmax(dim=-1)
-        emits = (best != BLANK) & (best != UNK) & (t < lens)
+        emits = (best != BLANK_ID) & (best != UNK) & (t < lens)
         if bool(emits.any()):
             shifted = torch.cat((context[:, 1:], best[:, None]), dim=1)
             context = torch.where(emits[:, None], shifted, context)
             predictor_out = net.predict_step(context)
-            symbols[:, t] = torch.where(emits, best, BLANK)
-    return [[label for label in row if label != BLANK] for row in symbols.tolist()]
+            symbols[:, t] = torch.where(emits, best, BLANK_ID)
+    return [[label for label in row if label != BLANK_ID] for row in symbols.tolist()]

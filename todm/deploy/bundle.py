@@ -6,12 +6,13 @@ from pathlib import Path
 
 from todm.config import Config, ExportConfig
 from todm.deploy.contract import check_bundle
-from todm.deploy.guard import RECORD, LabelledAudio, WerTolerance, bundle_bytes, guard_bundle
+from todm.deploy.guard import LabelledAudio, WerTolerance, guard_bundle
 from todm.deploy.half import halve_file
 from todm.deploy.onnx_export import export_bundle
-from todm.deploy.quantize import PARTS, Quantization, quantize_bundle
+from todm.deploy.quantize import Quantization, quantize_bundle
 from todm.errors import UserError
 from todm.nn.transducer import Transducer
+from todm.runtime.layout import MODEL_NAMES, BundleFiles, Precision
 from todm.runtime.standalone import add_runtime
 
 
@@ -41,19 +42,22 @@ def write_bundle(
             "--guard-part, or take dynamic"
         )
     export_bundle(net, config, lang_dir, folder)
-    for name in (RECORD, *(f"{part}.{kind}.onnx" for part in PARTS for kind in ("int8", "fp16"))):
-        (folder / name).unlink(missing_ok=True)  # of an earlier export
+    files = BundleFiles(folder)
+    files.int8_report.unlink(missing_ok=True)  # of an earlier export, as all that follow
+    for name in MODEL_NAMES:
+        files.stored(name, "int8").unlink(missing_ok=True)
+        files.stored(name, "fp16").unlink(missing_ok=True)
     add_runtime(folder)
-    precisions = ["fp32"]
+    precisions: list[Precision] = ["fp32"]
     if settings.fp16:
         precisions.append("fp16")
-        for part in PARTS:
-            halve_file(folder / f"{part}.onnx", folder / f"{part}.fp16.onnx")
+        for name in MODEL_NAMES:
+            halve_file(files.stored(name, "fp32"), files.stored(name, "fp16"))
     if settings.int8:
         precisions.append("int8")
         _quantize(folder, settings, speech)
     check_bundle(folder)
-    return {precision: bundle_bytes(folder, precision) for precision in precisions}
+    return {precision: files.num_bytes(precision) for precision in precisions}
 
 
 def _quantize(folder: Path, settings: ExportConfig, speech: LabelledAudio | None) -> None:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from todm.errors import UserError
-from todm.runtime.errors import BundleError
+from todm.runtime.constants import NUM_MEL_BINS
+from todm.runtime.layout import MODEL_NAMES, PRECISIONS, BundleFiles, ModelName
 from todm.runtime.tokens import read_tokens
 
 MAX_IR_VERSION = 13
 MAX_OPSET = 26
-FEATURE_DIM = 80
 OFFLINE_TYPES = ("conformer", "zipformer", "zipformer2")
 STREAMING_TYPE = "lstm"
 _FIX = "export the model again"
@@ -72,11 +72,8 @@ def check_bundle(folder: str | Path) -> None:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; run `todm export` first")
-    try:
-        num_tokens = len(read_tokens(folder / "tokens.txt"))
-    except BundleError as error:
-        raise UserError(str(error)) from None
-    models = {name: _load_variants(folder, name) for name in ("encoder", "decoder", "joiner")}
+    num_tokens = len(read_tokens(BundleFiles(folder).tokens))
+    models = {name: _load_variants(folder, name) for name in MODEL_NAMES}
     joiner_dims: dict[Path, Dim] = {}
     for encoder in models["encoder"]:
         joiner_dims[encoder.path] = _check_encoder(encoder)
@@ -99,7 +96,7 @@ def _check_encoder(model: Model) -> Dim:
     if not streaming:
         _check_count(model, ("x", "x_lens"), ("encoder_out", "encoder_out_lens"))
         (x, x_lens), (out, subsampled_lens) = model.inputs, model.outputs
-        _check_tensor(model, x, "float32", (None, None, FEATURE_DIM))
+        _check_tensor(model, x, "float32", (None, None, NUM_MEL_BINS))
         _check_tensor(model, x_lens, "int64", (None,))
         _check_tensor(model, out, "float32", (None, None, "any"))
         _check_tensor(model, subsampled_lens, "int64", (None,))
@@ -113,7 +110,7 @@ def _check_encoder(model: Model) -> Dim:
     x, *states = model.inputs
     out, *new_states = model.outputs
     # A dynamic T is allowed: one file then serves several chunk sizes.
-    _check_tensor(model, x, "float32", (None, window, FEATURE_DIM), free=(1,), key="T")
+    _check_tensor(model, x, "float32", (None, window, NUM_MEL_BINS), free=(1,), key="T")
     _check_tensor(model, out, "float32", (None, "any", "any"))
     for old, new, dim, key in zip(states, new_states, dims, ("d_model", "rnn_hidden_size"), strict=True):
         for state in (old, new):
@@ -199,13 +196,14 @@ def _check_tensor(
         if wanted is None:
             raise model.error(f"axis {axis} of {tensor.name} is fixed at {found} but must be dynamic")
         size = "dynamic" if found is None else str(found)
-        source = f"metadata {key} says" if key and wanted != FEATURE_DIM else "the host passes"
+        source = f"metadata {key} says" if key and wanted != NUM_MEL_BINS else "the host passes"
         raise model.error(f"axis {axis} of {tensor.name} is {size} where {source} {wanted}")
 
 
-def _load_variants(folder: Path, name: str) -> list[Model]:
-    paths = [folder / f"{name}.onnx"]
-    paths += [path for kind in ("int8", "fp16") if (path := folder / f"{name}.{kind}.onnx").is_file()]
+def _load_variants(folder: Path, name: ModelName) -> list[Model]:
+    files = BundleFiles(folder)
+    paths = [files.stored(name, precision) for precision in PRECISIONS]
+    paths = [path for path in paths if path == files.stored(name, "fp32") or path.is_file()]
     return [_load(path) for path in paths]
 
 

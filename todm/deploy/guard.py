@@ -26,7 +26,6 @@ import numpy as np
 
 from todm.decode.wer import compute_wer, make_utterances
 from todm.deploy.quantize import (
-    PARTS,
     Quantization,
     calibration_feeds,
     list_products,
@@ -36,11 +35,11 @@ from todm.deploy.quantize import (
 from todm.deploy.trace import Trace, trace_bundle
 from todm.errors import UserError
 from todm.files import write_json
-from todm.runtime.bundle import Bundle, Precision, open_bundle, open_session
+from todm.runtime.bundle import Bundle, open_bundle, open_session
 from todm.runtime.fbank import FloatArray
+from todm.runtime.layout import MODEL_NAMES, BundleFiles, Precision
 from todm.runtime.recognize import open_recognizer
 
-RECORD = "int8.json"
 NUM_PROBES = 16  # utterances that a product's cost is told from
 NUM_PROBE_CALIBRATION = 4  # and that it is calibrated on then, over again for each product
 
@@ -162,6 +161,7 @@ def guard_bundle(
     quantization, allowance = quantization or Quantization(), allowance or WerTolerance()
     if not any(text.split() for text in speech.texts):
         raise UserError(f"{speech.part}: no words to measure {folder} on; take another part")
+    files = BundleFiles(folder)
     float_wer = measure_wer(folder, speech, "fp32")
     left_out = list(exclude)
     counts = quantize_bundle(folder, quantization, exclude=left_out)
@@ -169,7 +169,8 @@ def guard_bundle(
     costs: dict[str, float] = {}
     if not allowance.holds(float_wer, wer):
         costs = rank_products(folder, speech.pick(NUM_PROBES), quantization, exclude=exclude)
-        last = next(name for name in reversed(costs) if name in list_products(folder / "encoder.onnx"))
+        in_encoder = list_products(files.stored("encoder", "fp32"))
+        last = next(name for name in reversed(costs) if name in in_encoder)
         for name in costs:
             if name == last:
                 continue  # no int8 files without one
@@ -178,7 +179,7 @@ def guard_bundle(
             wer = measure_wer(folder, speech, "int8")
             if allowance.holds(float_wer, wer):
                 break
-    sizes = {name: bundle_bytes(folder, name) for name in ("fp32", "int8")}
+    sizes = {"fp32": files.num_bytes("fp32"), "int8": files.num_bytes("int8")}
     guarded = QuantizationReport(
         part=speech.part,
         utterances=len(speech.texts),
@@ -194,10 +195,10 @@ def guard_bundle(
         under_a_third=3 * sizes["int8"] < sizes["fp32"],
         integer_products=counts,
     )
-    write_json(folder / RECORD, guarded.to_dict())
+    write_json(files.int8_report, guarded.to_dict())
     if not guarded.holds:
-        for part in PARTS:
-            (folder / f"{part}.int8.onnx").unlink(missing_ok=True)
+        for name in MODEL_NAMES:
+            files.stored(name, "int8").unlink(missing_ok=True)
         raise GuardError(
             f"{folder}: int8 has {first:.2f}% WER, and {wer:.2f}% with {len(left_out)} products in float, "
             f"where float has {float_wer:.2f}% and {guarded.allowance:.2f} points more are allowed "
@@ -212,12 +213,6 @@ def guard_bundle(
             len(left_out),
         )
     return guarded
-
-
-def bundle_bytes(folder: Path, precision: str) -> int:
-    """Bytes of the three files that are opened as `precision`."""
-    files = open_bundle(folder, precision=precision).files  # type: ignore[arg-type]
-    return sum(path.stat().st_size for path in files)
 
 
 def measure_wer(folder: Path, speech: LabelledAudio, precision: Precision) -> float:
@@ -251,8 +246,8 @@ def rank_products(
     costs = {}
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / "one.onnx"
-        for part in PARTS:
-            source = folder / f"{part}.onnx"
+        for part in MODEL_NAMES:
+            source = BundleFiles(folder).stored(part, "fp32")
             for name in list_products(source):
                 if name in exclude:
                     continue

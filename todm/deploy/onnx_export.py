@@ -23,6 +23,7 @@ from todm.deploy.graph import Graph
 from todm.errors import UserError
 from todm.model_dir import CONFIG, SPEC
 from todm.nn.transducer import Transducer
+from todm.runtime.layout import BundleFiles
 
 
 def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path) -> None:
@@ -75,8 +76,9 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
         shutil.copyfile(lang_dir / name, folder / name)
     save_config(config, folder / CONFIG)
     net.spec.save(folder / SPEC)
-    for name, model in (("encoder", encoder), ("decoder", decoder), ("joiner", joiner)):
-        onnx.save(model, folder / f"{name}.onnx")
+    files = BundleFiles(folder)
+    for path, model in zip(files.models(), (encoder, decoder, joiner), strict=True):
+        onnx.save(model, path)
 
 
 def decoder_graph(net: Transducer) -> Graph:

@@ -27,8 +27,8 @@ from todm.deploy.half import halve_file
 from todm.deploy.trace import Feed, feed_parts
 from todm.errors import UserError
 from todm.runtime.bundle import open_bundle
+from todm.runtime.layout import MODEL_NAMES, BundleFiles
 
-PARTS = ("encoder", "decoder", "joiner")
 _INTEGER_PRODUCTS = {"MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
 
 
@@ -69,10 +69,11 @@ def quantize_bundle(
             or a product did not become an integer one.
     """
     quantization = quantization or Quantization()
-    for part in PARTS:
-        if not (folder / f"{part}.onnx").is_file():
-            raise UserError(f"{folder / part}.onnx: missing; export the bundle first (todm export)")
-    products = {part: list_products(folder / f"{part}.onnx") for part in PARTS}
+    files = BundleFiles(folder)
+    for path in files.models("fp32"):
+        if not path.is_file():
+            raise UserError(f"{path}: missing; export the bundle first (todm export)")
+    products = {part: list_products(files.stored(part, "fp32")) for part in MODEL_NAMES}
     known = {name for names in products.values() for name in names}
     for name in exclude:
         if name not in known:
@@ -80,9 +81,9 @@ def quantize_bundle(
                 f"{folder}: no matrix product {name!r} to exclude; it has {', '.join(sorted(known))}"
             )
     feeds = calibration_feeds(folder, quantization)
-    counts = {}
-    for part in PARTS:
-        source, target = folder / f"{part}.onnx", folder / f"{part}.int8.onnx"
+    counts: dict[str, int] = {}
+    for part in MODEL_NAMES:
+        source, target = files.stored(part, "fp32"), files.stored(part, "int8")
         chosen = [name for name in products[part] if name not in exclude]
         if products[part] and not chosen and part != "encoder":
             target.unlink(missing_ok=True)

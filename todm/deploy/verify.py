@@ -26,6 +26,7 @@ from todm.model_dir import load_subnet
 from todm.recognizer import BundleRecognizer, TorchRecognizer
 from todm.runtime.bundle import open_bundle
 from todm.runtime.fbank import DEFAULT_FBANK, compute_fbank
+from todm.runtime.layout import BundleFiles
 
 AUDIBLE = 11.5  # nepers of energy, 50 dB
 
@@ -97,6 +98,7 @@ def verify_bundle(
         UserError: bad input, or float ONNX further from torch than `tolerance`.
     """
     check_bundle(bundle)
+    files = BundleFiles(bundle)
     net, _ = load_subnet(subnet)
     ids, texts, samples = load_part_audio(corpus_dir, part, limit=limit)
     exact = BundleRecognizer(bundle)
@@ -111,7 +113,7 @@ def verify_bundle(
         forms["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, frames)
     forms["onnx fp32"] = exact.transcribe
     for precision in ("int8", "fp16"):
-        if (bundle / f"encoder.{precision}.onnx").is_file():
+        if precision in files.precisions:
             forms[f"onnx {precision}"] = BundleRecognizer(bundle, precision=precision).transcribe
     try:
         import sherpa_onnx  # noqa: F401
@@ -136,7 +138,7 @@ def verify_bundle(
         rungs=tuple(rungs),
         missing=missing,
     )
-    write_json(bundle / "parity.json", parity.to_dict())
+    write_json(files.parity_report, parity.to_dict())
     by_name = {rung.name: rung for rung in rungs}
     gap = abs(by_name["onnx fp32"].wer - by_name["torch"].wer)
     if gap > tolerance:
@@ -151,11 +153,12 @@ def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray]) -> list[st
     """Greedy transcripts of the stock host; a stream gets the silence behind it that our runtime gives it."""
     import sherpa_onnx
 
+    layout = BundleFiles(bundle)
     files = {
-        "encoder": str(bundle / "encoder.onnx"),
-        "decoder": str(bundle / "decoder.onnx"),
-        "joiner": str(bundle / "joiner.onnx"),
-        "tokens": str(bundle / "tokens.txt"),
+        "encoder": str(layout.encoder()),
+        "decoder": str(layout.decoder()),
+        "joiner": str(layout.joiner()),
+        "tokens": str(layout.tokens),
     }
     chunks = open_bundle(bundle).streaming
     if chunks is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-BLANK = 0
+from todm.runtime.constants import BLANK_ID
 
 
 class Predictor(nn.Module):
@@ -40,7 +40,7 @@ class Predictor(nn.Module):
     def start(self, batch: int, device: torch.device | str = "cpu") -> Tensor:
         """Context before the first label, (N, K) int64: no label K - 1 times, then blank."""
         context = torch.full((batch, self.context_size), -1, dtype=torch.int64, device=device)
-        context[:, -1] = BLANK
+        context[:, -1] = BLANK_ID
         return context
 
     def _convolve(self, ids: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from todm.nn.joiner import Joiner
 from todm.nn.norm import make_norm
 from todm.nn.predictor import Predictor
 from todm.nn.subsampling import Conv2dSubsampling, subsampled_lens
-from todm.space.cost import NUM_MEL_BINS
+from todm.runtime.constants import NUM_MEL_BINS
 from todm.space.spec import SubnetSpec
 
 State = tuple[Tensor, Tensor]

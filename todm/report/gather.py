@@ -12,6 +12,7 @@ from typing import Any
 from todm.config import Config
 from todm.config_io import load_config
 from todm.errors import UserError
+from todm.runtime.layout import BundleFiles
 from todm.search.front import Point, SearchResult
 from todm.search.latency import DeviceTable
 from todm.space.cost import count_params
@@ -242,7 +243,7 @@ class _Reader:
                     vocab_size=vocab_size,
                     params=params,
                     wer={item.part: item.wer for item in decodes if item.model == name},
-                    bundle=f"bundles/{name}" if (bundle / "encoder.onnx").is_file() else None,
+                    bundle=f"bundles/{name}" if BundleFiles(bundle).encoder().is_file() else None,
                     megabytes=_megabytes(bundle),
                     rtf=_speeds(item for item in benchmarks if item["name"] == name),
                     parity=_flat(self.json(parity)) if parity.is_file() else {},
@@ -361,15 +362,8 @@ class _Reader:
 
 def _megabytes(bundle: Path) -> dict[str, float]:
     """Of the three files that each precision opens, a part without one of its own in float."""
-    sizes = {}
-    for precision in ("fp32", "int8", "fp16"):
-        suffix = "" if precision == "fp32" else f".{precision}"
-        if not (bundle / f"encoder{suffix}.onnx").is_file():
-            continue
-        own = [bundle / f"{part}{suffix}.onnx" for part in ("encoder", "decoder", "joiner")]
-        opened = [path if path.is_file() else bundle / path.name.replace(suffix, "") for path in own]
-        sizes[precision] = sum(path.stat().st_size for path in opened if path.is_file()) / 1e6
-    return sizes
+    files = BundleFiles(bundle)
+    return {precision: files.num_bytes(precision) / 1e6 for precision in files.precisions}
 
 
 def _speeds(benchmarks: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any
 from todm.errors import UserError
 from todm.files import write_json
 from todm.report.gather import LADDER, Run, Size
+from todm.runtime.layout import MODEL_NAMES, BundleFiles
 from todm.search.front import Point
 from todm.search.latency import FIGURES, DeviceTable
 from todm.space.cost import count_macs, count_state_bytes
@@ -61,7 +62,7 @@ def _entry(run: Run, size: Size, point: Point | None) -> dict[str, Any]:
         else None,
         "state_bytes": count_state_bytes(config.model, size.spec) if config else None,
         "chosen_for": list(point.chosen) if point else [],
-        "files": _files(run.exp / "bundles" / size.name, size.megabytes),
+        "files": _files(run.exp / "bundles" / size.name),
         "wer": dict(size.wer),
         "wer_int8": _quantised_wer(size),
         "measured": [_measured(item) for item in run.benchmarks if item["name"] == size.name],
@@ -83,17 +84,13 @@ def _chunk_ms(bundle: Path) -> float | None:
         return None
 
 
-def _files(bundle: Path, precisions: Iterable[str]) -> dict[str, Any]:
+def _files(bundle: Path) -> dict[str, Any]:
     """What each precision opens; a part without a file of its own is the float one."""
+    layout = BundleFiles(bundle)
     files: dict[str, Any] = {}
-    for precision in precisions:
-        suffix = "" if precision == "fp32" else f".{precision}"
-        names = {}
-        for part in ("encoder", "decoder", "joiner"):
-            own = f"{part}{suffix}.onnx"
-            names[part] = own if (bundle / own).is_file() else f"{part}.onnx"
-        present = [bundle / name for name in names.values() if (bundle / name).is_file()]
-        files[precision] = {**names, "bytes": sum(path.stat().st_size for path in present)}
+    for precision in layout.precisions:
+        names = {name: layout.opened(name, precision).name for name in MODEL_NAMES}
+        files[precision] = {**names, "bytes": layout.num_bytes(precision)}
     return files
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .constants import SAMPLE_RATE
 from .errors import BundleError
 from .fbank import FloatArray
 from .resample import resample
@@ -30,7 +31,7 @@ class Audio:
     notes: tuple[str, ...] = ()
 
 
-def read_audio(path: str | Path, sample_rate: int = 16000) -> Audio:
+def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Audio:
     """Read an audio file as mono at the given rate.
 
     Args:

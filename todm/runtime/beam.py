@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .bundle import Bundle
+from .constants import BLANK_ID
 from .fbank import FloatArray
-from .search import BLANK, Decoded, initial_context
+from .search import Decoded, initial_context
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +49,7 @@ class BeamSearch:
     def __init__(self, bundle: Bundle, *, max_active_paths: int = 4, blank_penalty: float = 0.0) -> None:
         assert max_active_paths >= 1
         self._bundle = bundle
-        self._silent = (BLANK, bundle.tokens.unk_id)
+        self._silent = (BLANK_ID, bundle.tokens.unk_id)
         self._max_active_paths = max_active_paths
         self._blank_penalty = np.float32(blank_penalty)
 
@@ -112,7 +113,7 @@ class BeamSearch:
         size = self._bundle.context_size
         contexts = np.array([hypothesis.tokens[-size:] for hypothesis in flat], np.int64)
         logits = self._bundle.join(encoder_out, self._bundle.predict(contexts))
-        logits[:, BLANK] -= self._blank_penalty
+        logits[:, BLANK_ID] -= self._blank_penalty
         logits -= logits.max(axis=1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
         # In float32 like the host: with doubles, near ties would fall differently.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,13 +20,11 @@ import numpy.typing as npt
 from .audio import read_audio
 from .bench_machine import describe_machine, peak_rss_mb
 from .bench_measure import milliseconds, summarize, time_utterance
-from .bundle import Precision
 from .errors import BundleError
 from .fbank import DEFAULT_FBANK
 from .hosts import HOSTS, check_host, load_packages, open_host
+from .layout import PRECISIONS, BundleFiles, Precision
 from .searches import Method
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def bench_bundle(
@@ -183,14 +181,13 @@ def bench_apart(
 
 def available_precisions(folder: str | Path) -> tuple[Precision, ...]:
     """The precisions that a model folder has an encoder of; fp32 when it has none at all."""
-    names = {precision: f"encoder.{precision}.onnx" for precision in PRECISIONS} | {"fp32": "encoder.onnx"}
-    return tuple(p for p in PRECISIONS if (Path(folder) / names[p]).is_file()) or ("fp32",)
+    return BundleFiles(Path(folder)).precisions or ("fp32",)
 
 
 def _spec(folder: Path) -> Any:
     """Content of ``spec.json``, which tells whoever predicts speeds what was measured."""
     try:
-        return json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+        return json.loads(BundleFiles(folder).spec.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .bench_measure import time_utterance
-from .bundle import Precision
 from .fbank import FloatArray
 from .hosts.describe import describe_bundle
 from .hosts.ort import RecognizerHost
+from .layout import Precision
 from .offline import OfflineRecognizer
 from .searches import Method, make_search
 from .streaming import StreamingRecognizer

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,10 @@ import numpy.typing as npt
 from .chunks import Chunks
 from .errors import BundleError
 from .fbank import FloatArray
+from .layout import PRECISIONS, BundleFiles, Precision
 from .tokens import TokenTable, read_tokens
 
 Mode = Literal["offline", "streaming"]
-Precision = Literal["fp32", "int8", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +118,11 @@ def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_thread
     folder = Path(folder)
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; give the folder that holds encoder.onnx")
-    if precision not in get_args(Precision):
-        raise BundleError(f"precision: {precision!r} is none of {', '.join(get_args(Precision))}")
-    tokens = read_tokens(folder / "tokens.txt")
-    names = ("encoder", "decoder", "joiner")
-    files = [_find(folder, name, precision) for name in names]
+    if precision not in PRECISIONS:
+        raise BundleError(f"precision: {precision!r} is none of {', '.join(PRECISIONS)}")
+    layout = BundleFiles(folder)
+    tokens = read_tokens(layout.tokens)
+    files = layout.models(precision)
     encoder, decoder, joiner = (open_session(file, num_threads) for file in files)
     metadata = encoder.get_modelmeta().custom_metadata_map
     decoder_metadata = decoder.get_modelmeta().custom_metadata_map
@@ -141,7 +141,7 @@ def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_thread
     vocab_size = _int(decoder_metadata, "vocab_size", files[1])
     if vocab_size != len(tokens):
         raise BundleError(
-            f"{folder / 'tokens.txt'}: has {len(tokens)} symbols but the decoder's vocab_size is "
+            f"{layout.tokens}: has {len(tokens)} symbols but the decoder's vocab_size is "
             f"{vocab_size}; take both from one export"
         )
     return Bundle(
@@ -154,22 +154,13 @@ def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_thread
         subsampling_factor=(
             _int(metadata, "subsampling_factor", files[0]) if "subsampling_factor" in metadata else 4
         ),
-        spec=_read_spec(folder, metadata),
+        spec=_read_spec(layout.spec, metadata),
         streaming=streaming,
-        files=(files[0], files[1], files[2]),
+        files=files,
         encoder=encoder,
         decoder=decoder,
         joiner=joiner,
     )
-
-
-def _find(folder: Path, name: str, precision: Precision) -> Path:
-    if precision != "fp32":
-        path = folder / f"{name}.{precision}.onnx"
-        # Quantising the tiny decoder and joiner gains little, so bundles may leave them out.
-        if path.is_file() or name == "encoder":
-            return path
-    return folder / f"{name}.onnx"
 
 
 def open_session(path: Path, num_threads: int) -> Any:
@@ -207,8 +198,7 @@ def _int(metadata: Mapping[str, str], key: str, path: Path) -> int:
     return int(text)
 
 
-def _read_spec(folder: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
-    path = folder / "spec.json"
+def _read_spec(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
     text = path.read_text(encoding="utf-8") if path.is_file() else metadata.get("todm_spec", "{}")
     try:
         spec = json.loads(text)

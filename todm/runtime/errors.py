@@ -1,7 +1,14 @@
-"""The one exception of the runtime that is meant for the user."""
+"""Errors that the user can fix; every other exception is a defect of this project."""
 
 from __future__ import annotations
 
 
-class BundleError(ValueError):
-    """A model folder or an audio file that cannot be used: one sentence with the file and the fix."""
+class UserError(ValueError):
+    """Unusable input, described in one sentence that names the file or key and the fix.
+
+    The command line prints the sentence and exits with code 2. Any other exception keeps its traceback.
+    """
+
+
+class BundleError(UserError):
+    """A model folder, an audio file or a runtime that cannot be used."""

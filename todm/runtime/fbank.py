@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .constants import FRAME_LENGTH_MS, FRAME_SHIFT_MS, NUM_MEL_BINS, SAMPLE_RATE
+
 FloatArray = npt.NDArray[np.float32]
 
 LOG_FLOOR = math.log(2.0**-23)
@@ -37,10 +39,10 @@ class FbankSettings:
         remove_dc_offset: subtract each window's mean.
     """
 
-    sample_rate: int = 16000
-    num_mel_bins: int = 80
-    frame_length_ms: float = 25.0
-    frame_shift_ms: float = 10.0
+    sample_rate: int = SAMPLE_RATE
+    num_mel_bins: int = NUM_MEL_BINS
+    frame_length_ms: float = FRAME_LENGTH_MS
+    frame_shift_ms: float = FRAME_SHIFT_MS
     low_freq: float = 20.0
     high_freq: float = -400.0
     snip_edges: bool = False

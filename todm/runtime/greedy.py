@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .bundle import Bundle
+from .constants import BLANK_ID
 from .fbank import FloatArray
-from .search import BLANK, Decoded, initial_context
+from .search import Decoded, initial_context
 
 
 @dataclass(kw_only=True)
@@ -34,7 +35,7 @@ class GreedySearch:
 
     def __init__(self, bundle: Bundle, *, blank_penalty: float = 0.0) -> None:
         self._bundle = bundle
-        self._silent = (BLANK, bundle.tokens.unk_id)
+        self._silent = (BLANK_ID, bundle.tokens.unk_id)
         self._blank_penalty = np.float32(blank_penalty)
 
     def start(self) -> GreedyState:
@@ -61,7 +62,7 @@ class GreedySearch:
         for t in range(int(encoder_lens.max(initial=0))):
             running = int((encoder_lens > t).sum())
             logits = self._bundle.join(encoder_out[:running, t], predictor_out[:running])
-            logits[:, BLANK] -= self._blank_penalty
+            logits[:, BLANK_ID] -= self._blank_penalty
             emitted = []
             for i, token in enumerate(logits.argmax(axis=1).tolist()):
                 state = states[i]

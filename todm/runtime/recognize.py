@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .bundle import Precision, open_bundle
+from .bundle import open_bundle
+from .layout import Precision
 from .offline import OfflineRecognizer
 from .searches import Method, make_search
 from .streaming import StreamingRecognizer

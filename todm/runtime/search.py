@@ -9,9 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .constants import BLANK_ID
 from .fbank import FloatArray
-
-BLANK = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,4 +57,4 @@ class Search(Protocol):
 
 def initial_context(context_size: int) -> tuple[int, ...]:
     """Labels before the first one: -1 (no label at all) and one blank, as in sherpa-onnx."""
-    return (-1,) * (context_size - 1) + (BLANK,)
+    return (-1,) * (context_size - 1) + (BLANK_ID,)

@@ -29,8 +29,8 @@ from todm.losses import rnnt_loss
 from todm.model_dir import load_supernet
 from todm.nn.supernet import SharedPass, Supernet
 from todm.nn.transducer import Transducer
-from todm.runtime.bundle import Precision
 from todm.runtime.fbank import FloatArray, compute_fbank
+from todm.runtime.layout import Precision
 from todm.runtime.offline import OfflineRecognizer
 from todm.runtime.recognize import open_recognizer
 from todm.space.spec import SubnetSpec

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from todm.config import ModelConfig
+from todm.runtime.constants import FRAMES_PER_SECOND, NUM_MEL_BINS
 from todm.space.spec import SubnetSpec
-
-NUM_MEL_BINS = 80
-FRAMES_PER_SECOND = 100  # of features, 10 ms each
 
 
 def count_params(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:

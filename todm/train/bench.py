@@ -28,6 +28,7 @@ from todm.nn.joiner import Joiner
 from todm.nn.ssm import DiagonalSsm, block_frames, block_operators, convolve, convolve_fft
 from todm.nn.ssm_scan import scan, scan_operators
 from todm.nn.supernet import Supernet, is_ssm_parameter
+from todm.runtime.constants import FRAME_SECONDS, NUM_MEL_BINS
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace
 from todm.train.optim import build_optimizer
@@ -35,7 +36,6 @@ from todm.train.step import PART, SandwichStep
 
 Work = Callable[[], None]
 
-FRAME_SECONDS = 0.01
 LOSSES = ("native", "k2", "torchaudio")
 STEPS_IN_A_ROW = 5
 """On a GPU, which may have work from one step when the next begins."""
@@ -88,7 +88,7 @@ class BatchShape:
         """Random features of the range that log-mel energies have, and random labels."""
         generator = torch.Generator().manual_seed(0)
         count = self.utterances
-        feats = torch.randn(count, self.frames, 80, generator=generator) * 3.0 - 7.0
+        feats = torch.randn(count, self.frames, NUM_MEL_BINS, generator=generator) * 3.0 - 7.0
         return Batch(
             feats=feats,
             feat_lens=torch.full((count,), self.frames),

@@ -17,12 +17,13 @@ from torch import Tensor
 from todm.config import Config
 from todm.data.batch import Batch
 from todm.data.loader import first_train_cuts, make_eval_loader
-from todm.data.tokenizer import BLANK_ID, Tokenizer
+from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
 from todm.extract import extract
 from todm.nn.supernet import Supernet
+from todm.runtime.constants import BLANK_ID
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 

@@ -30,7 +30,7 @@ from todm.config_io import save_config
 from todm.data.augment import augment, lengthen, weaken
 from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader, make_train_loader
-from todm.data.tokenizer import BLANK_ID, Tokenizer
+from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import Utterance, compute_wer
@@ -40,6 +40,7 @@ from todm.envinfo import collect_env
 from todm.errors import UserError
 from todm.extract import extract
 from todm.nn.supernet import Supernet, is_ssm_parameter
+from todm.runtime.constants import BLANK_ID
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace
 from todm.train.average import RunningAverage

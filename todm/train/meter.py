@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from todm.data.batch import Batch
+from todm.runtime.constants import FRAME_SECONDS
 from todm.train.metrics import Mean, Report
 from todm.train.step import PassLoss
 from todm.train.sync import sum_over_processes
 
 if TYPE_CHECKING:
     from todm.train.loop import Run
-
-FRAME_SECONDS = 0.01
 
 
 class Meter:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..bundle import Bundle, Mode, Precision
+from ..bundle import Bundle, Mode
 from ..errors import BundleError
 from ..fbank import FloatArray
+from ..layout import Precision
 from ..searches import Method
 
 

@@ -6,8 +6,9 @@ import mmap
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..bundle import Bundle, Precision, StreamingShape
+from ..bundle import Bundle, StreamingShape
 from ..errors import BundleError
+from ..layout import BundleFiles, Precision
 from ..tokens import read_tokens
 
 _METADATA_FIELD = 14  # ModelProto.metadata_props of onnx.proto: messages with a key (1) and a value (2)
@@ -25,8 +26,8 @@ def describe_bundle(folder: Path, precision: Precision) -> Bundle:
     """
     if not folder.is_dir():
         raise BundleError(f"{folder}: no such folder; give the folder that holds encoder.onnx")
-    tokens = read_tokens(folder / "tokens.txt")
-    encoder, decoder, joiner = (_find(folder, name, precision) for name in ("encoder", "decoder", "joiner"))
+    tokens = read_tokens(BundleFiles(folder).tokens)
+    encoder, decoder, joiner = BundleFiles(folder).models(precision)
     metadata, decoder_metadata = read_metadata(encoder), read_metadata(decoder)
     streaming = None
     if metadata.get("model_type") == "lstm":
@@ -105,13 +106,6 @@ def _varint(raw: bytes | mmap.mmap, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if not byte & 0x80:
             return value, at
-
-
-def _find(folder: Path, name: str, precision: Precision) -> Path:
-    path = folder / (f"{name}.onnx" if precision == "fp32" else f"{name}.{precision}.onnx")
-    if name != "encoder" and not path.is_file():
-        return folder / f"{name}.onnx"
-    return path
 
 
 def _int(metadata: Mapping[str, str], key: str, path: Path) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundle import Precision
 from ..fbank import FloatArray
+from ..layout import Precision
 from ..offline import OfflineRecognizer
 from ..recognize import open_recognizer
 from ..searches import Method

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle import Bundle, Precision
+from ..bundle import Bundle
 from ..fbank import DEFAULT_FBANK, FloatArray
+from ..layout import Precision
 from ..searches import Method
 from . import BundleHost, HostStream
 from .describe import describe_bundle

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..bundle import Precision
 from ..errors import BundleError
 from ..fbank import FloatArray
+from ..layout import Precision
 from ..offline import OfflineRecognizer
 from ..searches import Method, make_search
 from ..streaming import StreamingRecognizer

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from todm.config import Config
-from todm.runtime.bundle import Precision
+from todm.runtime.layout import Precision
 from todm.search.latency import DeviceTable
 from todm.space.spec import SubnetSpec
 
