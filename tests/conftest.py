@@ -11,8 +11,15 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
+NUM_THREADS = int(os.environ.get("TODM_TEST_THREADS", "1"))
+
+
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Leave torch with one thread, whatever a command set: tests share the cores; their nets are small."""
+def fixed_thread_count() -> Iterator[None]:
+    """Reset torch's thread count after each test: tests share the cores, and commands set it.
+
+    One thread, or as many as ``TODM_TEST_THREADS`` names (``make test-cpus``).
+    """
+    torch.set_num_threads(NUM_THREADS)
     yield
-    torch.set_num_threads(1)
+    torch.set_num_threads(NUM_THREADS)
