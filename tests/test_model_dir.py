@@ -15,6 +15,7 @@ from todm.config_io import load_config, save_config
 from todm.errors import UserError
 from todm.extract import extract
 from todm.model_dir import (
+    count_tokens,
     load_plain,
     load_subnet,
     load_supernet,
@@ -22,7 +23,6 @@ from todm.model_dir import (
     resolve_spec,
     save_subnet,
     save_supernet,
-    vocab_size_of,
 )
 from todm.space.spec import SubnetSpec
 
@@ -48,7 +48,7 @@ def subnet_dir(supernet_dir: Path) -> Path:
 
 def test_round_trips(supernet_dir: Path, subnet_dir: Path) -> None:
     supernet, config = load_supernet(supernet_dir)
-    assert config == CONFIG and not supernet.training and vocab_size_of(supernet_dir) == VOCAB_SIZE
+    assert config == CONFIG and not supernet.training and count_tokens(supernet_dir) == VOCAB_SIZE
     for name, value in make_supernet().state_dict().items():
         assert torch.equal(supernet.state_dict()[name], value)
     net, config = load_subnet(subnet_dir)

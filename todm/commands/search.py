@@ -77,7 +77,8 @@ def run(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from todm.errors import UserError
-    from todm.model_dir import WEIGHTS, vocab_size_of
+    from todm.layout import ModelFolder
+    from todm.model_dir import count_tokens
     from todm.search.cache import EvalCache, digest_file
     from todm.search.front import SearchResult
     from todm.search.limits import parse_budget, parse_limits, parse_term
@@ -88,13 +89,13 @@ def run(args: argparse.Namespace) -> None:
 
     exp: Path = args.exp_dir
     supernet = exp / "supernet"
-    if not (supernet / WEIGHTS).is_file():
+    if not ModelFolder(supernet).weights.is_file():
         raise UserError(f"{supernet}: no averaged supernet there; run 'todm average {exp}' first")
     config, settings = _settings(args)
     space = SearchSpace.from_config(config)
     if args.mode and args.mode not in space.modes:
         raise UserError(f"--mode: this supernet has no {args.mode} nets, only {', '.join(space.modes)}")
-    weights = digest_file(supernet / WEIGHTS)
+    weights = digest_file(ModelFolder(supernet).weights)
     write = partial(_write_bundle, config, supernet, settings.precision)
     judged = f"{weights}-{settings.precision}-{_utterances(settings, settings.num_utterances)}"
     if settings.precision != "fp32":
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> None:
         budgets=tuple(map(parse_budget, args.budget)),
         setup=ObjectiveContext(
             config=config,
-            vocab_size=vocab_size_of(supernet),
+            vocab_size=count_tokens(supernet),
             precision=settings.precision,
             devices=_devices(exp, args.device_table),
             num_threads=args.threads,

@@ -21,7 +21,7 @@ from todm.decode.streaming import make_streaming_view
 from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
 from todm.deploy.graph import Graph
 from todm.errors import UserError
-from todm.model_dir import CONFIG, SPEC
+from todm.layout import LangFolder
 from todm.nn.transducer import Transducer
 from todm.runtime.layout import BundleFiles
 
@@ -70,13 +70,13 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
     joiner = joiner_graph(net).model({"joiner_dim": net.joiner_dim}, opset=opset)
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name in ("tokens.txt", "bpe.vocab"):
-        if not (lang_dir / name).is_file():
-            raise UserError(f"{lang_dir / name}: missing; it belongs to the model folder")
-        shutil.copyfile(lang_dir / name, folder / name)
-    save_config(config, folder / CONFIG)
-    net.spec.save(folder / SPEC)
-    files = BundleFiles(folder)
+    files, lang = BundleFiles(folder), LangFolder(lang_dir)
+    for source, target in ((lang.tokens, files.tokens), (lang.bpe_vocab, files.bpe_vocab)):
+        if not source.is_file():
+            raise UserError(f"{source}: missing; it belongs to the model folder")
+        shutil.copyfile(source, target)
+    save_config(config, files.config)
+    net.spec.save(files.spec)
     for path, model in zip(files.models(), (encoder, decoder, joiner), strict=True):
         onnx.save(model, path)
 

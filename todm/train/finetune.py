@@ -23,7 +23,8 @@ from todm.decode.wer import compute_wer
 from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
 from todm.files import write_json
-from todm.model_dir import SPEC, WEIGHTS, load_subnet, load_supernet, save_subnet
+from todm.layout import ModelFolder, RunFolder
+from todm.model_dir import load_subnet, load_supernet, save_subnet
 from todm.nn.transducer import Transducer
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -70,7 +71,9 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
         space=SearchSpace.of(spec),
         weights=_starting_weights(net, exp_dir / "supernet"),
         data_dir=exp_dir / "data",
-        origin=hashlib.sha256((source / WEIGHTS).read_bytes() + net.spec.to_json().encode()).hexdigest(),
+        origin=hashlib.sha256(
+            ModelFolder(source).weights.read_bytes() + net.spec.to_json().encode()
+        ).hexdigest(),
     )
     train(config, run_dir, start)
     if World.from_env().is_main:
@@ -103,7 +106,7 @@ def compare_tuned(exp_dir: Path, name: str) -> dict[str, dict[str, float]]:
 
 def find_subnet(exp_dir: Path, name: str) -> Path:
     """Folder of the subnet `name`; `UserError` with those that there are when it is none of them."""
-    known = sorted(path.parent.name for path in exp_dir.glob(f"subnets/*/{SPEC}"))
+    known = [path.name for path in RunFolder(exp_dir).find_subnets()]
     if name not in known:
         choice = f"choose one of {', '.join(known)}" if known else "run 'todm extract' first"
         raise UserError(f"{exp_dir / 'subnets'}: no such subnet {name!r}; {choice}")
