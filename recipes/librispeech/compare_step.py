@@ -20,7 +20,8 @@ import torch
 
 from todm.config_io import load_config
 from todm.errors import UserError
-from todm.train.bench import BatchShape, measure, prepare_steps
+from todm.train.measurement import measure
+from todm.train.step_benchmark import BatchShape, prepare_steps
 
 RECIPE = "egs/librispeech/ASR/zipformer"
 SMALL = (

@@ -18,7 +18,7 @@ from todm.losses import TransducerLoss
 from todm.losses.band import Band, choose_band, feasible_size, full_band, make_diagonal_band
 from todm.losses.native import pick_log_probs
 from todm.losses.recursion import lattice_score
-from todm.train.bench import peak_bytes
+from todm.train.measurement import measure_peak_bytes
 
 LENS = ([9, 7, 1, 5, 4], [5, 0, 3, 4, 1])
 
@@ -304,7 +304,7 @@ def test_without_log_probs_the_joiner_needs_its_gathered_input_for_a_part_of_the
         torch.autograd.grad(loss.pruned.sum(), problem.leaves[:2])
 
     stays = 4 * 8 * 60 * size * (vocab_size + joiner_dim)
-    assert stays < peak_bytes(value_and_gradient, torch.device("cpu")) < 1.5 * stays
+    assert stays < measure_peak_bytes(value_and_gradient, torch.device("cpu")) < 1.5 * stays
 
 
 def test_autocast_sums_the_gradients_of_the_joiners_blocks_in_float32(

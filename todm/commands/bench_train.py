@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from todm.commands import add_config_arguments
 from todm.files import write_json
+
+if TYPE_CHECKING:
+    from todm.train.measurement import Measurement
 
 HELP = "measure training steps on this machine"
 
@@ -32,7 +36,13 @@ def run(args: argparse.Namespace) -> None:
     from todm.config_io import load_config
     from todm.errors import UserError
     from todm.runtime.bench_machine import describe_machine
-    from todm.train.bench import BatchShape, bench_convolution, bench_losses, bench_step
+    from todm.train.step_benchmark import (
+        BatchShape,
+        TrainingBenchmark,
+        benchmark_convolution,
+        benchmark_losses,
+        benchmark_step,
+    )
     from todm.train.sync import World, choose_device
 
     numbers = {"utterances": 1, "frames": 40, "labels": 1, "vocab_size": 3, "rounds": 1}
@@ -47,56 +57,54 @@ def run(args: argparse.Namespace) -> None:
         utterances=args.utterances, frames=args.frames, labels=args.labels, vocab_size=args.vocab_size
     )
     model = config.model
-    results: dict[str, Any] = {
-        "machine": describe_machine("torch") | {"threads": torch.get_num_threads(), "device": str(device)},
-        "batch": {name: getattr(args, name) for name in ("utterances", "frames", "labels", "vocab_size")},
-    }
+    machine = describe_machine("torch") | {"threads": torch.get_num_threads(), "device": str(device)}
     if device.type == "cuda":
-        results["machine"]["gpu"] = torch.cuda.get_device_name(device)
+        machine["gpu"] = torch.cuda.get_device_name(device)
 
-    step = results["step"] = bench_step(config, shape, device, args.rounds)
-    print(f"step of {step['parameters'] / 1e6:.1f} M parameters, {shape.utterances} x {shape.frames} frames")
-    _print_costs({name: step[name] for name in ("max", "sandwich", "apart", "optimizer")}, "max")
-    busy = "" if step["gpu_busy"] is None else f", the GPU busy {step['gpu_busy']:.0%} of the time"
-    print(f"{step['hours_per_hour']:.0f} hours of audio per hour{busy}; parts of one sandwich step:")
-    for name, seconds in sorted(step["parts"].items(), key=lambda part: -part[1]):
-        print(f"  {name:<28} {1000 * seconds:9.1f} ms  {seconds / sum(step['parts'].values()):6.1%}")
+    step = benchmark_step(config, shape, device, args.rounds)
+    print(f"step of {step.parameters / 1e6:.1f} M parameters, {shape.utterances} x {shape.frames} frames")
+    _print_costs(step.measurements, "max")
+    busy = "" if step.gpu_busy is None else f", GPU busy {step.gpu_busy:.0%} of the time"
+    print(f"{step.hours_per_hour:.0f} hours of audio per hour{busy}; sections of one sandwich step:")
+    for name, seconds in sorted(step.sections.items(), key=lambda section: -section[1]):
+        print(f"  {name:<28} {1000 * seconds:9.1f} ms  {seconds / sum(step.sections.values()):6.1%}")
 
     lattice = BatchShape(utterances=8, frames=300, labels=args.labels, vocab_size=args.vocab_size)
-    losses = results["losses"] = bench_losses(
-        lattice, model.joiner_dim, config.train.loss.prune_range, device, args.rounds
-    )
+    losses = benchmark_losses(lattice, model.joiner_dim, config.train.loss.prune_range, device, args.rounds)
     print(f"transducer loss, {lattice.utterances} x {lattice.frames} encoder frames, {lattice.labels} labels")
-    _print_costs({name: cost for name, cost in losses.items() if name != "missing"}, "native")
-    for name, reason in losses["missing"].items():
+    _print_costs(losses.backends, "native")
+    for name, reason in losses.missing.items():
         print(f"  {name}: left out: {reason}")
 
     channels = model.num_heads * model.head_dim
-    convolution = results["convolution"] = bench_convolution(
+    convolution = benchmark_convolution(
         channels, model.state_dim, (100, 250, 500, 1000, 1500), device, args.rounds
     )
     print(f"SSM of {channels} channels, 4 utterances")
-    for length, costs in convolution.items():
+    for length, costs in convolution.lengths.items():
         print(f" {length} encoder frames")
         _print_costs(costs, "fft")
 
     if args.out:
-        write_json(args.out, results)
-        draw_parts(step["parts"], args.out.with_suffix(".png"))
+        results = TrainingBenchmark(
+            machine=machine, batch=shape, step=step, losses=losses, convolution=convolution
+        )
+        write_json(args.out, results.to_dict())
+        draw_parts(step.sections, args.out.with_suffix(".png"))
 
 
-def _print_costs(costs: dict[str, dict[str, Any]], base: str) -> None:
-    """A line each: median, ratio to `base`, memory."""
+def _print_costs(costs: Mapping[str, Measurement], base: str) -> None:
+    """Print median, ratio to `base` and memory of each."""
     for name, cost in costs.items():
-        ratio = cost["median_seconds"] / costs[base]["median_seconds"]
+        ratio = cost.median / costs[base].median
         print(
-            f"  {name:<12} {1000 * cost['median_seconds']:9.1f} ms  {ratio:6.2f} of {base}"
-            f"  {cost['peak_bytes'] / 2**20:8.1f} MB"
+            f"  {name:<12} {1000 * cost.median:9.1f} ms  {ratio:6.2f} of {base}"
+            f"  {cost.peak_bytes / 2**20:8.1f} MB"
         )
 
 
-def draw_parts(parts: dict[str, float], path: Path) -> None:
-    """Write a PNG with the parts of a step as one bar."""
+def draw_parts(sections: Mapping[str, float], path: Path) -> None:
+    """Write a PNG with the sections of a step as one bar."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -104,7 +112,7 @@ def draw_parts(parts: dict[str, float], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     left = 0.0
-    for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
+    for name, seconds in sorted(sections.items(), key=lambda section: -section[1]):
         axes.barh([0], [1000 * seconds], left=left, label=f"{name} {1000 * seconds:.0f}")
         left += 1000 * seconds
     axes.set_yticks([])

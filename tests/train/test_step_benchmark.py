@@ -1,4 +1,4 @@
-"""Measuring training: what is measured, not how long it takes."""
+"""Benchmarks of training: their structure, not their durations."""
 
 from __future__ import annotations
 
@@ -12,28 +12,22 @@ import torch
 from tests.prepared import CONFIG
 from todm.cli import main
 from todm.config_io import save_config
-from todm.train.bench import (
-    BatchShape,
-    busy_seconds,
-    busy_share,
-    measure,
-    peak_bytes,
-    split_kernels,
-    split_parts,
-)
+from todm.train.measurement import measure, measure_peak_bytes
 from todm.train.step import PART
+from todm.train.step_benchmark import BatchShape
+from todm.train.step_profile import busy_seconds, measure_gpu_busy, profile_sections, sum_kernels
 
 CPU = torch.device("cpu")
 
 
-def test_works_run_in_turn_after_a_round_that_does_not_count() -> None:
+def test_rounds_are_interleaved_after_a_warm_up() -> None:
     calls: list[str] = []
     costs = measure({name: lambda name=name: calls.append(name) for name in "ab"}, CPU, 3)  # type: ignore[misc]
     assert calls[-6:] == ["a", "b"] * 3 and len(calls) > 6
     assert all(len(cost.seconds) == 3 and cost.median > 0 for cost in costs.values())
 
 
-def test_peak_counts_what_stands_at_once() -> None:
+def test_peak_memory_counts_simultaneous_tensors() -> None:
     def one_after_the_other() -> None:
         for _ in range(3):
             torch.zeros(2**20)
@@ -41,22 +35,22 @@ def test_peak_counts_what_stands_at_once() -> None:
     def together() -> None:
         assert len([torch.zeros(2**20) for _ in range(3)]) == 3
 
-    assert peak_bytes(one_after_the_other, CPU) == pytest.approx(2**22, rel=0.01)
-    assert peak_bytes(together, CPU) == pytest.approx(3 * 2**22, rel=0.01)
+    assert measure_peak_bytes(one_after_the_other, CPU) == pytest.approx(2**22, rel=0.01)
+    assert measure_peak_bytes(together, CPU) == pytest.approx(3 * 2**22, rel=0.01)
 
 
-def test_parts_add_up_to_the_whole() -> None:
+def test_sections_and_rest() -> None:
     def work() -> None:
         with torch.profiler.record_function(f"{PART}half"):
             torch.randn(300, 300) @ torch.randn(300, 300)
         torch.randn(300, 300) @ torch.randn(300, 300)
 
-    parts = split_parts(work, CPU)
-    assert parts.keys() == {"half", "rest"} and min(parts.values()) > 0
+    sections = profile_sections(work, CPU)
+    assert sections.keys() == {"half", "rest"} and min(sections.values()) > 0
 
 
 class Event:
-    """Of a profile, seconds from `start` to `end`."""
+    """Event of a profile from `start` to `end`, in seconds."""
 
     def __init__(
         self, name: str, device: str, start: float, end: float, *, launch: int = 0, part: bool = False
@@ -100,8 +94,8 @@ PROFILE = [
 ]
 
 
-def test_kernels_belong_to_the_part_that_launched_them() -> None:
-    assert split_kernels(PROFILE) == pytest.approx({"encoder": 2.0, "loss": 2.0, "rest": 0.5})
+def test_kernels_count_for_the_section_that_launched_them() -> None:
+    assert sum_kernels(PROFILE) == pytest.approx({"encoder": 2.0, "loss": 2.0, "rest": 0.5})
 
 
 def test_a_gpu_is_busy_while_any_kernel_runs() -> None:
@@ -120,9 +114,9 @@ def test_a_real_profile_of_a_gpu() -> None:
         with torch.profiler.record_function(f"{PART}backward"):
             y.backward()
 
-    parts = split_parts(work, device)
-    assert parts.keys() >= {"forward", "backward"} and min(parts.values()) > 0
-    assert 0.0 < busy_share(work, device) <= 1.0
+    sections = profile_sections(work, device)
+    assert sections.keys() >= {"forward", "backward"} and min(sections.values()) > 0
+    assert 0.0 < measure_gpu_busy(work, device) <= 1.0
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
