@@ -35,8 +35,8 @@ from todm.deploy.graph import Graph
 from todm.deploy.quantize import Quantization, list_products, quantize_file
 from todm.errors import UserError
 from todm.nn.transducer import Transducer
-from todm.runtime.bench_machine import describe_machine
 from todm.runtime.fbank import DEFAULT_FBANK
+from todm.runtime.machine import describe_machine
 from todm.space.space import SearchSpace
 
 VOCAB_SIZE = 500

@@ -27,9 +27,9 @@ from todm.model_dir import load_subnet
 from todm.nn import mhssm
 from todm.nn.ssm import convolve_fft
 from todm.nn.transducer import Transducer
-from todm.runtime.bench_machine import peak_rss_mb, rss_mb
 from todm.runtime.bundle import open_bundle
 from todm.runtime.errors import BundleError
+from todm.runtime.machine import peak_rss_mb, rss_mb
 
 FRAMES_PER_MINUTE = 6000
 ALLOWED_DIFFERENCE = 1e-3

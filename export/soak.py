@@ -25,10 +25,10 @@ import numpy as np
 from todm.data.part_audio import load_part_audio
 from todm.decode.wer import compute_wer, make_utterances
 from todm.errors import UserError
-from todm.runtime.bench_machine import rss_mb
 from todm.runtime.bundle import open_bundle
 from todm.runtime.errors import BundleError
 from todm.runtime.fbank import DEFAULT_FBANK
+from todm.runtime.machine import rss_mb
 from todm.runtime.streaming import Stream, StreamingRecognizer
 
 SAMPLE_RATE = 16000
@@ -123,13 +123,13 @@ def decode(
     """Text after more samples (S,), given 100 ms at a time: of the segments that end in them and the last."""
     texts = []
     for begin in range(0, len(samples), SAMPLE_RATE // 10):
-        stream.accept(samples[begin : begin + SAMPLE_RATE // 10])
+        stream.accept_waveform(SAMPLE_RATE, samples[begin : begin + SAMPLE_RATE // 10])
         while recognizer.is_ready(stream):
-            recognizer.decode([stream])
+            recognizer.decode_streams([stream])
             if endpoints and recognizer.is_endpoint(stream):
-                texts.append(recognizer.result(stream).text)
+                texts.append(recognizer.get_result(stream).text)
                 recognizer.reset(stream)
-    return " ".join(filter(None, [*texts, recognizer.result(stream).text]))
+    return " ".join(filter(None, [*texts, recognizer.get_result(stream).text]))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+from todm.runtime.machine import cpu_model
+
 PACKAGES = (
     "todm",
     "torch",
@@ -36,7 +38,7 @@ def collect_env() -> dict[str, str]:
     env.update({name: package_version(name) for name in PACKAGES})
     env["k2"] = describe_k2()
     env["platform"] = platform.platform()
-    env["cpu"] = cpu_model()
+    env["cpu"] = cpu_model() or platform.processor() or platform.machine()
     env["cores"] = cores()
     env["memory"] = memory()
     env["gpu"] = gpus()
@@ -83,18 +85,6 @@ def describe_k2() -> str:
     if not whole:
         return f"{version}, broken: no compiled part for this Python (optional; the native loss does without)"
     return f"{version} (optional)"
-
-
-def cpu_model() -> str:
-    """The processor's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() in ("model name", "Model", "Hardware") and value.strip():
-                return value.strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def cores() -> str:

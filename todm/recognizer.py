@@ -20,7 +20,7 @@ from todm.nn.transducer import Transducer
 from todm.runtime.chunks import Chunks
 from todm.runtime.constants import NUM_MEL_BINS
 from todm.runtime.fbank import DEFAULT_FBANK, LOG_FLOOR, num_frames
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.recognizer import open_recognizer
 
 
 class Recognizer(Protocol):
@@ -69,8 +69,8 @@ class TorchRecognizer:
         if self.chunks is None:
             return self.features(samples)
         # As audio, not as features: the last frames hear the silence begin, as they do on a device.
-        feats = self.features(np.pad(samples, (0, self.chunks.tail * DEFAULT_FBANK.frame_shift)))
-        return feats[: self.chunks.heard(len(feats))]
+        feats = self.features(np.pad(samples, (0, self.chunks.tail_frames * DEFAULT_FBANK.frame_shift)))
+        return feats[: self.chunks.num_consumed_frames(len(feats))]
 
     def features(self, samples: np.ndarray) -> np.ndarray:
         """Training's features of `samples`: (T, 80) float32."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +17,7 @@ from todm.commands.bench_chart import chart_values, draw_chart
 from todm.commands.device_profile import DeviceProfile, load_device_profile
 from todm.errors import UserError
 from todm.report.gather import _speeds
+from todm.runtime.benchmark_result import BenchmarkResult, read_results
 from todm.runtime.hosts import HOSTS, Registration
 
 Capture = pytest.CaptureFixture[str]
@@ -60,7 +61,7 @@ def test_table_files_and_chart(bundles: list[str], tmp_path: Path, capsys: Captu
     assert len(results) == 2 * len(runtimes)
     # What the report shows for a size is our own runtime's figure.
     ours = {r["precision"]: r["rtf"] for r in results if r["runtime"] == "onnxruntime"}
-    assert _speeds(results) == ours
+    assert _speeds(read_results(tmp_path / "out" / "min.json")) == ours
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"min.json", "max.json", "bench.png"}
     assert (tmp_path / "out" / "bench.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -74,10 +75,8 @@ def test_profile_and_threads(bundles: list[str], tmp_path: Path, capsys: Capture
     assert all(result["operators"] for result in results)
 
 
-def result(name: str, runtime: str, precision: str, num_threads: int, rtf: float) -> dict[str, Any]:
-    return {
-        "name": name, "runtime": runtime, "precision": precision, "num_threads": num_threads, "rtf": rtf
-    }  # fmt: skip
+def result(name: str, runtime: str, precision: str, num_threads: int, rtf: float) -> BenchmarkResult:
+    return BenchmarkResult(name=name, runtime=runtime, precision=precision, num_threads=num_threads, rtf=rtf)
 
 
 def test_the_chart_shows_the_fewest_threads_of_each_series(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_the_chart_shows_the_fewest_threads_of_each_series(tmp_path: Path) -> No
     }  # fmt: skip
     assert list(values) == ["onnxruntime fp32", "sherpa-onnx fp32", "onnxruntime int8"]
     draw_chart(results, tmp_path / "one.png")
-    draw_chart([{**item, "rtf": 2 * item["rtf"]} for item in results[:2]], tmp_path / "two.png")
+    draw_chart([replace(item, rtf=2 * item.rtf) for item in results[:2]], tmp_path / "two.png")
     assert (tmp_path / "one.png").read_bytes() != (tmp_path / "two.png").read_bytes()
 
 

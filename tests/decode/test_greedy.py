@@ -83,11 +83,11 @@ def test_transcribe_batches_hears_what_a_host_hears(mode: Literal["offline", "st
     assert (chunks is None) == (mode == "offline")
     scored = transcribe_batches(net, [batch, batch], Spell(), chunks=chunks)
     assert [utterance.id for utterance in scored] == ["0", "1", "0", "1"]
-    tail = 0 if chunks is None else chunks.tail
+    tail = 0 if chunks is None else chunks.tail_frames
     for row, length in enumerate((100, 60)):
         silence = torch.full((1, tail, 80), LOG_FLOOR)
         feats = torch.cat((batch.feats[row : row + 1, :length], silence), dim=1)
-        heard = length if chunks is None else chunks.heard(length + tail)
+        heard = length if chunks is None else chunks.num_consumed_frames(length + tail)
         encoder_out, _ = net.encode(feats[:, :heard], torch.tensor([heard]))
         wanted = Spell().decode(search_one(net, encoder_out[0]))
         assert " ".join(scored[row].hyp) == wanted != ""

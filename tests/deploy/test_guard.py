@@ -30,7 +30,7 @@ from todm.model_dir import save_subnet
 from todm.nn.transducer import Transducer
 from todm.runtime.fbank import compute_fbank
 from todm.runtime.layout import MODEL_NAMES
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.recognizer import open_recognizer
 
 Mode = Literal["offline", "streaming"]
 SAMPLES = make_noise([32000, 48000, 24000, 40000], seed=4)

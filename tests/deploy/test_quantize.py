@@ -38,7 +38,7 @@ from todm.extract import extract  # noqa: E402
 from todm.runtime.bundle import open_bundle  # noqa: E402
 from todm.runtime.fbank import compute_fbank  # noqa: E402
 from todm.runtime.layout import MODEL_NAMES, Precision  # noqa: E402
-from todm.runtime.recognize import open_recognizer  # noqa: E402
+from todm.runtime.recognizer import open_recognizer  # noqa: E402
 
 Mode = Literal["offline", "streaming"]
 MODES: tuple[Mode, ...] = ("offline", "streaming")

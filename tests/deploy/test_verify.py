@@ -23,7 +23,7 @@ from todm.deploy.verify import verify_bundle
 from todm.errors import UserError
 from todm.model_dir import load_subnet, save_subnet
 from todm.runtime.fbank import compute_fbank
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.recognizer import open_recognizer
 
 CONFIG = Config(
     model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)

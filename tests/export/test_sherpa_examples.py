@@ -14,7 +14,7 @@ pytest.importorskip("sherpa_onnx")
 pytest.importorskip("onnxruntime")
 
 from tests.runtime.conftest import make_utterances, save_bundle
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.recognizer import open_recognizer
 
 EXAMPLES = Path(__file__).parents[2] / "export" / "sherpa_onnx"
 MODES = ("offline", "streaming")

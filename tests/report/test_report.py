@@ -21,6 +21,7 @@ from todm.report.ladder import format_table, ladder_entries, ladder_table, write
 from todm.report.manifest import manifest_entries, write_manifest
 from todm.report.page import render_page
 from todm.report.plots import collect_series
+from todm.runtime.benchmark_result import BenchmarkResult
 from todm.search.cache import EvalCache
 from todm.search.front import Point, SearchResult, pareto_front
 from todm.search.latency import fit_device
@@ -103,12 +104,15 @@ def write_run(exp: Path) -> None:
         "UTTERANCES WITHOUT ERRORS\nc-3\tONE\n"
     )
     results = [
-        {"spec": spec.to_dict(), "mode": "offline", "runtime": "onnxruntime", "precision": "int8",
-         "method": "greedy", "num_threads": 1, "chunk_ms": None, "rtf": 0.001 * sum(spec.ffn_dims),
+        {"name": "size", "spec": spec.to_dict(), "mode": "offline", "runtime": "onnxruntime",
+         "precision": "int8", "method": "greedy", "num_threads": 1, "chunk_ms": None,
+         "rtf": 0.001 * sum(spec.ffn_dims),
          "latency_ms": {"p95": 0.1 * sum(spec.ffn_dims)}, "machine": {"cpu": "Cortex-A72"}}
         for spec in (SPACE.min(), SPACE.max(), SPACE.mid(), SPACE.uniform(SPACE.depths[0], 576, "offline"))
     ]  # fmt: skip
-    fit_device("pi4", [("result", result) for result in results]).save(exp / "devices" / "pi4.json")
+    fit_device("pi4", [("result", BenchmarkResult.from_dict(result, "result")) for result in results]).save(
+        exp / "devices" / "pi4.json"
+    )
     (exp / "commands.txt").write_text("# stage 4 train\ntodm train --conf <a&b>.yaml\n")
     (exp / ".done").mkdir()
     (exp / ".done" / "4").write_text("settings abc\nseconds 754\n")

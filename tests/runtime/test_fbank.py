@@ -31,13 +31,13 @@ def test_pieces_of_any_size_give_the_same_frames(make_utterances: MakeUtterances
     at = 0
     while at < len(samples):
         size = int(rng.integers(0, 700))
-        stream.accept(samples[at : at + size])
+        stream.accept_waveform(samples[at : at + size])
         at += size
-    stream.finish()
+    stream.input_finished()
     assert stream.num_frames_ready == len(whole)
     # Read in overlapping windows, as a streaming encoder does: the early frames are discarded.
     for start in range(0, len(whole) - 20, 7):
-        assert np.array_equal(stream.frames(start, 20), whole[start : start + 20])
+        assert np.array_equal(stream.get_frames(start, 20), whole[start : start + 20])
 
 
 def test_features_equal_the_host_s(make_utterances: MakeUtterances, streaming_bundle: object) -> None:

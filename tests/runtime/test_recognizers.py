@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from todm.runtime.bundle import open_bundle
+from todm.runtime.decoding import Method, make_search
 from todm.runtime.errors import BundleError
 from todm.runtime.fbank import compute_fbank, num_frames
-from todm.runtime.offline import OfflineRecognizer, Transcript
+from todm.runtime.offline import OfflineRecognizer
 from todm.runtime.resample import resample
-from todm.runtime.searches import Method, make_search
 from todm.runtime.streaming import EndpointRules, StreamingRecognizer
+from todm.runtime.transcript import Transcript
 
 MakeUtterances = Callable[..., list[np.ndarray]]
 LENGTHS = (16000, 1601, 39999, 0, 27777)
@@ -32,7 +33,7 @@ def test_streaming_equals_offline(
     bundle = open_bundle(save_bundle(tmp_path / "m", "streaming", chunk=chunk))
     assert bundle.streaming is not None
     shape = bundle.streaming
-    tail = np.zeros(160 * shape.tail, np.float32)
+    tail = np.zeros(160 * shape.tail_frames, np.float32)
     streamed = StreamingRecognizer(bundle, make_search(bundle, method)).transcribe(utterances)
     whole_bundle = open_bundle(offline_bundle)
     assert any(result.ids for result in streamed)
@@ -93,12 +94,12 @@ def test_other_sample_rates_come_through_a_stream(
     at_48 = resample(samples, 16000, 48000)
     stream = recognizer.create_stream()
     for begin in range(0, len(at_48), 777):
-        stream.accept(at_48[begin : begin + 777], 48000)
-    stream.finish()
+        stream.accept_waveform(48000, at_48[begin : begin + 777])
+    stream.input_finished()
     while recognizer.is_ready(stream):
-        recognizer.decode([stream])
+        recognizer.decode_streams([stream])
     (direct,) = recognizer.transcribe([resample(at_48, 48000, 16000)])
-    assert recognizer.result(stream) == direct
+    assert recognizer.get_result(stream) == direct
     assert direct.ids
 
 
@@ -117,13 +118,13 @@ def test_each_endpoint_rule_acts_on_its_own() -> None:
 def test_misuse_of_a_stream(streaming_bundle: Path) -> None:
     recognizer = StreamingRecognizer(open_bundle(streaming_bundle))
     stream = recognizer.create_stream()
-    stream.accept(np.zeros(100))
+    stream.accept_waveform(16000, np.zeros(100))
     with pytest.raises(ValueError, match="from 16000 to 8000"):
-        stream.accept(np.zeros(100), 8000)
-    stream.finish()
-    stream.finish()  # saying it twice is harmless
+        stream.accept_waveform(8000, np.zeros(100))
+    stream.input_finished()
+    stream.input_finished()  # saying it twice is harmless
     with pytest.raises(ValueError, match="finished"):
-        stream.accept(np.zeros(100))
+        stream.accept_waveform(16000, np.zeros(100))
 
 
 def test_timestamps_follow_the_subsampling(

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from todm.runtime.bundle import open_bundle
-from todm.runtime.offline import OfflineRecognizer, Transcript
-from todm.runtime.searches import Method, make_search
+from todm.runtime.decoding import Method, make_search
+from todm.runtime.offline import OfflineRecognizer
 from todm.runtime.streaming import EndpointRule, EndpointRules, StreamingRecognizer
+from todm.runtime.transcript import Transcript
 
 sherpa_onnx = pytest.importorskip("sherpa_onnx")
 
@@ -115,7 +116,7 @@ def test_partial_and_final_streaming_results_equal_the_host(
     theirs = HostStream(folder, method)
     utterances = make_utterances(LENGTHS[:5])
     assert bundle.streaming is not None
-    tail = bundle.streaming.tail
+    tail = bundle.streaming.tail_frames
     our_streams = [ours.create_stream() for _ in utterances]
     their_streams = [theirs.host.create_stream() for _ in utterances]
     sizes = np.random.default_rng(3).integers(1, 9000, size=200)
@@ -124,20 +125,20 @@ def test_partial_and_final_streaming_results_equal_the_host(
         for samples, mine, other in zip(utterances, our_streams, their_streams, strict=True):
             piece = samples[position : position + size]
             if len(piece):
-                mine.accept(piece)
+                mine.accept_waveform(16000, piece)
                 other.accept_waveform(16000, piece)
             if position < len(samples) <= position + size:
-                mine.finish()
+                mine.input_finished()
                 other.accept_waveform(16000, np.zeros(160 * tail, np.float32))
                 other.input_finished()
         position += int(size)
         while ready := [s for s in our_streams if ours.is_ready(s)]:
             ready_there = [s for s in their_streams if theirs.host.is_ready(s)]
             assert [our_streams.index(s) for s in ready] == [their_streams.index(s) for s in ready_there]
-            ours.decode(ready)
+            ours.decode_streams(ready)
             theirs.host.decode_streams(ready_there)
             for mine, other in zip(our_streams, their_streams, strict=True):
-                result = ours.result(mine)
+                result = ours.get_result(mine)
                 assert_same(result, theirs.result(other))
                 seen += len(result.tokens)
         assert not any(theirs.host.is_ready(s) for s in their_streams)
@@ -178,22 +179,22 @@ def test_endpoints_and_segments_equal_the_host(
     samples[160000:] *= 0.01
     num_resets = 0
     for begin in range(0, len(samples), 1234):
-        mine.accept(samples[begin : begin + 1234])
+        mine.accept_waveform(16000, samples[begin : begin + 1234])
         other.accept_waveform(16000, samples[begin : begin + 1234])
         while ours.is_ready(mine):
             assert theirs.host.is_ready(other)
-            ours.decode([mine])
+            ours.decode_streams([mine])
             theirs.host.decode_stream(other)
             assert ours.is_endpoint(mine) == theirs.host.is_endpoint(other)
             if ours.is_endpoint(mine):
-                num_resets += not ours.result(mine).tokens
+                num_resets += not ours.get_result(mine).tokens
                 ours.reset(mine)
                 theirs.host.reset(other)
-            result = ours.result(mine)
+            result = ours.get_result(mine)
             assert_same(result, theirs.result(other))
             assert result.start_time == pytest.approx(theirs.host.start_time(other), abs=1e-4)
             assert result.segment == theirs.host.get_result_all(other).segment
-    assert ours.result(mine).segment >= 3
+    assert ours.get_result(mine).segment >= 3
     assert num_resets or not reset_encoder
 
 

@@ -15,7 +15,7 @@ import pytest
 import todm.runtime
 from todm.runtime import transcribe
 from todm.runtime.audio import read_audio
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.recognizer import open_recognizer
 from todm.runtime.standalone import add_runtime
 
 MakeUtterances = Callable[..., list[np.ndarray]]
@@ -38,7 +38,7 @@ def wav(tmp_path: Path, make_utterances: MakeUtterances) -> Path:
 def test_the_copied_folder_runs_alone(tmp_path: Path, wav: Path, offline_bundle: Path) -> None:
     folder = shutil.copytree(offline_bundle, tmp_path / "bundle")
     files = add_runtime(folder)
-    assert folder / "runtime" / "greedy.py" in files
+    assert folder / "runtime" / "decoding" / "greedy.py" in files
     assert all(file.is_file() for file in files)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     command = [sys.executable, str(folder / "transcribe.py"), "a.wav", "a.wav"]

@@ -23,7 +23,7 @@ from todm.deploy.bundle import write_bundle
 from todm.extract import extract
 from todm.model_dir import load_supernet, save_supernet
 from todm.nn.supernet import Supernet
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.recognizer import open_recognizer
 from todm.search.evaluate import PrefixCache, SupernetEvaluator
 from todm.search.front import SearchResult
 from todm.space.cost import count_params

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ pytest.importorskip("scipy")
 from tests.search.toy import SETUP, SPACE
 from todm.config import Mode
 from todm.errors import UserError
+from todm.runtime.benchmark_result import BenchmarkResult
 from todm.search.latency import DeviceTable, fit_device, load_tables, read_results
 from todm.search.limits import parse_limit, parse_term
 from todm.search.linear_cost import fit_additive
@@ -29,7 +29,7 @@ def true_rtf(spec: SubnetSpec) -> float:
     return 0.002 + 0.001 * spec.depth + 4e-6 * sum(spec.ffn_dims)
 
 
-def result(spec: SubnetSpec, factor: float = 1.0, **changes: Any) -> tuple[str, Mapping[str, Any]]:
+def result(spec: SubnetSpec, factor: float = 1.0, **changes: Any) -> tuple[str, BenchmarkResult]:
     """An entry of a file of ``todm bench``."""
     rtf = factor * true_rtf(spec)
     entry = {
@@ -45,7 +45,7 @@ def result(spec: SubnetSpec, factor: float = 1.0, **changes: Any) -> tuple[str, 
         "latency_ms": {"p50": 9000 * rtf, "p95": 10_000 * rtf},
         "machine": {"cpu": "toy"},
     }
-    return f"{spec.name}.json", entry | changes
+    return f"{spec.name}.json", BenchmarkResult.from_dict(entry | changes, f"{spec.name}.json")
 
 
 def make_table(mode: Mode = "offline", **changes: Any) -> DeviceTable:
@@ -165,13 +165,13 @@ def test_results_that_a_fit_cannot_use_are_named(tmp_path: Path) -> None:
     source, entry = result(FITTED[0])
     for changes, fault in (
         ({"spec": None}, "with a spec"),
-        ({"rtf": 0.0}, "no sense"),
-        ({"rtf": "x"}, "with"),
+        ({"rtf": 0.0, "rtf_least": None}, "no sense"),
+        ({"rtf": "x"}, "not a result of todm bench"),
     ):
         with pytest.raises(UserError, match=f"{source}.*{fault}"):
-            fit_device("pi4", [(source, {**entry, **changes})])
+            fit_device("pi4", [(source, BenchmarkResult.from_dict({**entry.to_dict(), **changes}, source))])
     with pytest.raises(UserError, match="no results of onnxruntime"):
-        fit_device("pi4", [(source, {**entry, "runtime": "sherpa-onnx"})])
+        fit_device("pi4", [(source, replace(entry, runtime="sherpa-onnx"))])
     with pytest.raises(UserError, match="two lengths"):
         streaming = [replace(spec, mode="streaming") for spec in FITTED]
         fit_device("pi4", [result(spec, chunk_ms=ms) for spec in streaming for ms in (160.0, 320.0)])

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from todm.files import write_json
+from todm.runtime.benchmark_result import BenchmarkResult, Percentiles
 
 HELP = "measure ONNX folders on this machine"
-COLUMNS = (
-    "bundle", "runtime", "precision", "threads", "RTF", "call ms", "p95", "first ms", "end ms", "p95",
-    "load s", "RAM MB", "MB",
-)  # fmt: skip
+COLUMNS: tuple[tuple[str, int, Callable[[BenchmarkResult], str]], ...] = (
+    ("runtime", 11, lambda result: result.runtime),
+    ("precision", 9, lambda result: result.precision),
+    ("threads", 7, lambda result: str(result.num_threads)),
+    ("RTF", 7, lambda result: f"{result.rtf:.4f}"),
+    ("call ms", 8, lambda result: _percentile(result.latency_ms, "p50", 2)),
+    ("p95", 8, lambda result: _percentile(result.latency_ms, "p95", 2)),
+    ("first ms", 8, lambda result: _percentile(result.first_token_ms, "p50", 0)),
+    ("end ms", 8, lambda result: _percentile(result.end_of_speech_ms, "p50", 1)),
+    ("p95", 8, lambda result: _percentile(result.end_of_speech_ms, "p95", 1)),
+    ("load s", 6, lambda result: _number(result.load_seconds, 2)),
+    ("RAM MB", 6, lambda result: _number(result.peak_rss_mb, 0)),
+    ("MB", 6, lambda result: _number(result.model_bytes and result.model_bytes / 1e6, 2)),
+)
+"""Head, width and cell of each column after the name of the bundle."""
 NUM_OPERATORS = 8
 
 
@@ -41,8 +53,7 @@ def run(args: argparse.Namespace) -> None:
     from todm.commands.bench_chart import draw_chart
     from todm.commands.device_profile import load_device_profile
     from todm.errors import UserError
-    from todm.runtime.bench import available_precisions, bench_apart
-    from todm.runtime.errors import BundleError
+    from todm.runtime.benchmark import BenchmarkOptions, available_precisions, run_benchmark
     from todm.runtime.hosts import check_host
     from todm.runtime.layout import PRECISIONS
 
@@ -64,37 +75,36 @@ def run(args: argparse.Namespace) -> None:
         if not bundle.is_dir():
             raise UserError(f"{bundle}: no such folder; todm export writes bundles")
 
-    everything: list[dict[str, Any]] = []
+    everything: list[BenchmarkResult] = []
     failures: list[str] = []
     remarks: dict[str, None] = {}
     width = max(len(name) for name in (*folders, "bundle"))
-    print(_row(COLUMNS, width))
+    print(_row("bundle", [head for head, _, _ in COLUMNS], width))
     for name, bundle in folders.items():
         precisions = wanted or available_precisions(bundle)
         results = []
         for runtime, precision, num_threads in product(args.runtime, precisions, threads):
             try:
-                result = bench_apart(
-                    bundle,
+                options = BenchmarkOptions(
                     runtime=runtime,
                     precision=precision,
                     num_threads=num_threads,
-                    files=args.audio or (),
                     num_rounds=args.rounds,
                     profile=args.profile and runtime == "onnxruntime",
                 )
-            except BundleError as error:
+                result = run_benchmark(bundle, options, args.audio or ())
+            except UserError as error:
                 failures.append(str(error))
-                print(_row((name, runtime, precision, str(num_threads), "failed"), width), flush=True)
+                print(_row(name, (runtime, precision, str(num_threads), "failed"), width), flush=True)
                 continue
             results.append(result)
-            print(_row(_cells(result), width), flush=True)
-            for row in result.get("operators", [])[:NUM_OPERATORS]:
-                print(f"    {row['share']:6.1%}  {row['model']} {row['operator']} ({row['calls']} calls)")
+            print(_row(name, [cell(result) for _, _, cell in COLUMNS], width), flush=True)
+            for row in result.operators[:NUM_OPERATORS]:
+                print(f"    {row.share:6.1%}  {row.model} {row.operator} ({row.calls} calls)")
             if device:
                 remarks |= dict.fromkeys(device.remarks(result))
         if args.out and results:
-            write_json(args.out / f"{name}.json", results)
+            write_json(args.out / f"{name}.json", [result.to_dict() for result in results])
         everything += results
     if args.out and everything:
         draw_chart(everything, args.out / "bench.png")
@@ -105,30 +115,17 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(failures[0] + more)
 
 
-def _cells(result: dict[str, Any]) -> tuple[str, ...]:
-    latency, first, end = (result[key] for key in ("latency_ms", "first_token_ms", "end_of_speech_ms"))
-    peak = result["peak_rss_mb"]
-    return (
-        result["name"],
-        result["runtime"],
-        result["precision"],
-        str(result["num_threads"]),
-        f"{result['rtf']:.4f}",
-        f"{latency['p50']:.2f}",
-        f"{latency['p95']:.2f}",
-        "-" if first is None else f"{first['p50']:.0f}",
-        f"{end['p50']:.1f}",
-        f"{end['p95']:.1f}",
-        f"{result['load_seconds']:.2f}",
-        "-" if peak is None else f"{peak:.0f}",
-        f"{result['model_bytes'] / 1e6:.2f}",
-    )
+def _percentile(latency: Percentiles | None, name: str, digits: int) -> str:
+    return "-" if latency is None else f"{getattr(latency, name):.{digits}f}"
 
 
-def _row(cells: tuple[str, ...], width: int) -> str:
-    widths = (width, 11, 9, 7, 7, 8, 8, 8, 8, 8, 6, 6, 6)
-    texts = (
-        f"{cell:<{size}}" if index < 3 else f"{cell:>{size}}"
-        for index, (cell, size) in enumerate(zip(cells, widths, strict=False))
-    )
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _row(name: str, cells: Sequence[str], width: int) -> str:
+    """Line of the table; runtime and precision are aligned to the left."""
+    texts = [f"{name:<{width}}"]
+    for index, (cell, (_, size, _)) in enumerate(zip(cells, COLUMNS, strict=False)):
+        texts.append(f"{cell:<{size}}" if index < 2 else f"{cell:>{size}}")
     return " ".join(texts).rstrip()

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from todm.runtime.benchmark_result import BenchmarkResult
 
 COLORS = ("#3b6ea5", "#d98c3a", "#5a9c6b", "#b2576b", "#7f6bb0", "#8a8a8a")
 
 
-def chart_values(results: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def chart_values(results: Sequence[BenchmarkResult]) -> dict[str, dict[str, float]]:
     """RTF by ``runtime precision`` and by bundle, each at the smallest number of threads measured."""
     values: dict[str, dict[str, float]] = {}
-    for result in sorted(results, key=lambda item: -item["num_threads"]):
-        values.setdefault(f"{result['runtime']} {result['precision']}", {})[result["name"]] = result["rtf"]
+    for result in sorted(results, key=lambda item: -item.num_threads):
+        values.setdefault(f"{result.runtime} {result.precision}", {})[result.name] = result.rtf
     # As they were measured, not as they were sorted.
-    order = dict.fromkeys(f"{result['runtime']} {result['precision']}" for result in results)
+    order = dict.fromkeys(f"{result.runtime} {result.precision}" for result in results)
     return {series: values[series] for series in order}
 
 
-def draw_chart(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw_chart(results: Sequence[BenchmarkResult], path: Path) -> None:
     """Write a PNG with one group of bars per bundle; shorter is faster."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     values = chart_values(results)
-    names = list(dict.fromkeys(result["name"] for result in results))
+    names = list(dict.fromkeys(result.name for result in results))
     height = 0.8 / len(values)
     figure = Figure(figsize=(7.0, 1.2 + 0.25 * len(names) * (len(values) + 1)), layout="constrained")
     FigureCanvasAgg(figure)
@@ -39,7 +40,7 @@ def draw_chart(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.spines[["top", "right"]].set_visible(False)
-    threads = min(result["num_threads"] for result in results)
+    threads = min(result.num_threads for result in results)
     axes.set_xlabel(f"seconds of work per second of audio, {threads} thread{'s' if threads > 1 else ''}")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     figure.savefig(path, dpi=150)

@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> None:
 
     from todm.config_io import load_config
     from todm.errors import UserError
-    from todm.runtime.bench_machine import describe_machine
+    from todm.runtime.machine import describe_machine
     from todm.train.step_benchmark import (
         BatchShape,
         TrainingBenchmark,

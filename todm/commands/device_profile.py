@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from todm.errors import UserError
+from todm.runtime.benchmark_result import BenchmarkResult
 from todm.runtime.layout import Precision
 
 Reach = Literal["ssh", "adb"]
@@ -34,18 +35,18 @@ class DeviceProfile:
     chunk_ms: int
     max_megabytes: float
 
-    def remarks(self, result: dict[str, Any]) -> list[str]:
+    def remarks(self, result: BenchmarkResult) -> list[str]:
         """What a measured bundle has that this device should not get, in sentences."""
         found = []
-        megabytes = result["model_bytes"] / 1e6
+        megabytes = (result.model_bytes or 0) / 1e6
         if megabytes > self.max_megabytes:
             found.append(
-                f"{result['name']} {result['precision']}: {megabytes:.1f} MB are more than the "
+                f"{result.name} {result.precision}: {megabytes:.1f} MB are more than the "
                 f"{self.max_megabytes:g} MB recommended for {self.name}"
             )
-        if result["chunk_ms"] is not None and result["chunk_ms"] != self.chunk_ms:
+        if result.chunk_ms is not None and result.chunk_ms != self.chunk_ms:
             found.append(
-                f"{result['name']}: its chunks are {result['chunk_ms']:g} ms, {self.chunk_ms} are "
+                f"{result.name}: its chunks are {result.chunk_ms:g} ms, {self.chunk_ms} are "
                 f"recommended for {self.name}; export it with --chunk-ms {self.chunk_ms}"
             )
         return found

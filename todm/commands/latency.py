@@ -173,7 +173,7 @@ def _measure(
 
     from todm.errors import UserError
     from todm.files import write_json
-    from todm.runtime.bench import bench_apart
+    from todm.runtime.benchmark import BenchmarkOptions, run_benchmark
 
     if out.is_file():
         return
@@ -194,13 +194,11 @@ def _measure(
             )
     else:
         results = [
-            bench_apart(
+            run_benchmark(
                 bundle,
-                precision=precision,
-                num_threads=threads,
-                files=(audio,),
-                num_rounds=args.rounds,
-            )
+                BenchmarkOptions(precision=precision, num_threads=threads, num_rounds=args.rounds),
+                (audio,),
+            ).to_dict()
             for precision in args.precision
             for threads in args.threads
         ]

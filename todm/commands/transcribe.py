@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> None:
     utterances = [read_audio(path).samples for path in args.files]
     if args.model.exists() and model_kind(args.model) == "bundle" and args.spec is None:
         # Straight to the runtime, so that an ONNX folder runs where no torch is installed.
-        from todm.runtime.recognize import open_recognizer
+        from todm.runtime.recognizer import open_recognizer
 
         recognizer = open_recognizer(
             args.model,

@@ -70,5 +70,7 @@ def hear(feats: Tensor, feat_lens: Tensor, chunks: Chunks | None) -> tuple[Tenso
     """
     if chunks is None:
         return feats, feat_lens
-    feats = torch.nn.functional.pad(feats, (0, 0, 0, chunks.tail), value=LOG_FLOOR)
-    return feats, torch.tensor([chunks.heard(length + chunks.tail) for length in feat_lens.tolist()])
+    feats = torch.nn.functional.pad(feats, (0, 0, 0, chunks.tail_frames), value=LOG_FLOOR)
+    return feats, torch.tensor(
+        [chunks.num_consumed_frames(length + chunks.tail_frames) for length in feat_lens.tolist()]
+    )

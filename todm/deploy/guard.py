@@ -38,7 +38,7 @@ from todm.files import write_json
 from todm.runtime.bundle import Bundle, open_bundle, open_session
 from todm.runtime.fbank import FloatArray
 from todm.runtime.layout import MODEL_NAMES, BundleFiles, Precision
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.recognizer import open_recognizer
 
 NUM_PROBES = 16  # utterances that a product's cost is told from
 NUM_PROBE_CALIBRATION = 4  # and that it is calibrated on then, over again for each product

@@ -117,7 +117,7 @@ def _encoder_inputs(bundle: Bundle, samples: np.ndarray) -> Iterator[tuple[np.nd
     states = bundle.init_states(1)
     window, shift = bundle.streaming.window, bundle.streaming.shift
     # The recogniser ends a stream with digital silence, quieter than anything in it: an extreme that counts.
-    silence = np.zeros(bundle.streaming.tail * DEFAULT_FBANK.frame_shift, np.float32)
+    silence = np.zeros(bundle.streaming.tail_frames * DEFAULT_FBANK.frame_shift, np.float32)
     feats = compute_fbank(np.concatenate((samples, silence)))[None]
     for start in range(0, feats.shape[1] - window, shift):
         chunk = np.ascontiguousarray(feats[:, start : start + window])

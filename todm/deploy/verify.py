@@ -171,7 +171,7 @@ def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray]) -> list[st
             texts.append(stream.result.text.strip())
         return texts
     online = sherpa_onnx.OnlineRecognizer.from_transducer(**files, model_type="lstm", num_threads=1)
-    silence = np.zeros(chunks.tail * DEFAULT_FBANK.frame_shift, dtype=np.float32)
+    silence = np.zeros(chunks.tail_frames * DEFAULT_FBANK.frame_shift, dtype=np.float32)
     texts = []
     for samples in utterances:
         stream = online.create_stream()

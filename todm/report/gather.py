@@ -12,6 +12,7 @@ from typing import Any
 from todm.config import Config
 from todm.config_io import load_config
 from todm.errors import UserError
+from todm.runtime.benchmark_result import BenchmarkResult
 from todm.runtime.layout import BundleFiles
 from todm.search.front import Point, SearchResult
 from todm.search.latency import DeviceTable
@@ -110,7 +111,7 @@ class Run:
     decodes: tuple[Decode, ...]
     evaluated: Evaluated
     metrics: tuple[Mapping[str, Any], ...]
-    benchmarks: tuple[Mapping[str, Any], ...]
+    benchmarks: tuple[BenchmarkResult, ...]
     devices: tuple[DeviceTable, ...]
     commands: str
     stages: Mapping[str, int]
@@ -205,13 +206,13 @@ class _Reader:
                 counts={key: int(data[key]) for key in ("words", "ins", "del", "sub") if key in data},
             )
 
-    def benchmarks(self) -> Iterator[Mapping[str, Any]]:
+    def benchmarks(self) -> Iterator[BenchmarkResult]:
         paths = sorted(self.exp.glob("bench/*.json"))
         if not paths:
             self.note("bench", "no speeds measured yet; stage 11, todm bench, does it")
         for path in paths:
             for result in _find_dicts(self.json(path), "rtf"):
-                yield {"name": path.stem, **result}
+                yield BenchmarkResult.from_dict({"name": path.stem, **result}, str(path))
 
     def devices(self) -> Iterator[DeviceTable]:
         """Tables of ``todm latency``; none are missed, since a device is needed for them."""
@@ -222,7 +223,7 @@ class _Reader:
                 self.note(f"devices/{path.name}", str(error))
 
     def sizes(
-        self, config: Config | None, decodes: tuple[Decode, ...], benchmarks: tuple[Mapping[str, Any], ...]
+        self, config: Config | None, decodes: tuple[Decode, ...], benchmarks: tuple[BenchmarkResult, ...]
     ) -> Iterator[Size]:
         vocab_size = self.vocab_size()
         found: list[Size] = []
@@ -245,7 +246,7 @@ class _Reader:
                     wer={item.part: item.wer for item in decodes if item.model == name},
                     bundle=f"bundles/{name}" if BundleFiles(bundle).encoder().is_file() else None,
                     megabytes=_megabytes(bundle),
-                    rtf=_speeds(item for item in benchmarks if item["name"] == name),
+                    rtf=_speeds(item for item in benchmarks if item.name == name),
                     parity=_flat(self.json(parity)) if parity.is_file() else {},
                 )
             )
@@ -366,11 +367,11 @@ def _megabytes(bundle: Path) -> dict[str, float]:
     return {precision: files.num_bytes(precision) / 1e6 for precision in files.precisions}
 
 
-def _speeds(benchmarks: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+def _speeds(benchmarks: Iterable[BenchmarkResult]) -> dict[str, float]:
     """The RTF of each precision in our own runtime; of several numbers of threads the smallest."""
-    own = (item for item in benchmarks if item.get("runtime", "onnxruntime") == "onnxruntime")
-    ordered = sorted(own, key=lambda item: -int(item.get("num_threads", 1)))
-    return {str(item.get("precision", "fp32")): float(item["rtf"]) for item in ordered}
+    own = (item for item in benchmarks if item.runtime == "onnxruntime")
+    ordered = sorted(own, key=lambda item: -item.num_threads)
+    return {item.precision: item.rtf for item in ordered}
 
 
 def _find_dicts(value: Any, key: str) -> Iterator[dict[str, Any]]:

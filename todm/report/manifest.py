@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from todm.errors import UserError
 from todm.files import write_json
 from todm.report.gather import LADDER, Run, Size
+from todm.runtime.benchmark_result import BenchmarkResult
 from todm.runtime.layout import MODEL_NAMES, BundleFiles
 from todm.search.front import Point
 from todm.search.latency import FIGURES, DeviceTable
@@ -65,7 +67,7 @@ def _entry(run: Run, size: Size, point: Point | None) -> dict[str, Any]:
         "files": _files(run.exp / "bundles" / size.name),
         "wer": dict(size.wer),
         "wer_int8": _quantised_wer(size),
-        "measured": [_measured(item) for item in run.benchmarks if item["name"] == size.name],
+        "measured": [_measured(item) for item in run.benchmarks if item.name == size.name],
         "predicted": list(_predicted(run.devices, size)),
     }
 
@@ -94,15 +96,15 @@ def _files(bundle: Path) -> dict[str, Any]:
     return files
 
 
-def _measured(item: Mapping[str, Any]) -> dict[str, Any]:
-    latency, start, peak = item.get("latency_ms"), item.get("start_rss_mb"), item.get("peak_rss_mb")
+def _measured(item: BenchmarkResult) -> dict[str, Any]:
+    p95 = math.nan if item.latency_ms is None else item.latency_ms.p95
     return {
-        "runtime": item.get("runtime", "onnxruntime"),
-        "precision": item.get("precision", "fp32"),
-        "threads": item.get("num_threads", 1),
-        "rtf": item["rtf"],
-        "latency_p95_ms": latency.get("p95") if isinstance(latency, Mapping) else None,
-        "memory_mb": peak - start if start is not None and peak is not None else None,
+        "runtime": item.runtime,
+        "precision": item.precision,
+        "threads": item.num_threads,
+        "rtf": item.rtf,
+        "latency_p95_ms": None if math.isnan(p95) else p95,
+        "memory_mb": item.memory_mb,
     }
 
 

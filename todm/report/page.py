@@ -299,11 +299,11 @@ def _speeds(run: Run) -> str:
     }  # fmt: skip
     rows = []
     for item in run.benchmarks:
-        figures = [_show(item.get(key)) for key in columns]
+        figures = [_show(getattr(item, key)) for key in columns]
         for key, percentile in LATENCIES.values():
-            values = item.get(key)
-            figures.append(_show(values.get(percentile) if isinstance(values, Mapping) else None))
-        rows.append([str(item["name"]), *figures])
+            latency = getattr(item, key)
+            figures.append(_show(latency and latency.to_dict().get(percentile)))
+        rows.append([item.name, *figures])
     return "<h2>Speed</h2>\n" + _table(["size", *columns.values(), *LATENCIES], rows)
 
 

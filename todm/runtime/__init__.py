@@ -1,7 +1,7 @@
-"""What runs on the device: features, ONNX sessions, search. No torch, nothing else of todm.
+"""Inference without torch: features, ONNX sessions, greedy and beam search, benchmarks.
 
-The folder can be copied as it is beside an ONNX folder; it needs numpy, onnxruntime and
-kaldi-native-fbank (and soundfile for anything but wav files).
+Nothing else of todm is imported, so that `todm export` can copy this folder into a bundle. It needs numpy,
+onnxruntime and kaldi-native-fbank, and soundfile for audio other than wav.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading audio files: wav with numpy alone, everything else through soundfile when it is there."""
+"""Read audio files: wav with numpy, other formats with soundfile if it is installed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
 @dataclass(frozen=True, kw_only=True)
 class Audio:
-    """Mono audio ready for the features.
+    """Mono audio at the sample rate of the features.
 
     Args:
-        samples: (num_samples,) float32, full scale is 1; may be empty.
-        sample_rate: of ``samples``, per second.
-        notes: what was done on the way, for example ``2 channels averaged``.
+        samples: (num_samples,) float32 with full scale 1; may be empty.
+        sample_rate: samples per second.
+        notes: conversions that were applied, for example ``2 channels averaged``.
     """
 
     samples: FloatArray
@@ -32,21 +32,21 @@ class Audio:
 
 
 def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Audio:
-    """Read an audio file as mono at the given rate.
+    """Read an audio file as mono at a given rate.
 
     Args:
-        path: wav (8, 16, 24 or 32-bit PCM, 32 or 64-bit float), or any format of soundfile.
-        sample_rate: wanted rate, per second.
+        path: wav (8, 16, 24 or 32-bit PCM, 32 or 64-bit float), or any format that soundfile reads.
+        sample_rate: samples per second of the result.
 
     Raises:
-        BundleError: the file is missing, no audio, cut in its header, or holds NaN or infinity.
+        BundleError: the file is missing, not audio, has a truncated header, or contains NaN or infinity.
     """
     path = Path(path)
     if not path.is_file():
         raise BundleError(f"{path}: no such file; check the path")
     channels, rate, notes = _read_channels(path)
     if not np.isfinite(channels).all():
-        raise BundleError(f"{path}: the samples hold NaN or infinity; write the file again")
+        raise BundleError(f"{path}: its samples contain NaN or infinity; write the file again")
     if channels.shape[1] > 1:
         notes.append(f"{channels.shape[1]} channels averaged")
     samples = channels.mean(axis=1, dtype=np.float32)
@@ -78,7 +78,7 @@ def _read_channels(path: Path) -> tuple[FloatArray, int, list[str]]:
 
 
 def _decode_wav(path: Path) -> tuple[FloatArray, int, list[str]] | None:
-    """The same for a RIFF file; None for a coding other than PCM and float."""
+    """Samples, sample rate and notes of a RIFF file; None for a coding other than PCM and float."""
     raw = path.read_bytes()
     notes: list[str] = []
     layout: tuple[int, int, int, int] | None = None
@@ -88,7 +88,7 @@ def _decode_wav(path: Path) -> tuple[FloatArray, int, list[str]] | None:
         at += 8
         if name == b"fmt " and size >= 16 and at + size <= len(raw):
             coding, num_channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", raw, at)
-            if coding == _EXTENSIBLE and size >= 26:  # the true coding opens the sub-format
+            if coding == _EXTENSIBLE and size >= 26:  # the sub-format begins with the coding
                 (coding,) = struct.unpack_from("<H", raw, at + 24)
             layout = (coding, num_channels, rate, bits)
         elif name == b"data":
@@ -100,12 +100,12 @@ def _decode_wav(path: Path) -> tuple[FloatArray, int, list[str]] | None:
             coding, num_channels, rate, bits = layout
             if num_channels < 1 or rate < 1:
                 raise BundleError(
-                    f"{path}: its header says {num_channels} channels at {rate} Hz; write the file again"
+                    f"{path}: its header gives {num_channels} channels at {rate} Hz; write the file again"
                 )
             samples = _to_float(body, coding, bits, num_channels)
             return None if samples is None else (samples, rate, notes)
         at += size + size % 2
-    raise BundleError(f"{path}: cut short, it holds no audio data; write the file again")
+    raise BundleError(f"{path}: truncated, it contains no audio data; write the file again")
 
 
 def _to_float(body: bytes, coding: int, bits: int, num_channels: int) -> FloatArray | None:

@@ -1,10 +1,10 @@
-"""A model folder (encoder, decoder, joiner, tokens.txt) opened with onnxruntime."""
+"""Open a model folder: ONNX sessions, symbols and the metadata that decoding needs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from .chunks import Chunks
 from .errors import BundleError
 from .fbank import FloatArray
 from .layout import PRECISIONS, BundleFiles, Precision
+from .onnx_metadata import read_metadata
 from .tokens import TokenTable, read_tokens
 
 Mode = Literal["offline", "streaming"]
@@ -22,10 +23,10 @@ Mode = Literal["offline", "streaming"]
 
 @dataclass(frozen=True, kw_only=True)
 class StreamingShape(Chunks):
-    """How a streaming encoder takes its audio (metadata of sherpa-onnx's ``lstm`` host).
+    """Chunks and states of a streaming encoder (metadata of sherpa-onnx's ``lstm`` host).
 
     Args:
-        window: frames of one call, metadata ``T``.
+        window: frames per call, metadata ``T``.
         shift: frames by which the window moves, metadata ``decode_chunk_len``.
         num_layers: L of both states.
         state_dims: last dimension of the two states, (L, N, dim).
@@ -37,20 +38,20 @@ class StreamingShape(Chunks):
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """An opened model folder; make one with `open_bundle`.
+    """Opened model folder, made by `open_bundle`.
 
     Args:
-        folder: where it came from.
+        folder: the model folder.
         mode: ``offline`` (whole utterances) or ``streaming`` (chunks with a state).
-        precision: which files were opened.
+        precision: precision of the opened files.
         tokens: symbols by id.
         context_size: labels that the decoder sees.
         vocab_size: V, width of the logits.
         subsampling_factor: feature frames per encoder frame.
         spec: content of spec.json, or of the encoder's metadata ``todm_spec``, or empty.
-        streaming: chunk and state shapes; None for an offline model.
+        streaming: chunks and states; None for an offline model.
         files: the three ONNX files.
-        encoder, decoder, joiner: onnxruntime sessions.
+        encoder, decoder, joiner: onnxruntime sessions; None in the result of `describe_bundle`.
     """
 
     folder: Path
@@ -70,7 +71,7 @@ class Bundle:
     def encode(
         self, feats: FloatArray, feat_lens: npt.NDArray[np.int64]
     ) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-        """Offline encoder: feats (N, T, C), feat_lens (N,) -> (N, T', J) and frames (N,) in 0 to T'."""
+        """Run the offline encoder: feats (N, T, C), feat_lens (N,) -> (N, T', J), frames (N,) in 0 to T'."""
         assert self.mode == "offline"
         out, lens = _run(self.encoder, feats, feat_lens)[:2]
         return out, np.clip(lens.astype(np.int64), 0, out.shape[1])
@@ -78,7 +79,7 @@ class Bundle:
     def encode_chunk(
         self, feats: FloatArray, states: tuple[FloatArray, FloatArray]
     ) -> tuple[FloatArray, tuple[FloatArray, FloatArray]]:
-        """Streaming encoder: feats (N, window, C), states (L, N, dim) -> (N, k, J) and the new states."""
+        """Run the streaming encoder: feats (N, window, C), states (L, N, dim) -> (N, k, J) and new states."""
         assert self.mode == "streaming"
         out, state0, state1 = _run(self.encoder, feats, *states)[:3]
         return out, (state0, state1)
@@ -93,24 +94,22 @@ class Bundle:
         return first, second
 
     def predict(self, contexts: npt.NDArray[np.int64]) -> FloatArray:
-        """Decoder: contexts (N, context_size), ids or -1 -> (N, J)."""
+        """Run the decoder: contexts (N, context_size), ids or -1 -> (N, J)."""
         out: FloatArray = _run(self.decoder, contexts)[0]
         return out
 
     def join(self, encoder_out: FloatArray, predictor_out: FloatArray) -> FloatArray:
-        """Joiner: (N, J) and (N, J) -> logits (N, V)."""
+        """Run the joiner: (N, J) and (N, J) -> logits (N, V)."""
         out: FloatArray = _run(self.joiner, encoder_out, predictor_out)[0]
         return out
 
 
-def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_threads: int = 1) -> Bundle:
-    """Open a model folder.
+def describe_bundle(folder: str | Path, precision: Precision = "fp32") -> Bundle:
+    """Read and check a model folder without opening sessions: ``encoder, decoder, joiner`` are None.
 
     Args:
         folder: holds encoder.onnx, decoder.onnx, joiner.onnx and tokens.txt.
-        precision: ``int8`` opens the ``*.int8.onnx`` files, ``fp16`` the ``*.fp16.onnx`` files; a decoder or
-            joiner without one is taken in fp32.
-        num_threads: of onnxruntime, at least 1.
+        precision: ``int8`` and ``fp16`` fall back to fp32 for a decoder or joiner without such a file.
 
     Raises:
         BundleError: a missing or damaged file, or metadata that is missing or contradicts the files.
@@ -123,48 +122,67 @@ def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_thread
     layout = BundleFiles(folder)
     tokens = read_tokens(layout.tokens)
     files = layout.models(precision)
-    encoder, decoder, joiner = (open_session(file, num_threads) for file in files)
-    metadata = encoder.get_modelmeta().custom_metadata_map
-    decoder_metadata = decoder.get_modelmeta().custom_metadata_map
+    encoder_metadata, decoder_metadata = read_metadata(files[0]), read_metadata(files[1])
     streaming = None
-    num_inputs, num_outputs = len(encoder.get_inputs()), len(encoder.get_outputs())
-    if metadata.get("model_type") == "lstm":
+    if encoder_metadata.get("model_type") == "lstm":
         keys = ("T", "decode_chunk_len", "num_encoder_layers", "d_model", "rnn_hidden_size")
-        window, shift, num_layers, dim0, dim1 = (_int(metadata, key, files[0]) for key in keys)
+        window, shift, num_layers, dim0, dim1 = (_int(encoder_metadata, key, files[0]) for key in keys)
         streaming = StreamingShape(window=window, shift=shift, num_layers=num_layers, state_dims=(dim0, dim1))
-    expected = (3, 3) if streaming else (2, 2)
-    if (num_inputs, num_outputs) != expected:
-        raise BundleError(
-            f"{files[0]}: has {num_inputs} inputs and {num_outputs} outputs where {expected[0]} and "
-            f"{expected[1]} are expected; check its metadata model_type or export the model again"
-        )
+    context_size = _int(decoder_metadata, "context_size", files[1])
     vocab_size = _int(decoder_metadata, "vocab_size", files[1])
     if vocab_size != len(tokens):
         raise BundleError(
             f"{layout.tokens}: has {len(tokens)} symbols but the decoder's vocab_size is "
             f"{vocab_size}; take both from one export"
         )
+    factor_metadata = {"subsampling_factor": "4", **encoder_metadata}
     return Bundle(
         folder=folder,
         mode="streaming" if streaming else "offline",
         precision=precision,
         tokens=tokens,
-        context_size=_int(decoder_metadata, "context_size", files[1]),
+        context_size=context_size,
         vocab_size=vocab_size,
-        subsampling_factor=(
-            _int(metadata, "subsampling_factor", files[0]) if "subsampling_factor" in metadata else 4
-        ),
-        spec=_read_spec(layout.spec, metadata),
+        subsampling_factor=_int(factor_metadata, "subsampling_factor", files[0]),
+        spec=_read_spec(layout.spec, encoder_metadata),
         streaming=streaming,
         files=files,
-        encoder=encoder,
-        decoder=decoder,
-        joiner=joiner,
+        encoder=None,
+        decoder=None,
+        joiner=None,
     )
 
 
+def open_bundle(folder: str | Path, *, precision: Precision = "fp32", num_threads: int = 1) -> Bundle:
+    """Open a model folder with onnxruntime.
+
+    Args:
+        folder: holds encoder.onnx, decoder.onnx, joiner.onnx and tokens.txt.
+        precision: ``int8`` opens the ``*.int8.onnx`` files, ``fp16`` the ``*.fp16.onnx`` files; a decoder or
+            joiner without one is opened in fp32.
+        num_threads: threads of onnxruntime, at least 1.
+
+    Raises:
+        BundleError: a missing or damaged file, or metadata that is missing or contradicts the files.
+    """
+    bundle = describe_bundle(folder, precision)
+    encoder, decoder, joiner = (open_session(file, num_threads) for file in bundle.files)
+    expected = (3, 3) if bundle.streaming else (2, 2)
+    found = (len(encoder.get_inputs()), len(encoder.get_outputs()))
+    if found != expected:
+        raise BundleError(
+            f"{bundle.files[0]}: has {found[0]} inputs and {found[1]} outputs where {expected[0]} and "
+            f"{expected[1]} are expected; check its metadata model_type or export the model again"
+        )
+    return replace(bundle, encoder=encoder, decoder=decoder, joiner=joiner)
+
+
 def open_session(path: Path, num_threads: int) -> Any:
-    """One ONNX file as an onnxruntime session on the CPU; `BundleError` when it is missing or damaged."""
+    """Open one ONNX file with onnxruntime on the CPU.
+
+    Raises:
+        BundleError: the file is missing or damaged.
+    """
     import onnxruntime
 
     if not path.is_file():
@@ -183,7 +201,7 @@ def open_session(path: Path, num_threads: int) -> Any:
 
 
 def _run(session: Any, *values: Any) -> list[Any]:
-    """Run by position, as sherpa-onnx does: the tensors' names mean nothing."""
+    """Run by position, as sherpa-onnx does; tensor names are ignored."""
     feeds = {entry.name: value for entry, value in zip(session.get_inputs(), values, strict=True)}
     outputs: list[Any] = session.run(None, feeds)
     return outputs
@@ -194,7 +212,9 @@ def _int(metadata: Mapping[str, str], key: str, path: Path) -> int:
     if text is None:
         raise BundleError(f"{path}: metadata {key} is missing; export the model again")
     if not text.isdecimal() or int(text) < 1:
-        raise BundleError(f"{path}: metadata {key} must be a positive number, not {text!r}")
+        raise BundleError(
+            f"{path}: metadata {key} must be a positive number, not {text!r}; export the model again"
+        )
     return int(text)
 
 

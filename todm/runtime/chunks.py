@@ -1,19 +1,19 @@
-"""How a streaming host cuts audio into chunks, and the silence that it needs behind an utterance."""
+"""Chunking of audio by a streaming host, and the silence that an utterance needs at its end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-PATIENCE_FRAMES = 40
-"""Frames of silence that a stream hears at least behind its end, 400 ms."""
+MIN_TAIL_FRAMES = 40
+"""Silence that the encoder processes after the last frame of a stream, at least: 400 ms."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunks:
-    """Windows of feature frames, one per call of the encoder.
+    """Windows of feature frames, one per encoder call.
 
     Args:
-        window: frames of one call.
+        window: frames per call.
         shift: frames by which the window moves, at most `window`.
     """
 
@@ -21,18 +21,18 @@ class Chunks:
     shift: int
 
     @property
-    def tail(self) -> int:
-        """Frames of silence to put behind the last sample.
+    def tail_frames(self) -> int:
+        """Frames of silence to append to an utterance.
 
-        A host drops what does not fill a window, hence the first part; and a streaming net says a word only
-        when it is over (``train.loss.streaming_delay``), hence the second.
+        A host drops frames that do not fill a window (`window` + 1 frames), and a streaming net emits a word
+        only after its end (``train.loss.streaming_delay``; `MIN_TAIL_FRAMES`).
         """
-        return self.window + 1 + PATIENCE_FRAMES
+        return self.window + 1 + MIN_TAIL_FRAMES
 
-    def heard(self, num_frames: int) -> int:
-        """How many of the first frames of a stream of `num_frames` the encoder gets to see.
+    def num_consumed_frames(self, num_frames: int) -> int:
+        """Number of leading frames that the encoder processes in a stream of `num_frames`.
 
-        A host calls it when strictly more than `window` unread frames are there.
+        A host calls the encoder when strictly more than `window` unread frames are available.
         """
         calls = -(-(num_frames - self.window) // self.shift)
         return (calls - 1) * self.shift + self.window if calls > 0 else 0

@@ -1,7 +1,7 @@
-"""Log-mel features (Kaldi fbank): the one definition for training and for the device.
+"""Log-mel features (Kaldi fbank), defined here for training and for devices.
 
-The numbers are those of sherpa-onnx's default feature extractor. Samples are in [-1, 1], the result
-is the natural logarithm of mel energies with the floor of float32's epsilon; nothing is normalised.
+Values equal those of sherpa-onnx's default feature extractor. Samples are in [-1, 1]; the result is the
+natural logarithm of mel energies, at least float32's epsilon, without normalization.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .constants import FRAME_LENGTH_MS, FRAME_SHIFT_MS, NUM_MEL_BINS, SAMPLE_RAT
 FloatArray = npt.NDArray[np.float32]
 
 LOG_FLOOR = math.log(2.0**-23)
-"""Log-mel of digital silence, -15.9424 (the log of float32's epsilon): pads batches of features."""
+"""Log-mel of digital silence, -15.9424 (log of float32's epsilon); pads batches of features."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,10 @@ class FbankSettings:
         frame_shift_ms: hop, milliseconds.
         low_freq: lower edge of the lowest filter, hertz.
         high_freq: upper edge of the highest filter, hertz; zero or less counts from Nyquist.
-        snip_edges: False reflects the signal at its ends, so that T = (num_samples + 80) // 160.
+        snip_edges: False reflects the signal at its ends, which gives T = (num_samples + 80) // 160.
         dither: amplitude of added noise; must be 0 on the device.
         preemph: pre-emphasis coefficient.
-        window: Kaldi's name of the window.
+        window: window function by its Kaldi name.
         remove_dc_offset: subtract each window's mean.
     """
 
@@ -61,13 +61,13 @@ DEFAULT_FBANK = FbankSettings()
 
 
 def num_frames(num_samples: int, settings: FbankSettings = DEFAULT_FBANK) -> int:
-    """Number of frames T that `compute_fbank` returns for so many samples (``snip_edges=False``)."""
+    """Number of frames T that `compute_fbank` returns for `num_samples` (with ``snip_edges=False``)."""
     shift = settings.frame_shift
     return (num_samples + shift // 2) // shift
 
 
 class FbankStream:
-    """Features of audio that arrives piece by piece, in pieces of any size.
+    """Compute features of audio that arrives in pieces of any size.
 
     Args:
         settings: the filter bank.
@@ -76,26 +76,26 @@ class FbankStream:
     def __init__(self, settings: FbankSettings = DEFAULT_FBANK) -> None:
         self.settings = settings
         self._extractor = _make_extractor(settings)
-        self._first = 0  # frames before this one are gone
+        self._first = 0  # frames before this one are discarded
 
     @property
     def num_frames_ready(self) -> int:
-        """Frames so far, discarded ones included."""
+        """Number of frames so far, discarded ones included."""
         return int(self._extractor.num_frames_ready)
 
-    def accept(self, samples: npt.ArrayLike) -> None:
-        """Take in mono samples (num_samples,) in [-1, 1] at ``settings.sample_rate``."""
+    def accept_waveform(self, samples: npt.ArrayLike) -> None:
+        """Append mono samples (num_samples,) in [-1, 1] at ``settings.sample_rate``."""
         samples = np.ascontiguousarray(samples, dtype=np.float32)
         assert samples.ndim == 1, samples.shape
         if samples.size:
             self._extractor.accept_waveform(self.settings.sample_rate, samples)
 
-    def finish(self) -> None:
-        """Say that no more samples come: the last frames, reflected at the end, become ready."""
+    def input_finished(self) -> None:
+        """Mark the end of the audio: the last frames, reflected at the end, become ready."""
         self._extractor.input_finished()
 
-    def frames(self, start: int, count: int) -> FloatArray:
-        """Frames ``start`` to ``start + count`` (count, C) float32; earlier ones are discarded."""
+    def get_frames(self, start: int, count: int) -> FloatArray:
+        """Return frames ``start`` to ``start + count``, (count, C) float32, and discard earlier ones."""
         assert self._first <= start and start + count <= self.num_frames_ready, (start, count)
         if start > self._first:
             self._extractor.pop(start - self._first)
@@ -107,7 +107,7 @@ class FbankStream:
 
 
 def compute_fbank(samples: npt.ArrayLike, settings: FbankSettings = DEFAULT_FBANK) -> FloatArray:
-    """Features of one whole utterance.
+    """Compute the features of one utterance.
 
     Args:
         samples: (num_samples,) mono, in [-1, 1], at ``settings.sample_rate``.
@@ -117,9 +117,9 @@ def compute_fbank(samples: npt.ArrayLike, settings: FbankSettings = DEFAULT_FBAN
         (T, C) float32 log-mel; T is 0 for less than half a frame shift of audio.
     """
     stream = FbankStream(settings)
-    stream.accept(samples)
-    stream.finish()
-    return stream.frames(0, stream.num_frames_ready)
+    stream.accept_waveform(samples)
+    stream.input_finished()
+    return stream.get_frames(0, stream.num_frames_ready)
 
 
 def _make_extractor(settings: FbankSettings) -> Any:

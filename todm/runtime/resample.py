@@ -1,4 +1,4 @@
-"""Change of sample rate: a windowed-sinc polyphase filter in numpy, for whole files and streams."""
+"""Resample audio with a windowed-sinc polyphase filter in numpy, as whole files or as streams."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .fbank import FloatArray
 _ZEROS = 48  # zero crossings of the sinc on each side
 _ROLLOFF = 0.96  # pass band as a share of the lower Nyquist frequency
 _KAISER_BETA = 8.0
-_MAX_PHASES = 2048  # above this the filter is evaluated per block, not kept
+_MAX_PHASES = 2048  # with more phases the filter is evaluated per block instead of stored
 _BLOCK = 1 << 21  # filter taps evaluated at once, to bound memory
 
 
 class Resampler:
-    """Streaming resampler; the pieces' outputs, joined, do not depend on how the input was cut.
+    """Streaming resampler; the concatenated output does not depend on how the input was split.
 
-    Output sample m stands at input position m * in_rate / out_rate; it is the sum of the inputs
-    around it weighted by a Kaiser-windowed sinc whose cut-off lies below both Nyquist frequencies.
+    Output sample m lies at input position m * in_rate / out_rate. It is the sum of the inputs around it,
+    weighted by a Kaiser-windowed sinc whose cutoff is below both Nyquist frequencies.
 
     Args:
         in_rate: samples per second of the input, positive.
@@ -42,7 +42,7 @@ class Resampler:
         self._num_out = 0
 
     def push(self, samples: npt.ArrayLike) -> FloatArray:
-        """Take in samples (n,) and return the outputs (m,) float32 that are now complete."""
+        """Append samples (n,) and return the outputs (m,) float32 that are complete."""
         samples = np.asarray(samples, dtype=np.float32)
         self._num_in += samples.size
         self._buffer = np.concatenate([self._buffer, samples])
@@ -50,7 +50,7 @@ class Resampler:
         return self._emit(-(-(self._num_in - self._half) * self._up // self._down))
 
     def flush(self) -> FloatArray:
-        """Return the remaining outputs; in total there are ceil(num_in * out_rate / in_rate)."""
+        """Return the remaining outputs; their total is ceil(num_in * out_rate / in_rate)."""
         self._buffer = np.concatenate([self._buffer, np.zeros(self._half + 1, np.float32)])
         return self._emit(-(-self._num_in * self._up // self._down))
 
@@ -79,13 +79,13 @@ class Resampler:
         ratio = np.clip(distance / self._half, -1.0, 1.0)
         window = np.i0(_KAISER_BETA * np.sqrt(1.0 - ratio**2)) / np.i0(_KAISER_BETA)
         taps = self._cutoff * np.sinc(self._cutoff * distance) * window
-        # Each phase gets unit gain at 0 Hz, otherwise a constant would come out with a ripple.
+        # Unit gain at 0 Hz for each phase; otherwise a constant input gets a ripple.
         normed: FloatArray = (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
         return normed
 
 
 def resample(samples: npt.ArrayLike, in_rate: int, out_rate: int) -> FloatArray:
-    """Resample one whole signal.
+    """Resample one signal.
 
     Args:
         samples: (n,) mono.

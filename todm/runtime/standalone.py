@@ -1,4 +1,4 @@
-"""Makes an ONNX folder self-contained: `python transcribe.py FILE...` runs there without the project."""
+"""Make an ONNX folder self-contained: ``python transcribe.py FILE...`` runs in it without todm."""
 
 from __future__ import annotations
 
@@ -22,19 +22,22 @@ if __name__ == "__main__":
     sys.exit(main(folder=Path(__file__).resolve().parent))
 '''
 
-_SUMMARIES = {
-    "transcribe": "Transcribe audio files with the model in this folder: python transcribe.py FILE...",
-    "bench": "Measure the model in this folder on this machine: python bench.py FILE...",
+_SCRIPTS = {  # name: module of this package, summary
+    "transcribe.py": (
+        "transcribe",
+        "Transcribe audio files with the model in this folder: python transcribe.py FILE...",
+    ),
+    "bench.py": ("benchmark", "Measure the model in this folder on this machine: python bench.py FILE..."),
 }
 
 _REQUIREMENTS = "numpy\nonnxruntime\nkaldi-native-fbank\nsoundfile\n"
 
 
 def add_runtime(folder: str | Path) -> list[Path]:
-    """Copy this package into ``folder/runtime``; write ``transcribe.py``, ``bench.py``, ``requirements.txt``.
+    """Copy this package into ``folder/runtime``; write its launchers and ``requirements.txt``.
 
     Args:
-        folder: an existing model folder; an older copy in it is replaced.
+        folder: an existing model folder; an older copy is replaced.
 
     Returns:
         The files written, in alphabetical order.
@@ -48,8 +51,7 @@ def add_runtime(folder: str | Path) -> list[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         files.append(Path(shutil.copyfile(source, target)))
     texts = {
-        f"{module}.py": _LAUNCHER.format(module=module, summary=summary)
-        for module, summary in _SUMMARIES.items()
+        name: _LAUNCHER.format(module=module, summary=summary) for name, (module, summary) in _SCRIPTS.items()
     }
     for name, text in {**texts, "requirements.txt": _REQUIREMENTS}.items():
         (folder / name).write_text(text, encoding="utf-8")

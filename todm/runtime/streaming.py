@@ -1,8 +1,8 @@
-"""Recognition of audio as it arrives, with the semantics of sherpa-onnx's ``lstm`` host.
+"""Recognize audio as it arrives, with the semantics of sherpa-onnx's ``lstm`` host.
 
-The encoder sees ``window`` frames per call and moves on by ``shift``. A chunk runs when strictly more
-than ``window`` unread frames are there, as in the host, so the tail of an utterance needs silence
-behind it: `Stream.finish` adds that.
+Each encoder call takes ``window`` frames and advances by ``shift``. As in the host, a chunk runs when
+strictly more than ``window`` unread frames are available; `Stream.input_finished` appends the silence that
+the end of an utterance needs.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from .bundle import Bundle
+from .decoding import TokenSearch, make_search
 from .errors import BundleError
 from .fbank import DEFAULT_FBANK, FbankSettings, FbankStream, FloatArray
-from .offline import Transcript, make_transcript
 from .resample import Resampler
-from .search import Search
-from .searches import make_search
+from .transcript import Transcript, make_transcript
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointRule:
-    """One condition under which an utterance has ended; all its parts must hold.
+    """Condition for the end of an utterance; all of its parts must hold.
 
     Args:
-        needs_speech: something other than silence must have been decoded.
-        min_trailing_silence: seconds without a token at the end.
+        needs_speech: require a decoded token.
+        min_trailing_silence: seconds since the last token.
         min_utterance_length: seconds since the last reset.
     """
 
@@ -38,7 +37,7 @@ class EndpointRule:
     min_utterance_length: float
 
     def holds(self, trailing_silence: np.float32, utterance_length: np.float32) -> bool:
-        """ObjectiveSet two durations in seconds; float32, so that ties fall as in the host."""
+        """Whether the rule holds for two durations in seconds, float32 as in sherpa-onnx."""
         return (
             (not self.needs_speech or bool(utterance_length > trailing_silence))
             and bool(trailing_silence >= np.float32(self.min_trailing_silence))
@@ -48,7 +47,7 @@ class EndpointRule:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointRules:
-    """The end has come when any rule holds: long silence, silence after speech, long utterance."""
+    """Rules for the end of an utterance, any of which suffices: silence, silence after speech, length."""
 
     rule1: EndpointRule = EndpointRule(needs_speech=False, min_trailing_silence=2.4, min_utterance_length=0.0)
     rule2: EndpointRule = EndpointRule(needs_speech=True, min_trailing_silence=1.2, min_utterance_length=0.0)
@@ -57,20 +56,20 @@ class EndpointRules:
     )
 
     def hold(self, trailing_frames: int, num_frames: int) -> bool:
-        """ObjectiveSet two durations in feature frames of 10 ms."""
+        """Whether any rule holds for two durations in feature frames of 10 ms."""
         shift = np.float32(DEFAULT_FBANK.frame_shift_ms / 1000)
         silence, length = np.float32(trailing_frames) * shift, np.float32(num_frames) * shift
         return any(rule.holds(silence, length) for rule in (self.rule1, self.rule2, self.rule3))
 
 
 class Stream:
-    """One flow of audio; make it with `StreamingRecognizer.create_stream`.
+    """State of one audio stream, made by `StreamingRecognizer.create_stream`.
 
     Args:
         settings: the filter bank.
         states: encoder states, each (L, 1, dim).
-        search_state: of the recogniser's search.
-        tail_frames: frames of silence that `finish` adds by default.
+        search_state: state of the recognizer's search.
+        tail_frames: frames of silence that `input_finished` appends by default.
     """
 
     def __init__(
@@ -84,7 +83,7 @@ class Stream:
         self.search_state = search_state
         self.segment = 0
         self.start_frame = 0  # feature frame at which the segment starts
-        self.num_processed = 0  # feature frames of the segment that the window has moved past
+        self.num_processed = 0  # feature frames of the segment that the window has passed
         self._settings = settings
         self._fbank = FbankStream(settings)
         self._tail_frames = tail_frames
@@ -95,76 +94,78 @@ class Stream:
 
     @property
     def num_frames_ready(self) -> int:
-        """Feature frames of the current segment, read or not."""
+        """Feature frames of the current segment, processed or not."""
         return self._fbank.num_frames_ready - self.start_frame
 
-    def accept(self, samples: npt.ArrayLike, sample_rate: int | None = None) -> None:
-        """Take in mono audio.
+    def accept_waveform(self, sample_rate: int, samples: npt.ArrayLike) -> None:
+        """Append mono audio.
 
         Args:
-            samples: (num_samples,) in [-1, 1]; any number, also 0.
-            sample_rate: of the samples, the same in every call; the features' rate when None.
+            sample_rate: samples per second, the same in every call; other rates than that of the features are
+                resampled.
+            samples: (num_samples,) in [-1, 1]; num_samples may be 0.
 
         Raises:
-            ValueError: the rate changed, or audio came after `finish`.
+            ValueError: the sample rate changed, or audio was appended after `input_finished`.
         """
-        rate = self._settings.sample_rate if sample_rate is None else sample_rate
         if self._finished:
             raise ValueError("this stream is finished; create a new one")
-        if self._input_rate not in (0, rate):
-            raise ValueError(f"the sample rate changed from {self._input_rate} to {rate} within a stream")
-        if not self._input_rate and rate != self._settings.sample_rate:
-            self._resampler = Resampler(rate, self._settings.sample_rate)
-        self._input_rate = rate
+        if self._input_rate not in (0, sample_rate):
+            raise ValueError(
+                f"the sample rate changed from {self._input_rate} to {sample_rate} within a stream"
+            )
+        if not self._input_rate and sample_rate != self._settings.sample_rate:
+            self._resampler = Resampler(sample_rate, self._settings.sample_rate)
+        self._input_rate = sample_rate
         self._has_audio = self._has_audio or np.size(samples) > 0
-        self._fbank.accept(samples if self._resampler is None else self._resampler.push(samples))
+        self._fbank.accept_waveform(samples if self._resampler is None else self._resampler.push(samples))
 
-    def finish(self, tail_frames: int | None = None) -> None:
-        """Say that no more audio comes.
+    def input_finished(self, tail_frames: int | None = None) -> None:
+        """Mark the end of the audio and append silence; further calls have no effect.
 
         Args:
-            tail_frames: frames of digital silence to add, so that the last real frames are decoded and what
-                was said in them is written; `Chunks.tail` when None.
+            tail_frames: frames of digital silence, needed to decode the last frames of speech;
+                `Chunks.tail_frames` when None.
         """
         if self._finished:
             return
         if self._resampler is not None:
-            self._fbank.accept(self._resampler.flush())
+            self._fbank.accept_waveform(self._resampler.flush())
         count = self._tail_frames if tail_frames is None else tail_frames
         if not self._has_audio:
-            count = 0  # nothing was said: silence alone must not make the model talk
-        self._fbank.accept(np.zeros(count * self._settings.frame_shift, np.float32))
-        self._fbank.finish()
+            count = 0  # without audio there is no text: appended silence alone could produce tokens
+        self._fbank.accept_waveform(np.zeros(count * self._settings.frame_shift, np.float32))
+        self._fbank.input_finished()
         self._finished = True
 
-    def frames(self, count: int) -> FloatArray:
-        """The next ``count`` frames (count, C), without moving on."""
-        return self._fbank.frames(self.start_frame + self.num_processed, count)
+    def get_frames(self, count: int) -> FloatArray:
+        """Return the next ``count`` frames (count, C) without advancing."""
+        return self._fbank.get_frames(self.start_frame + self.num_processed, count)
 
     def next_segment(self) -> None:
-        """Count frames from here on; audio that is not read yet belongs to the new segment."""
+        """Start a segment at the current frame; unprocessed audio belongs to it."""
         self.start_frame += self.num_processed
         self.num_processed = 0
 
 
 class StreamingRecognizer:
-    """Transcribes streams chunk by chunk, any number of them at once.
+    """Transcribe streams chunk by chunk, any number of them at once.
 
     Args:
         bundle: an opened streaming model folder.
-        search: greedy when None; see `todm.runtime.searches.make_search`.
-        endpoint: when `is_endpoint` says that an utterance is over.
-        reset_encoder: a segment without a token also ends what the encoder remembers, as in the host.
-        settings: the filter bank the model was trained on.
+        search: greedy when None; see `todm.runtime.decoding.make_search`.
+        endpoint: rules of `is_endpoint`.
+        reset_encoder: after a segment without tokens `reset` also resets the encoder states, as in the host.
+        settings: filter bank that the model was trained with.
 
     Raises:
-        BundleError: the bundle is an offline one.
+        BundleError: the bundle is offline.
     """
 
     def __init__(
         self,
         bundle: Bundle,
-        search: Search | None = None,
+        search: TokenSearch | None = None,
         *,
         endpoint: EndpointRules | None = None,
         reset_encoder: bool = False,
@@ -180,17 +181,19 @@ class StreamingRecognizer:
         self._settings = settings
 
     def create_stream(self) -> Stream:
-        """A stream at its beginning."""
-        return Stream(self._settings, self.bundle.init_states(1), self._search.start(), self._shape.tail)
+        """Make a new stream."""
+        return Stream(
+            self._settings, self.bundle.init_states(1), self._search.start(), self._shape.tail_frames
+        )
 
     def is_ready(self, stream: Stream) -> bool:
         """Whether a chunk can run."""
         return stream.num_frames_ready > stream.num_processed + self._shape.window
 
-    def decode(self, streams: Sequence[Stream]) -> None:
-        """Run one chunk of each stream, all in one batch; each must be ready, none twice."""
+    def decode_streams(self, streams: Sequence[Stream]) -> None:
+        """Decode one chunk of each stream in one batch; all must be ready, without duplicates."""
         assert streams and all(self.is_ready(stream) for stream in streams)
-        feats = np.stack([stream.frames(self._shape.window) for stream in streams])
+        feats = np.stack([stream.get_frames(self._shape.window) for stream in streams])
         first, second = (np.concatenate([stream.states[k] for stream in streams], axis=1) for k in (0, 1))
         encoder_out, (first, second) = self.bundle.encode_chunk(feats, (first, second))
         self._search.advance([stream.search_state for stream in streams], encoder_out)
@@ -198,8 +201,8 @@ class StreamingRecognizer:
             stream.states = (first[:, i : i + 1], second[:, i : i + 1])
             stream.num_processed += self._shape.shift
 
-    def result(self, stream: Stream) -> Transcript:
-        """The current segment's text so far."""
+    def get_result(self, stream: Stream) -> Transcript:
+        """Transcript of the current segment so far."""
         return make_transcript(
             self.bundle,
             self._search.best(stream.search_state),
@@ -208,19 +211,19 @@ class StreamingRecognizer:
         )
 
     def is_endpoint(self, stream: Stream) -> bool:
-        """Whether the current segment is over by the endpoint rules."""
+        """Whether the current segment has ended by the endpoint rules."""
         blanks = self._search.best(stream.search_state).num_trailing_blanks
         return self._endpoint.hold(blanks * self.bundle.subsampling_factor, stream.num_processed)
 
     def reset(self, stream: Stream) -> None:
-        """Begin a new segment.
+        """Start a new segment.
 
-        After a segment with tokens, encoder states and the last labels' context are kept; after one without,
-        the labels are forgotten and, with `reset_encoder`, the states too.
+        After a segment with tokens, encoder states and the last labels are kept; after one without tokens the
+        labels are reset and, with `reset_encoder`, the encoder states too.
         """
-        spoke = self._search.has_tokens(stream.search_state)
-        stream.segment += spoke
-        if self._reset_encoder and not spoke:
+        has_tokens = self._search.has_tokens(stream.search_state)
+        stream.segment += has_tokens
+        if self._reset_encoder and not has_tokens:
             stream.states = self.bundle.init_states(1)
         stream.search_state = self._search.restart(stream.search_state)
         stream.next_segment()
@@ -228,15 +231,15 @@ class StreamingRecognizer:
     def transcribe(
         self, utterances: Sequence[npt.ArrayLike], *, chunk_ms: int = 100, batch_size: int = 8
     ) -> list[Transcript]:
-        """Transcribe whole utterances as if they came live, ``batch_size`` streams at a time.
+        """Transcribe whole utterances as streams, ``batch_size`` at a time.
 
         Args:
             utterances: each (num_samples,) mono in [-1, 1] at the features' sample rate; may be empty.
-            chunk_ms: milliseconds of audio handed over at once; does not change the result.
+            chunk_ms: milliseconds of audio per `Stream.accept_waveform`; does not change the result.
             batch_size: streams decoded together, at least 1.
 
         Returns:
-            One result per utterance, in the same order, without endpoints.
+            One result per utterance, in the same order; endpoints are ignored.
         """
         size = max(1, self._settings.sample_rate * chunk_ms // 1000)
         results: list[Transcript] = []
@@ -246,10 +249,10 @@ class StreamingRecognizer:
             for at in range(0, max(len(samples) for samples in batch) + size, size):
                 for samples, stream in zip(batch, streams, strict=True):
                     if at < len(samples):
-                        stream.accept(samples[at : at + size])
+                        stream.accept_waveform(self._settings.sample_rate, samples[at : at + size])
                     else:
-                        stream.finish()
+                        stream.input_finished()
                 while ready := [stream for stream in streams if self.is_ready(stream)]:
-                    self.decode(ready)
-            results += [self.result(stream) for stream in streams]
+                    self.decode_streams(ready)
+            results += [self.get_result(stream) for stream in streams]
         return results

@@ -1,4 +1,4 @@
-"""``tokens.txt``: one ``symbol id`` per line, as sherpa-onnx reads it."""
+"""Read ``tokens.txt``, one ``symbol id`` per line, as sherpa-onnx does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class TokenTable:
 
     Args:
         symbols: symbol of every id.
-        unk_id: id of ``<unk>``, which the search treats as blank; -1 when there is none.
+        unk_id: id of ``<unk>``, which decoding treats as blank; -1 without ``<unk>``.
     """
 
     symbols: Mapping[int, str]
@@ -27,21 +27,21 @@ class TokenTable:
         return len(self.symbols)
 
     def token(self, token_id: int) -> str:
-        """The symbol as a piece of text: a leading U+2581 becomes a space."""
+        """Symbol as a piece of text, with a space for a leading U+2581."""
         symbol = self.symbols[token_id]
         return " " + symbol[1:] if symbol.startswith(WORD_START) else symbol
 
     def text(self, token_ids: Iterable[int]) -> str:
-        """The pieces joined, without spaces at the ends."""
+        """Text of `token_ids`, without spaces at its ends."""
         return "".join(self.token(i) for i in token_ids).strip()
 
 
 def read_tokens(path: str | Path) -> TokenTable:
-    """Read and check a token file.
+    """Read and check a symbol table.
 
     Raises:
-        BundleError: missing, not text, a line that is not ``symbol id``, an id or symbol twice, ids
-            that are not 0 to V - 1, or an id 0 that is not ``<blk>``.
+        BundleError: the file is missing or not UTF-8; a line is not ``symbol id``; an id or symbol is
+            repeated; the ids are not 0 to V - 1; or id 0 is not ``<blk>``.
     """
     path = Path(path)
     try:
@@ -52,11 +52,11 @@ def read_tokens(path: str | Path) -> TokenTable:
         raise BundleError(f"{path}: not UTF-8 text; export the model again") from None
     symbols: dict[int, str] = {}
     for number, line in enumerate(lines, 1):
-        # Only ASCII blanks separate: a symbol may hold other kinds of white space.
+        # Only ASCII blanks are separators: a symbol may contain other white space.
         fields = [field for field in line.strip(" \t\r").replace("\t", " ").split(" ") if field]
         if not fields:
             continue
-        symbol = fields[0] if len(fields) == 2 else " "  # a lone id names the space
+        symbol = fields[0] if len(fields) == 2 else " "  # a line with only an id means the space
         if len(fields) > 2 or not fields[-1].isdecimal():
             raise BundleError(f"{path}: line {number} is not 'symbol id': {line!r}; export the model again")
         token_id = int(fields[-1])

@@ -1,4 +1,4 @@
-"""Transcribe audio files with a model folder; also runs without the rest of the project."""
+"""Command line that transcribes audio files with a model folder, also without the rest of todm."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 
 from .audio import Audio, read_audio
 from .errors import BundleError
-from .offline import Transcript
-from .recognize import open_recognizer
+from .layout import PRECISIONS
+from .recognizer import open_recognizer
 from .streaming import StreamingRecognizer
+from .transcript import Transcript
 
 
 def main(argv: Sequence[str] | None = None, *, folder: str | Path | None = None) -> int:
-    """Print ``file<TAB>text`` for every file, or a line for every utterance in it.
+    """Print ``file<TAB>text`` for every file, or with ``--segments`` a line for every utterance.
 
     Args:
-        argv: arguments; those of the process when None.
+        argv: arguments; ``sys.argv[1:]`` when None.
         folder: the model folder when ``--bundle`` is not given; the current folder when None.
 
     Returns:
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None, *, folder: str | Path | None = None)
         for flag in ("segments", "streaming"):
             if getattr(args, flag) and not isinstance(recognizer, StreamingRecognizer):
                 raise BundleError(
-                    f"{args.bundle}: is an offline model; take a streaming one or drop --{flag}"
+                    f"{args.bundle}: is an offline model; give a streaming one or drop --{flag}"
                 )
     except BundleError as error:
         print(error, file=sys.stderr)
@@ -65,10 +66,14 @@ def main(argv: Sequence[str] | None = None, *, folder: str | Path | None = None)
 def _stream(
     recognizer: StreamingRecognizer, audio: Audio, chunk_ms: int, *, cut: bool, show: bool
 ) -> Iterator[Transcript]:
-    """Transcribe piece by piece.
+    """Transcribe a file as a stream.
 
-    `cut`: give each segment with tokens when its end is heard; else all of the audio is one.
-    `show`: every change of the text goes to stderr.
+    Args:
+        recognizer: an opened streaming bundle.
+        audio: the file.
+        chunk_ms: milliseconds of audio per call.
+        cut: yield each segment with tokens at its endpoint; False yields one transcript of all audio.
+        show: print every change of the text to stderr.
     """
     stream = recognizer.create_stream()
     size = max(1, audio.sample_rate * chunk_ms // 1000)
@@ -76,12 +81,12 @@ def _stream(
     for begin in range(0, len(audio.samples) + size, size):
         piece = audio.samples[begin : begin + size]
         if len(piece):
-            stream.accept(piece)
+            stream.accept_waveform(audio.sample_rate, piece)
         else:
-            stream.finish()
+            stream.input_finished()
         while recognizer.is_ready(stream):
-            recognizer.decode([stream])
-            result = recognizer.result(stream)
+            recognizer.decode_streams([stream])
+            result = recognizer.get_result(stream)
             if show and result.text != shown:
                 print(f"{(begin + len(piece)) / audio.sample_rate:8.2f} s  {result.text}", file=sys.stderr)
             shown = result.text
@@ -90,7 +95,7 @@ def _stream(
                     yield result
                 recognizer.reset(stream)
                 shown = ""
-    result = recognizer.result(stream)
+    result = recognizer.get_result(stream)
     if result.tokens or not cut:
         yield result
 
@@ -101,22 +106,23 @@ def _parser(folder: str | Path) -> argparse.ArgumentParser:
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="wav, or any format that soundfile reads")
     parser.add_argument("--bundle", default=folder, metavar="DIR", help="the model folder (%(default)s)")
-    parser.add_argument("--precision", choices=("fp32", "int8", "fp16"), default="fp32")
+    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
     parser.add_argument(
         "--beam", type=_positive, nargs="?", const=4, default=0, metavar="PATHS",
-        help="modified beam search with so many paths (4) instead of greedy search",
+        help="modified beam search with this number of paths (4) instead of greedy search",
     )  # fmt: skip
     parser.add_argument("--threads", type=_positive, default=1, help="threads of onnxruntime (1)")
-    parser.add_argument(
-        "--streaming", action="store_true", help="show on stderr how the text grows as audio arrives"
-    )
+    parser.add_argument("--streaming", action="store_true", help="print partial results to stderr")
     parser.add_argument(
         "--segments", action="store_true",
-        help="streaming models: cut at pauses and give a line for each utterance, FILE<TAB>SECONDS<TAB>TEXT "
+        help="streaming models: split at pauses and print a line per utterance, FILE<TAB>SECONDS<TAB>TEXT, "
         "with the time of its first token",
     )  # fmt: skip
     parser.add_argument(
-        "--chunk-ms", type=_positive, default=100, help="audio handed to a streaming model at once (100)"
+        "--chunk-ms",
+        type=_positive,
+        default=100,
+        help="milliseconds of audio per call of a streaming model (100)",
     )
     return parser
 

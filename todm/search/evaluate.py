@@ -32,7 +32,7 @@ from todm.nn.transducer import Transducer
 from todm.runtime.fbank import FloatArray, compute_fbank
 from todm.runtime.layout import Precision
 from todm.runtime.offline import OfflineRecognizer
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.recognizer import open_recognizer
 from todm.space.spec import SubnetSpec
 
 PREFIX_BYTES = 256 << 20

@@ -8,6 +8,7 @@ bundles that were kept out of the fit.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,16 +18,18 @@ from typing import Any, Literal, get_args
 
 from todm.errors import UserError
 from todm.files import write_json
+from todm.runtime import benchmark_result
+from todm.runtime.benchmark_result import BenchmarkResult
 from todm.search.linear_cost import LinearCostModel, fit_additive
 from todm.space.spec import SubnetSpec
 
 Figure = Literal["rtf", "latency_p95_ms"]
 FIGURES: tuple[Figure, ...] = get_args(Figure)
 
-_READ: Mapping[Figure, Callable[[Mapping[str, Any]], float]] = {
-    # Whatever else runs on a device only adds time: what the net itself takes is the fastest pass.
-    "rtf": lambda result: float(result.get("rtf_least", result["rtf"])),
-    "latency_p95_ms": lambda result: float(result["latency_ms"]["p95"]),
+_READ: Mapping[Figure, Callable[[BenchmarkResult], float]] = {
+    # Other processes only add time, so the fastest pass is the best estimate.
+    "rtf": lambda result: result.rtf if result.rtf_least is None else result.rtf_least,
+    "latency_p95_ms": lambda result: result.latency_ms.p95 if result.latency_ms else math.nan,
 }
 
 
@@ -56,7 +59,7 @@ class Measured:
     figures: Mapping[Figure, float]
 
     @classmethod
-    def from_result(cls, result: Mapping[str, Any], source: str) -> Measured:
+    def from_result(cls, result: BenchmarkResult, source: str) -> Measured:
         """One entry of a file of ``todm bench``, or of a table.
 
         Raises:
@@ -64,22 +67,27 @@ class Measured:
         """
         try:
             way = RunMode(
-                mode=str(result["mode"]),
-                precision=str(result["precision"]),
-                num_threads=int(result["num_threads"]),
-                runtime=str(result["runtime"]),
-                method=str(result["method"]),
-                chunk_ms=None if result["chunk_ms"] is None else float(result["chunk_ms"]),
+                mode=str(result.mode),
+                precision=result.precision,
+                num_threads=result.num_threads,
+                runtime=result.runtime,
+                method=result.method,
+                chunk_ms=result.chunk_ms,
             )
             figures = {figure: _READ[figure](result) for figure in FIGURES}
-            spec = SubnetSpec.from_dict(result["spec"])
+            spec = SubnetSpec.from_dict(result.spec or {})
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{source}: not a result of todm bench with a spec ({error}); measure the bundle again"
             ) from error
-        if spec.mode != way.mode or min(figures.values()) <= 0:
+        if spec.mode != way.mode or not all(value > 0 for value in figures.values()):
             raise UserError(f"{source}: its spec or its figures make no sense; measure the bundle again")
         return cls(way=way, spec=spec, figures=figures)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str) -> Measured:
+        """Read an entry of a device table."""
+        return cls.from_result(BenchmarkResult.from_dict({"name": "", **values}, source), source)
 
     def least(self, other: Measured) -> Measured:
         """The smaller one of each figure: whatever else runs on a device only adds time."""
@@ -231,7 +239,7 @@ class DeviceTable:
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             fits = tuple(
-                Fit.of(*([Measured.from_result(m, str(path)) for m in item[key]] for key in _INPUTS))
+                Fit.of(*([Measured.from_dict(m, str(path)) for m in item[key]] for key in _INPUTS))
                 for item in data["fits"]
             )
             return cls(device=str(data["device"]), fits=fits, machine=dict(data.get("machine") or {}))
@@ -246,8 +254,8 @@ _INPUTS = ("fitted", "held_out")
 
 def fit_device(
     device: str,
-    fitted: Iterable[tuple[str, Mapping[str, Any]]],
-    held_out: Iterable[tuple[str, Mapping[str, Any]]] = (),
+    fitted: Iterable[tuple[str, BenchmarkResult]],
+    held_out: Iterable[tuple[str, BenchmarkResult]] = (),
     *,
     runtime: str = "onnxruntime",
 ) -> DeviceTable:
@@ -266,10 +274,10 @@ def fit_device(
     groups: dict[RunMode, tuple[dict[SubnetSpec, Measured], dict[SubnetSpec, Measured]]] = {}
     for place, results in enumerate((fitted, held_out)):
         for source, result in results:
-            if result.get("runtime") != runtime:
+            if result.runtime != runtime:
                 continue
             item = Measured.from_result(result, source)
-            machine = machine or result.get("machine") or {}
+            machine = machine or result.machine
             known = groups.setdefault(item.way, ({}, {}))[place]
             known[item.spec] = known[item.spec].least(item) if item.spec in known else item
     ways = sorted(groups, key=lambda way: (way.mode, way.precision, way.num_threads))
@@ -286,19 +294,9 @@ def fit_device(
     return DeviceTable(device=device, fits=fits, machine=machine)
 
 
-def read_results(paths: Iterable[Path]) -> list[tuple[str, Mapping[str, Any]]]:
-    """Results in files of ``todm bench`` or ``push_and_bench.sh``, each with its source."""
-    found: list[tuple[str, Mapping[str, Any]]] = []
-    for path in paths:
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not readable as JSON ({error})") from error
-        items = data if isinstance(data, list) else [data]
-        if not items or not all(isinstance(item, dict) for item in items):
-            raise UserError(f"{path}: not what todm bench writes")
-        found += [(str(path), item) for item in items]
-    return found
+def read_results(paths: Iterable[Path]) -> list[tuple[str, BenchmarkResult]]:
+    """Results in files of ``todm bench`` or ``push_and_bench.sh``, each with the name of its file."""
+    return [(str(path), result) for path in paths for result in benchmark_result.read_results(path)]
 
 
 def load_tables(paths: Iterable[Path]) -> dict[str, DeviceTable]:

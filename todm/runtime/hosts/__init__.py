@@ -1,7 +1,7 @@
-"""Runtimes that a model folder can be measured in: one file each, one line in `HOSTS`.
+"""Device runtimes that can open a model folder, by name.
 
-A module of this package has ``open_host(folder, precision=, method=, num_threads=)`` that returns a
-`Host`; it imports its runtime there and nowhere else.
+To add one, write a module in this package with ``open_host(folder, *, precision, method, num_threads)`` that
+returns a `Host`, and add a line to `HOSTS`. The module imports its runtime inside ``open_host`` only.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from pathlib import Path
 from typing import Protocol
 
 from ..bundle import Bundle, Mode
+from ..decoding import Method
 from ..errors import BundleError
 from ..fbank import FloatArray
 from ..layout import Precision
-from ..searches import Method
 
 
 class HostStream(Protocol):
-    """One utterance on its way through a runtime."""
+    """One utterance in a runtime."""
 
-    def accept(self, samples: FloatArray) -> bool:
-        """Take in mono audio (num_samples,) at 16 kHz, run what can run; whether anything did."""
+    def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
+        """Append mono audio (num_samples,) and decode what is ready; returns whether the encoder ran."""
 
-    def finish(self) -> bool:
-        """Say that no more audio comes and run the rest; whether anything did."""
+    def input_finished(self) -> bool:
+        """Mark the end of the audio and decode the rest; returns whether the encoder ran."""
 
-    def text(self) -> str:
-        """What was recognised so far."""
+    def get_result(self) -> str:
+        """Text recognized so far."""
 
 
 class Host(Protocol):
-    """A model folder opened in a runtime."""
+    """Model folder opened in a runtime."""
 
     @property
     def mode(self) -> Mode:
@@ -42,21 +42,21 @@ class Host(Protocol):
 
     @property
     def chunk_frames(self) -> int | None:
-        """Feature frames that a streaming encoder moves on by per call; None for an offline one."""
+        """Feature frames by which a streaming encoder advances per call; None for an offline one."""
 
     @property
     def files(self) -> Sequence[Path]:
-        """The ONNX files in use."""
+        """ONNX files in use."""
 
-    def start(self) -> HostStream:
-        """A stream at its beginning."""
+    def create_stream(self) -> HostStream:
+        """Make a new stream."""
 
 
 class BundleHost:
-    """What a `Host` says of itself by its bundle.
+    """Base class that reads the properties of a `Host` from a bundle.
 
     Args:
-        bundle: its sessions are not used here.
+        bundle: the model folder; its sessions are not used here.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -69,22 +69,22 @@ class BundleHost:
 
     @property
     def chunk_frames(self) -> int | None:
-        """Feature frames per call of a streaming encoder."""
+        """Feature frames by which a streaming encoder advances per call; None for an offline one."""
         return self._bundle.streaming.shift if self._bundle.streaming else None
 
     @property
     def files(self) -> Sequence[Path]:
-        """The ONNX files in use."""
+        """ONNX files in use."""
         return self._bundle.files
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """Where a runtime's code is and what it needs.
+    """Entry of `HOSTS`.
 
     Args:
-        module: name within this package.
-        packages: what to install, the runtime itself first; imported with ``_`` for ``-``.
+        module: module name in this package.
+        packages: pip packages that it needs, the runtime first; imported with ``_`` for ``-``.
     """
 
     module: str
@@ -99,13 +99,13 @@ HOSTS = {
 
 
 def check_host(name: str) -> Registration:
-    """Find a runtime without loading it.
+    """Look up a runtime and check that its packages are installed, without importing them.
 
     Raises:
-        BundleError: no such runtime, or one of its packages is not installed.
+        BundleError: unknown runtime, or a missing package.
     """
     if name not in HOSTS:
-        raise BundleError(f"runtime {name}: unknown; take one of {', '.join(HOSTS)}")
+        raise BundleError(f"runtime {name}: unknown; give one of {', '.join(HOSTS)}")
     for package in HOSTS[name].packages:
         if importlib.util.find_spec(package.replace("-", "_")) is None:
             raise BundleError(
@@ -115,10 +115,10 @@ def check_host(name: str) -> Registration:
 
 
 def load_packages(name: str) -> None:
-    """Import a runtime's packages.
+    """Import the packages of a runtime.
 
     Raises:
-        BundleError: as for `check_host`, or a package is installed but does not load.
+        BundleError: as for `check_host`, or a package is installed but cannot be imported.
     """
     for package in check_host(name).packages:
         try:
@@ -126,7 +126,7 @@ def load_packages(name: str) -> None:
         except (ImportError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
             raise BundleError(
-                f"runtime {name}: the package {package} does not load ({reason}); install it again"
+                f"runtime {name}: the package {package} cannot be imported ({reason}); install it again"
             ) from None
 
 
@@ -138,12 +138,12 @@ def open_host(
     Args:
         name: a key of `HOSTS`.
         folder: the model folder.
-        precision: which files.
+        precision: precision of the opened files.
         method: ``greedy`` or ``beam``.
-        num_threads: of the runtime, at least 1.
+        num_threads: threads of the runtime, at least 1.
 
     Raises:
-        BundleError: the runtime is not there, or it cannot use the folder.
+        BundleError: the runtime is missing, or it cannot use the folder.
     """
     load_packages(name)
     module = importlib.import_module(f".{HOSTS[name].module}", __name__)

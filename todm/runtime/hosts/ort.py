@@ -1,4 +1,4 @@
-"""Our own recognisers on onnxruntime."""
+"""Host that runs the recognizers of this package on onnxruntime."""
 
 from __future__ import annotations
 
@@ -6,24 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
+from ..constants import SAMPLE_RATE
+from ..decoding import Method
 from ..fbank import FloatArray
 from ..layout import Precision
 from ..offline import OfflineRecognizer
-from ..recognize import open_recognizer
-from ..searches import Method
+from ..recognizer import open_recognizer
 from ..streaming import StreamingRecognizer
 from . import BundleHost, HostStream
 
 
 class RecognizerHost(BundleHost):
-    """Features, streaming and search of this package; the sessions may be any runtime's."""
+    """Host with the features, streaming and decoding of this package; sessions may be of any runtime.
+
+    Args:
+        recognizer: an opened offline or streaming recognizer.
+    """
 
     def __init__(self, recognizer: OfflineRecognizer | StreamingRecognizer) -> None:
         super().__init__(recognizer.bundle)
         self._recognizer = recognizer
 
-    def start(self) -> HostStream:
-        """A stream at its beginning."""
+    def create_stream(self) -> HostStream:
+        """Make a new stream."""
         if isinstance(self._recognizer, StreamingRecognizer):
             return _Streaming(self._recognizer)
         return _Offline(self._recognizer)
@@ -35,16 +40,17 @@ class _Offline:
         self._pieces: list[FloatArray] = []
         self._text = ""
 
-    def accept(self, samples: FloatArray) -> bool:
+    def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
+        assert sample_rate == SAMPLE_RATE
         self._pieces.append(samples)
         return False
 
-    def finish(self) -> bool:
+    def input_finished(self) -> bool:
         samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
         self._text = self._recognizer.transcribe([samples])[0].text
         return True
 
-    def text(self) -> str:
+    def get_result(self) -> str:
         return self._text
 
 
@@ -53,27 +59,27 @@ class _Streaming:
         self._recognizer = recognizer
         self._stream = recognizer.create_stream()
 
-    def accept(self, samples: FloatArray) -> bool:
-        self._stream.accept(samples)
+    def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
+        self._stream.accept_waveform(sample_rate, samples)
         return self._decode()
 
-    def finish(self) -> bool:
-        self._stream.finish()
+    def input_finished(self) -> bool:
+        self._stream.input_finished()
         return self._decode()
 
-    def text(self) -> str:
-        return self._recognizer.result(self._stream).text
+    def get_result(self) -> str:
+        return self._recognizer.get_result(self._stream).text
 
     def _decode(self) -> bool:
         ran = False
         while self._recognizer.is_ready(self._stream):
-            self._recognizer.decode([self._stream])
+            self._recognizer.decode_streams([self._stream])
             ran = True
         return ran
 
 
 def open_host(folder: Path, *, precision: Precision, method: Method, num_threads: int) -> RecognizerHost:
-    """Open a folder with onnxruntime; see `todm.runtime.hosts.open_host`."""
+    """Open a model folder with onnxruntime; see `todm.runtime.hosts.open_host`."""
     return RecognizerHost(
         open_recognizer(folder, precision=precision, method=method, num_threads=num_threads)
     )

@@ -1,4 +1,4 @@
-"""Unmodified sherpa-onnx: `OfflineRecognizer` for whole utterances, the ``lstm`` host for streams."""
+"""Host for unmodified sherpa-onnx: `OfflineRecognizer` for utterances, model type ``lstm`` for streams."""
 
 from __future__ import annotations
 
@@ -7,34 +7,33 @@ from typing import Any
 
 import numpy as np
 
-from ..bundle import Bundle
+from ..bundle import Bundle, describe_bundle
+from ..decoding import Method
 from ..fbank import DEFAULT_FBANK, FloatArray
-from ..layout import Precision
-from ..searches import Method
+from ..layout import BundleFiles, Precision
 from . import BundleHost, HostStream
-from .describe import describe_bundle
 
 _METHODS = {"greedy": "greedy_search", "beam": "modified_beam_search"}
 
 
 class SherpaHost(BundleHost):
-    """One of the stock recognisers.
+    """Host with a recognizer of sherpa-onnx.
 
     Args:
-        recognizer: of sherpa_onnx, offline or online as the bundle's mode says.
-        bundle: what the files say; its sessions are not used.
+        recognizer: OfflineRecognizer or OnlineRecognizer, as the mode of the bundle requires.
+        bundle: description of the model folder; its sessions are not used.
     """
 
     def __init__(self, recognizer: Any, bundle: Bundle) -> None:
         super().__init__(bundle)
         self._recognizer = recognizer
 
-    def start(self) -> HostStream:
-        """A stream at its beginning."""
+    def create_stream(self) -> HostStream:
+        """Make a new stream."""
         if self._bundle.streaming is None:
             return _Offline(self._recognizer)
-        # The silence that our own runtime appends.
-        tail = self._bundle.streaming.tail * DEFAULT_FBANK.frame_shift
+        # The same silence that `todm.runtime.streaming.Stream` appends.
+        tail = self._bundle.streaming.tail_frames * DEFAULT_FBANK.frame_shift
         return _Streaming(self._recognizer, np.zeros(tail, np.float32))
 
 
@@ -43,15 +42,15 @@ class _Offline:
         self._recognizer = recognizer
         self._stream = recognizer.create_stream()
 
-    def accept(self, samples: FloatArray) -> bool:
-        self._stream.accept_waveform(DEFAULT_FBANK.sample_rate, samples)
+    def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
+        self._stream.accept_waveform(sample_rate, samples)
         return False
 
-    def finish(self) -> bool:
+    def input_finished(self) -> bool:
         self._recognizer.decode_stream(self._stream)
         return True
 
-    def text(self) -> str:
+    def get_result(self) -> str:
         return str(self._stream.result.text).strip()
 
 
@@ -61,16 +60,16 @@ class _Streaming:
         self._stream = recognizer.create_stream()
         self._tail = tail
 
-    def accept(self, samples: FloatArray) -> bool:
-        self._stream.accept_waveform(DEFAULT_FBANK.sample_rate, samples)
+    def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
+        self._stream.accept_waveform(sample_rate, samples)
         return self._decode()
 
-    def finish(self) -> bool:
+    def input_finished(self) -> bool:
         self._stream.accept_waveform(DEFAULT_FBANK.sample_rate, self._tail)
         self._stream.input_finished()
         return self._decode()
 
-    def text(self) -> str:
+    def get_result(self) -> str:
         return str(self._recognizer.get_result(self._stream)).strip()
 
     def _decode(self) -> bool:
@@ -82,17 +81,17 @@ class _Streaming:
 
 
 def open_host(folder: Path, *, precision: Precision, method: Method, num_threads: int) -> SherpaHost:
-    """Open a folder with sherpa-onnx; see `todm.runtime.hosts.open_host`."""
+    """Open a model folder with sherpa-onnx; see `todm.runtime.hosts.open_host`."""
     import sherpa_onnx
 
-    # The host ends the process when metadata is missing: look before it does.
+    # sherpa-onnx ends the process when metadata is missing, so the metadata is checked first.
     bundle = describe_bundle(folder, precision)
     encoder, decoder, joiner = (str(file) for file in bundle.files)
     settings = {
         "encoder": encoder,
         "decoder": decoder,
         "joiner": joiner,
-        "tokens": str(folder / "tokens.txt"),
+        "tokens": str(BundleFiles(folder).tokens),
         "num_threads": num_threads,
         "decoding_method": _METHODS[method],
     }

@@ -1,4 +1,4 @@
-"""OpenVINO runs the three graphs; features, streaming and search are ours."""
+"""Host that runs the three graphs in OpenVINO, with features, streaming and decoding of this package."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..bundle import describe_bundle
+from ..decoding import Method, make_search
 from ..errors import BundleError
 from ..fbank import FloatArray
 from ..layout import Precision
 from ..offline import OfflineRecognizer
-from ..searches import Method, make_search
 from ..streaming import StreamingRecognizer
-from .describe import describe_bundle
 from .ort import RecognizerHost
 
 
@@ -23,21 +23,21 @@ class _Input:
 
 
 class _Session:
-    """A compiled model with the part of onnxruntime's interface that `Bundle` uses."""
+    """Compiled model with the part of onnxruntime's interface that `Bundle` uses."""
 
     def __init__(self, core: Any, path: Path, num_threads: int) -> None:
-        # Processors with matrix units would otherwise compute in bfloat16: not what the others do.
+        # Without the hint, processors with matrix units compute in bfloat16.
         settings = {"INFERENCE_NUM_THREADS": num_threads, "INFERENCE_PRECISION_HINT": "f32"}
         try:
             model = core.compile_model(core.read_model(str(path)), "CPU", settings)
         except RuntimeError as error:
-            # Its report names the operators that it knows nothing of in lines that begin with dashes.
+            # The report lists unsupported operators in lines that begin with dashes.
             lines = [line.strip(" -") for line in str(error).splitlines() if line.startswith("-- ")]
             reason = (
                 lines[0].removesuffix(" with a message:") if lines else " ".join(str(error).split())[:200]
             )
             raise BundleError(
-                f"{path}: OpenVINO cannot compile it ({reason}); measure this model in another runtime"
+                f"{path}: OpenVINO cannot compile it ({reason}); use another runtime for this model"
             ) from None
         self._inputs = [_Input(name=port.get_any_name()) for port in model.inputs]
         self._outputs = list(model.outputs)
@@ -47,12 +47,12 @@ class _Session:
         return self._inputs
 
     def run(self, _: None, feeds: Mapping[str, Any]) -> list[FloatArray]:
-        results = self._request.infer(dict(feeds))  # copies: the next call leaves them alone
+        results = self._request.infer(dict(feeds))  # copies, which the next call does not overwrite
         return [results[port] for port in self._outputs]
 
 
 def open_host(folder: Path, *, precision: Precision, method: Method, num_threads: int) -> RecognizerHost:
-    """Open a folder with OpenVINO; see `todm.runtime.hosts.open_host`."""
+    """Open a model folder with OpenVINO; see `todm.runtime.hosts.open_host`."""
     import openvino  # type: ignore[import-not-found, unused-ignore]
 
     core = openvino.Core()

@@ -1,13 +1,13 @@
-"""From a folder to a recogniser, and from files to text: what command lines share."""
+"""Open a model folder as the recognizer that fits its mode."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from .bundle import open_bundle
+from .decoding import Method, make_search
 from .layout import Precision
 from .offline import OfflineRecognizer
-from .searches import Method, make_search
 from .streaming import StreamingRecognizer
 
 
@@ -20,14 +20,14 @@ def open_recognizer(
     num_threads: int = 1,
     reset_encoder: bool = False,
 ) -> OfflineRecognizer | StreamingRecognizer:
-    """Open a model folder and take the recogniser that suits it; both have ``transcribe(utterances)``.
+    """Open a model folder; both kinds of recognizer have ``transcribe(utterances)``.
 
     Args:
         folder: holds encoder.onnx, decoder.onnx, joiner.onnx and tokens.txt.
-        precision: ``fp32`` or ``int8``.
+        precision: ``fp32``, ``int8`` or ``fp16``.
         method: ``greedy`` or ``beam``.
-        max_active_paths: hypotheses of the beam.
-        num_threads: of onnxruntime.
+        max_active_paths: hypotheses kept by the beam, at least 1.
+        num_threads: threads of onnxruntime, at least 1.
         reset_encoder: see `StreamingRecognizer`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Modified beam search, equal to sherpa-onnx's ``modified_beam_search``.
+"""Modified beam search, identical to ``modified_beam_search`` of sherpa-onnx.
 
 Every hypothesis takes exactly one step per encoder frame (blank or one symbol); hypotheses with the
 same labels are merged by adding their probabilities (Kang et al., arXiv 2211.00484).
@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from .bundle import Bundle
-from .constants import BLANK_ID
-from .fbank import FloatArray
-from .search import Decoded, initial_context
+from ..bundle import Bundle
+from ..constants import BLANK_ID
+from ..fbank import FloatArray
+from .interface import DecodingResult, initial_context
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """Labels (with the initial context in front), their encoder frames and the log probability."""
+    """Labels (preceded by the initial context), their encoder frames and their log-probability."""
 
     tokens: tuple[int, ...]
     log_prob: float
@@ -31,19 +31,19 @@ class Hypothesis:
 
 @dataclass(kw_only=True)
 class BeamState:
-    """One utterance: its hypotheses by labels, and the encoder frames seen."""
+    """State of one utterance: hypotheses by labels, and the number of decoded encoder frames."""
 
     hypotheses: dict[tuple[int, ...], Hypothesis]
     num_frames: int = 0
 
 
 class BeamSearch:
-    """Keeps the ``max_active_paths`` best continuations per encoder frame.
+    """Keep the ``max_active_paths`` best continuations per encoder frame.
 
     Args:
-        bundle: the opened model folder.
-        max_active_paths: hypotheses that are kept, at least 1.
-        blank_penalty: subtracted from the blank's logit, at least 0.
+        bundle: an opened model folder.
+        max_active_paths: number of hypotheses, at least 1.
+        blank_penalty: subtracted from the logit of blank, at least 0.
     """
 
     def __init__(self, bundle: Bundle, *, max_active_paths: int = 4, blank_penalty: float = 0.0) -> None:
@@ -64,7 +64,7 @@ class BeamSearch:
         encoder_out: FloatArray,
         encoder_lens: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Go through encoder_out (N, T', J), of which the first encoder_lens (N,) frames count."""
+        """Decode encoder_out (N, T', J), of which the first encoder_lens (N,) frames are valid."""
         if encoder_lens is None:
             encoder_lens = np.full(len(states), encoder_out.shape[1], np.int64)
         for t in range(int(encoder_lens.max(initial=0))):
@@ -80,35 +80,35 @@ class BeamSearch:
         for state, num_frames in zip(states, encoder_lens.tolist(), strict=True):
             state.num_frames += num_frames
 
-    def best(self, state: BeamState) -> Decoded:
-        """Best result so far: the highest log probability per label."""
+    def best(self, state: BeamState) -> DecodingResult:
+        """Best hypothesis so far: the highest log-probability per label."""
         hypothesis = self._best(state)
-        return Decoded(
+        return DecodingResult(
             ids=hypothesis.tokens[self._bundle.context_size :],
             frames=hypothesis.frames,
             num_trailing_blanks=hypothesis.num_trailing_blanks,
         )
 
     def restart(self, state: BeamState) -> BeamState:
-        """State for a new segment, which still sees the last labels as its context."""
+        """State for a new segment, with the last labels as its context."""
         fresh = self.start()
         if self.has_tokens(state):
-            # The hypothesis without context stays among them with probability 1: so does the host.
+            # As in sherpa-onnx: the hypothesis without context stays in the beam, with probability 1.
             for hypothesis in state.hypotheses.values():
                 tokens = hypothesis.tokens[-self._bundle.context_size :]
                 _merge(fresh.hypotheses, Hypothesis(tokens=tokens, log_prob=hypothesis.log_prob))
         return fresh
 
     def has_tokens(self, state: BeamState) -> bool:
-        """Whether the best result holds any token."""
+        """Whether the best hypothesis contains any token."""
         return len(self._best(state).tokens) > self._bundle.context_size
 
     def _best(self, state: BeamState) -> Hypothesis:
-        # Dividing by the length (initial context included) is what the host does.
+        # As in sherpa-onnx, normalized by the length with the initial context.
         return max(state.hypotheses.values(), key=lambda h: h.log_prob / len(h.tokens))
 
     def _score(self, active: Sequence[Sequence[Hypothesis]], encoder_out: FloatArray) -> FloatArray:
-        """Log probability (num_hypotheses, V) of every hypothesis followed by every symbol."""
+        """Log-probabilities (num_hypotheses, V) of every hypothesis extended by every symbol."""
         flat = [hypothesis for hypotheses in active for hypothesis in hypotheses]
         size = self._bundle.context_size
         contexts = np.array([hypothesis.tokens[-size:] for hypothesis in flat], np.int64)
@@ -116,7 +116,7 @@ class BeamSearch:
         logits[:, BLANK_ID] -= self._blank_penalty
         logits -= logits.max(axis=1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(axis=1, keepdims=True))
-        # In float32 like the host: with doubles, near ties would fall differently.
+        # float32 as in sherpa-onnx: float64 would resolve near ties differently.
         logits += np.array([hypothesis.log_prob for hypothesis in flat], np.float32)[:, None]
         return logits
 
@@ -140,7 +140,7 @@ class BeamSearch:
 
 
 def _merge(hypotheses: dict[tuple[int, ...], Hypothesis], new: Hypothesis) -> None:
-    """Add a hypothesis; one with the same labels takes over its probability, keeping its own frames."""
+    """Add a hypothesis; one with the same labels gains its probability and keeps its own frames."""
     old = hypotheses.get(new.tokens)
     if old is None:
         hypotheses[new.tokens] = new

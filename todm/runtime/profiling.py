@@ -1,4 +1,4 @@
-"""Which operators the time goes to, by onnxruntime's own profiler."""
+"""Time per operator, measured by the profiler of onnxruntime."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from .bench_measure import time_utterance
+from .benchmark_result import OperatorTime
+from .bundle import describe_bundle
+from .decoding import Method, make_search
 from .fbank import FloatArray
-from .hosts.describe import describe_bundle
 from .hosts.ort import RecognizerHost
-from .layout import Precision
+from .layout import MODEL_NAMES, Precision
 from .offline import OfflineRecognizer
-from .searches import Method, make_search
 from .streaming import StreamingRecognizer
+from .timing import time_utterance
 
 
 def profile_operators(
@@ -27,30 +27,28 @@ def profile_operators(
     method: Method,
     num_threads: int,
     utterances: Sequence[FloatArray],
-) -> list[dict[str, Any]]:
-    """Time per model and operator over one warm pass.
+) -> tuple[OperatorTime, ...]:
+    """Measure the time per model and operator over one warm pass.
 
-    The profiler itself costs time for every node, so small operators look larger than they are.
+    The profiler adds time to every node, which overstates small operators.
 
     Args:
         folder: the model folder.
-        precision: which files.
+        precision: precision of the opened files.
         method: ``greedy`` or ``beam``.
-        num_threads: of onnxruntime.
+        num_threads: threads of onnxruntime, at least 1.
         utterances: each (num_samples,) mono at 16 kHz.
 
     Returns:
-        ``model`` (encoder, decoder or joiner), ``operator``, ``calls``, ``ms`` and ``share`` (of all
-        operators' time together), the largest share first.
+        one entry per model and operator, the largest share first.
     """
     import onnxruntime
 
     bundle = describe_bundle(folder, precision)
-    names = ("encoder", "decoder", "joiner")
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as place:
         sessions = {}
-        for name, file in zip(names, bundle.files, strict=True):
+        for name, file in zip(MODEL_NAMES, bundle.files, strict=True):
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = num_threads
             options.inter_op_num_threads = 1
@@ -76,13 +74,13 @@ def profile_operators(
                     times[name, event["args"]["op_name"]].append(event["dur"] / 1000)
     total = sum(sum(values) for values in times.values()) or 1.0
     rows = [
-        {
-            "model": model,
-            "operator": operator,
-            "calls": len(values),
-            "ms": sum(values),
-            "share": sum(values) / total,
-        }
+        OperatorTime(
+            model=model,
+            operator=operator,
+            calls=len(values),
+            ms=sum(values),
+            share=sum(values) / total,
+        )
         for (model, operator), values in times.items()
     ]
-    return sorted(rows, key=lambda row: -float(str(row["share"])))
+    return tuple(sorted(rows, key=lambda row: -row.share))

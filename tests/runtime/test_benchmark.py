@@ -1,4 +1,4 @@
-"""Measuring: what the figures mean, on every runtime, in this process, a fresh one and a copied folder."""
+"""Benchmarks: meaning of the figures, on every runtime, in this process, a subprocess and a copied folder."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ import pytest
 import soundfile
 
 import todm.runtime.hosts
-from todm.runtime import bench
-from todm.runtime.bench_machine import peak_rss_mb
-from todm.runtime.bench_measure import Timing, summarize, time_utterance
-from todm.runtime.bundle import open_bundle
-from todm.runtime.errors import BundleError
+from todm.runtime import benchmark
+from todm.runtime.benchmark import BenchmarkOptions, measure_bundle, run_benchmark
+from todm.runtime.benchmark_result import BenchmarkResult, Percentiles, read_results
+from todm.runtime.bundle import describe_bundle, open_bundle
+from todm.runtime.errors import BundleError, UserError
 from todm.runtime.hosts import HOSTS, Registration
-from todm.runtime.hosts.describe import describe_bundle, read_metadata
-from todm.runtime.recognize import open_recognizer
+from todm.runtime.machine import peak_rss_mb
+from todm.runtime.onnx_metadata import read_metadata
+from todm.runtime.recognizer import open_recognizer
 from todm.runtime.standalone import add_runtime
+from todm.runtime.timing import Timing, summarize, time_utterance
 
 SECOND = 16000
 MakeUtterances = Callable[..., list[np.ndarray]]
 
 
 class FakeHost:
-    """Works for given times on a clock of its own; shows text after some calls.
+    """Host with given times on a clock of its own, which has text after some calls.
 
     Args:
-        work: seconds of each call of accept and finish, in turn.
+        work: seconds of each call of accept_waveform and input_finished, in turn.
         runs: whether the encoder runs in that call.
-        first_text: number of the call after which there is text, -1 for none.
+        first_text: number of the call after which text exists, -1 for none.
     """
 
     mode = "streaming"
@@ -53,18 +55,19 @@ class FakeHost:
         self._work, self._runs, self._first_text = list(work), list(runs), first_text
         self._calls = 0
 
-    def start(self) -> FakeHost:
+    def create_stream(self) -> FakeHost:
         return self
 
-    def accept(self, samples: np.ndarray) -> bool:
+    def accept_waveform(self, sample_rate: int, samples: np.ndarray) -> bool:
+        assert sample_rate == SECOND
         self.pieces.append(len(samples))
         return self._call()
 
-    def finish(self) -> bool:
+    def input_finished(self) -> bool:
         self.pieces.append(-1)
         return self._call()
 
-    def text(self) -> str:
+    def get_result(self) -> str:
         return "A" if 0 <= self._first_text < self._calls else ""
 
     def _call(self) -> bool:
@@ -115,13 +118,14 @@ def test_summaries_take_the_median_pass_and_all_utterances() -> None:
 
     rounds = [[timing(total, None if total == 1.0 else total, 2 * total)] for total in (1.0, 100.0, 3.0)]
     figures = summarize(rounds, audio_seconds=10.0)
-    assert figures["rtf"] == pytest.approx(0.3)
-    assert figures["rtf_least"] == pytest.approx(0.1)
-    assert figures["latency_ms"]["p50"] == pytest.approx(1500)
-    assert figures["first_token_ms"]["p50"] == pytest.approx(1000 * (3 + 100) / 2)
-    assert figures["end_of_speech_ms"]["p50"] == pytest.approx(6000)
-    assert 6000 < figures["end_of_speech_ms"]["p95"] < figures["end_of_speech_ms"]["p99"] < 200000
-    assert summarize([[timing(1.0, None, 1.0)]], 1.0)["first_token_ms"] is None
+    assert figures.rtf == pytest.approx(0.3)
+    assert figures.rtf_least == pytest.approx(0.1)
+    assert figures.latency_ms and figures.first_token_ms and figures.end_of_speech_ms
+    assert figures.latency_ms.p50 == pytest.approx(1500)
+    assert figures.first_token_ms.p50 == pytest.approx(1000 * (3 + 100) / 2)
+    assert figures.end_of_speech_ms.p50 == pytest.approx(6000)
+    assert 6000 < figures.end_of_speech_ms.p95 < figures.end_of_speech_ms.p99 < 200000
+    assert summarize([[timing(1.0, None, 1.0)]], 1.0).first_token_ms is None
 
 
 @pytest.fixture
@@ -139,48 +143,63 @@ def test_runtimes_recognise_the_same(
     pytest.importorskip(runtime.replace("-", "_"))
     folder = request.getfixturevalue(f"{mode}_bundle")
     utterances = [0.5 * samples for samples in make_utterances([40000, 20001, 9000])]
-    result = bench.bench_bundle(folder, runtime=runtime, utterances=utterances, num_rounds=2)
-    assert result["texts"] == [one.text for one in open_recognizer(folder).transcribe(utterances)]
-    assert all(result["texts"])
-    assert (result["runtime"], result["mode"], result["num_threads"]) == (runtime, mode, 1)
-    assert result["audio_seconds"] == pytest.approx(sum(map(len, utterances)) / SECOND)
-    assert 0 < result["rtf"] < 5
-    for key in ("latency_ms", "first_token_ms", "end_of_speech_ms"):
-        assert 0 < result[key]["p50"] <= result[key]["p95"] <= result[key]["p99"]
-    assert result["cold_first_token_ms"] > 300  # the first chunk must have been heard
-    assert result["chunk_ms"] == (320 if mode == "streaming" else None)
+    result = measure_bundle(folder, BenchmarkOptions(runtime=runtime, num_rounds=2), utterances)
+    assert list(result.texts) == [one.text for one in open_recognizer(folder).transcribe(utterances)]
+    assert all(result.texts)
+    assert (result.runtime, result.mode, result.num_threads) == (runtime, mode, 1)
+    assert result.audio_seconds == pytest.approx(sum(map(len, utterances)) / SECOND)
+    assert 0 < result.rtf < 5
+    for latency in (result.latency_ms, result.first_token_ms, result.end_of_speech_ms):
+        assert latency and 0 < latency.p50 <= latency.p95 <= latency.p99
+    assert result.cold_first_token_ms and result.cold_first_token_ms > 300  # the first chunk is 320 ms long
+    assert result.chunk_ms == (320 if mode == "streaming" else None)
     files = {file.name: file.stat().st_size for file in folder.glob("*.onnx")}
-    assert result["file_bytes"] == files and result["model_bytes"] == sum(files.values())
-    assert result["peak_rss_mb"] is None or result["peak_rss_mb"] >= result["start_rss_mb"] > 10
-    assert result["machine"][HOSTS[runtime].packages[0]]
-    json.dumps(result)
+    assert result.file_bytes == files and result.model_bytes == sum(files.values())
+    assert result.memory_mb is None or result.memory_mb >= 0
+    assert result.start_rss_mb is None or result.start_rss_mb > 10
+    assert result.machine[HOSTS[runtime].packages[0]]
+    assert BenchmarkResult.from_dict(json.loads(json.dumps(result.to_dict())), "") == result
+
+
+def test_results_of_older_versions_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "min.json"
+    path.write_text(json.dumps([{"rtf": 0.25, "latency_ms": {"p50": 3.0, "p95": 4}, "vanished": 1}]))
+    (result,) = read_results(path)
+    assert (result.name, result.rtf, result.runtime, result.precision) == ("min", 0.25, "onnxruntime", "fp32")
+    assert result.latency_ms is not None and result.latency_ms.to_dict() == {"p50": 3.0, "p95": 4.0}
+    assert (result.rtf_least, result.first_token_ms, result.memory_mb) == (None, None, None)
+    assert Percentiles().to_dict() == {}
+    for text in ("{", "3", "[]", "[3]", "{}", '{"rtf": "fast"}', '{"rtf": 1, "latency_ms": 3}'):
+        path.write_text(text)
+        with pytest.raises(UserError, match=r"min\.json: .*; measure the bundle again"):
+            read_results(path)
 
 
 def test_without_audio_there_is_noise(streaming_bundle: Path) -> None:
-    result = bench.bench_bundle(streaming_bundle, num_rounds=1, method="beam")
-    assert result["audio_seconds"] == 10 and result["num_utterances"] == 1
-    assert result["name"] == "streaming"
+    result = measure_bundle(streaming_bundle, BenchmarkOptions(num_rounds=1, method="beam"))
+    assert result.audio_seconds == 10 and result.num_utterances == 1
+    assert result.name == "streaming"
     with pytest.raises(BundleError, match="is empty"):
-        bench.bench_bundle(streaming_bundle, utterances=[np.zeros(0)])
+        measure_bundle(streaming_bundle, utterances=[np.zeros(0)])
 
 
 def test_a_fresh_process_does_not_count_this_one_s_memory(offline_bundle: Path, wav: Path) -> None:
     ballast = np.ones(80 * 2**20)  # 640 MB
-    result = bench.bench_apart(offline_bundle, files=[wav], num_rounds=1)
-    assert result["audio_seconds"] == 2.5
+    result = run_benchmark(offline_bundle, BenchmarkOptions(num_rounds=1), [wav])
+    assert result.audio_seconds == 2.5
     own = peak_rss_mb()
-    assert own is None or own > ballast.nbytes / 2**20 > 2 * result["peak_rss_mb"]
+    assert own is None or own > ballast.nbytes / 2**20 > 2 * (result.peak_rss_mb or 0)
 
 
 def test_profile_shares_the_time_between_operators(streaming_bundle: Path, wav: Path) -> None:
-    rows = bench.bench_apart(streaming_bundle, files=[wav], num_rounds=1, profile=True)["operators"]
-    assert sum(row["share"] for row in rows) == pytest.approx(1)
-    assert [row["share"] for row in rows] == sorted((row["share"] for row in rows), reverse=True)
-    assert {row["model"] for row in rows} == {"encoder", "decoder", "joiner"}
-    calls = {(row["model"], row["operator"]): row["calls"] for row in rows}
+    rows = run_benchmark(streaming_bundle, BenchmarkOptions(num_rounds=1, profile=True), [wav]).operators
+    assert sum(row.share for row in rows) == pytest.approx(1)
+    assert [row.share for row in rows] == sorted((row.share for row in rows), reverse=True)
+    assert {row.model for row in rows} == {"encoder", "decoder", "joiner"}
+    calls = {(row.model, row.operator): row.calls for row in rows}
     assert calls["joiner", "Tanh"] == 10 * 8  # 2.5 s and the tail are ten chunks of eight frames
-    with pytest.raises(BundleError, match="has no profile"):
-        bench.bench_bundle(streaming_bundle, runtime="sherpa-onnx", profile=True)
+    with pytest.raises(BundleError, match="cannot be profiled"):
+        measure_bundle(streaming_bundle, BenchmarkOptions(runtime="sherpa-onnx", profile=True))
 
 
 @pytest.mark.parametrize("mode", ["offline", "streaming"])
@@ -199,7 +218,7 @@ def test_damaged_and_missing_files_are_a_sentence(offline_bundle: Path, tmp_path
 
     def reason(runtime: str = "sherpa-onnx", **options: Any) -> str:
         with pytest.raises(BundleError) as caught:
-            bench.bench_apart(folder, runtime=runtime, num_rounds=1, **options)
+            run_benchmark(folder, BenchmarkOptions(runtime=runtime, num_rounds=1, **options))
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
@@ -222,11 +241,11 @@ def test_damaged_and_missing_files_are_a_sentence(offline_bundle: Path, tmp_path
 
 def test_a_missing_package_is_a_sentence(offline_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HOSTS, "other", Registration(module="ort", packages=("no-such-package",)))
-    for call in (bench.bench_bundle, bench.bench_apart):
+    for call in (measure_bundle, run_benchmark):
         with pytest.raises(BundleError, match="run: pip install no-such-package"):
-            call(offline_bundle, runtime="other")
-        with pytest.raises(BundleError, match="unknown; take one of onnxruntime"):
-            call(offline_bundle, runtime="another")
+            call(offline_bundle, BenchmarkOptions(runtime="other"))
+        with pytest.raises(BundleError, match="unknown; give one of onnxruntime"):
+            call(offline_bundle, BenchmarkOptions(runtime="another"))
 
 
 def test_the_copied_folder_measures_itself(
@@ -257,10 +276,10 @@ def test_the_copied_folder_measures_itself(
         assert (done.returncode, done.stderr.count("\n")) == (2, 1)
         assert "the package numpy is not installed; run: pip install -r requirements.txt" in done.stderr
 
-    assert bench.main([str(wav), "--here", "--rounds", "1", "--precision", "int8"], folder=folder) == 0
+    assert benchmark.main([str(wav), "--here", "--rounds", "1", "--precision", "int8"], folder=folder) == 0
     (result,) = json.loads(capsys.readouterr().out)
     assert result["precision"] == "int8" and result["file_bytes"]["encoder.int8.onnx"]
-    assert bench.main(["--bundle", str(folder / "none")]) == 2
+    assert benchmark.main(["--bundle", str(folder / "none")]) == 2
     assert (
         capsys.readouterr().err
         == f"{folder / 'none'}: no such folder; give the folder that holds encoder.onnx\n"

@@ -1,4 +1,4 @@
-"""What a measurement ran on, and the memory it took."""
+"""Description of the machine, and memory of this process."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 
 def peak_rss_mb() -> float | None:
-    """Largest memory of this process so far, 2^20 bytes; None where the system does not tell."""
-    # Linux hands getrusage's figure down from the parent to a child; this one starts afresh.
+    """Peak resident memory of this process, 2^20 bytes; None where the system does not report it."""
+    # On Linux a child inherits getrusage's figure from its parent; /proc starts at 0.
     if (peak := _status_mb("VmHWM")) is not None:
         return peak
     try:
@@ -24,32 +24,24 @@ def peak_rss_mb() -> float | None:
 
 
 def rss_mb() -> float | None:
-    """Memory of this process now, 2^20 bytes; None where there is no ``/proc``."""
+    """Resident memory of this process, 2^20 bytes; None without ``/proc``."""
     return _status_mb("VmRSS")
 
 
 def describe_machine(package: str) -> dict[str, Any]:
-    """System, processor and the version of the runtime's package."""
+    """System, processor and installed version of the runtime's `package`."""
     return {
         "system": platform.system(),
         "processor": platform.machine(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_model(),
         "num_cpus": os.cpu_count(),
         "python": platform.python_version(),
         package: importlib.metadata.version(package),
     }
 
 
-def _status_mb(key: str) -> float | None:
-    """A figure of ``/proc/self/status``, kilobytes there."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith(f"{key}:")), None)
-
-
-def _cpu_name() -> str | None:
+def cpu_model() -> str | None:
+    """Name of the processor from ``/proc/cpuinfo``; None where it is not given."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:
@@ -57,6 +49,15 @@ def _cpu_name() -> str | None:
     for key in ("model name", "Hardware", "Model"):  # the latter two on ARM
         for line in lines:
             name, _, value = line.partition(":")
-            if name.strip() == key:
+            if name.strip() == key and value.strip():
                 return value.strip()
     return None
+
+
+def _status_mb(key: str) -> float | None:
+    """Value of ``/proc/self/status``, converted from kilobytes to 2^20 bytes."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) / 2**10 for line in lines if line.startswith(f"{key}:")), None)

@@ -1,4 +1,4 @@
-"""Greedy search, equal to sherpa-onnx's ``greedy_search``."""
+"""Greedy search, identical to ``greedy_search`` of sherpa-onnx."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .bundle import Bundle
-from .constants import BLANK_ID
-from .fbank import FloatArray
-from .search import Decoded, initial_context
+from ..bundle import Bundle
+from ..constants import BLANK_ID
+from ..fbank import FloatArray
+from .interface import DecodingResult, initial_context
 
 
 @dataclass(kw_only=True)
 class GreedyState:
-    """One utterance: tokens with the initial context in front, and what the next frame needs."""
+    """State of one utterance: tokens, preceded by the initial context, and the predictor's output."""
 
     tokens: list[int]
     frames: list[int] = field(default_factory=list)
@@ -26,11 +26,11 @@ class GreedyState:
 
 
 class GreedySearch:
-    """The best symbol of every encoder frame; blank and ``<unk>`` emit nothing.
+    """Take the best symbol of every encoder frame; blank and ``<unk>`` emit nothing.
 
     Args:
-        bundle: the opened model folder.
-        blank_penalty: subtracted from the blank's logit, at least 0.
+        bundle: an opened model folder.
+        blank_penalty: subtracted from the logit of blank, at least 0.
     """
 
     def __init__(self, bundle: Bundle, *, blank_penalty: float = 0.0) -> None:
@@ -48,7 +48,7 @@ class GreedySearch:
         encoder_out: FloatArray,
         encoder_lens: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Go through encoder_out (N, T', J), of which the first encoder_lens (N,) frames count."""
+        """Decode encoder_out (N, T', J), of which the first encoder_lens (N,) frames are valid."""
         if encoder_lens is None:
             encoder_lens = np.full(len(states), encoder_out.shape[1], np.int64)
         for state in states:
@@ -79,18 +79,18 @@ class GreedySearch:
             state.predictor_out = predictor_out[i]
             state.num_frames += int(encoder_lens[i])
 
-    def best(self, state: GreedyState) -> Decoded:
-        """Best result so far."""
-        return Decoded(
+    def best(self, state: GreedyState) -> DecodingResult:
+        """Best hypothesis so far."""
+        return DecodingResult(
             ids=tuple(state.tokens[self._bundle.context_size :]),
             frames=tuple(state.frames),
             num_trailing_blanks=state.num_trailing_blanks,
         )
 
     def restart(self, state: GreedyState) -> GreedyState:
-        """State for a new segment, which still sees the last labels as its context."""
-        # After a segment without tokens the host forgets the labels but still has the predictor's
-        # output for them, which counts until the next token. So do we.
+        """State for a new segment, with the last labels as its context."""
+        # As in sherpa-onnx: after a segment without tokens the labels are reset, but the predictor's output
+        # for the old ones stays in use until the next token.
         fresh = self.start()
         if self.has_tokens(state):
             fresh.tokens = state.tokens[-self._bundle.context_size :]
@@ -98,7 +98,7 @@ class GreedySearch:
         return fresh
 
     def has_tokens(self, state: GreedyState) -> bool:
-        """Whether the best result holds any token."""
+        """Whether the best hypothesis contains any token."""
         return len(state.tokens) > self._bundle.context_size
 
     def _predict(self, states: Sequence[GreedyState]) -> FloatArray:

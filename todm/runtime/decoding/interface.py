@@ -1,4 +1,4 @@
-"""What greedy and beam search have in common: one interface, used for whole files and for chunks."""
+"""Interface shared by greedy and beam search, for whole utterances and for chunks."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .constants import BLANK_ID
-from .fbank import FloatArray
+from ..constants import BLANK_ID
+from ..fbank import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoded:
-    """What a search has found so far in one utterance.
+class DecodingResult:
+    """Best hypothesis of one utterance or segment.
 
     Args:
         ids: token ids without the initial context.
@@ -28,10 +28,10 @@ class Decoded:
     num_trailing_blanks: int
 
 
-class Search(Protocol):
-    """A search over encoder frames that emits at most one symbol per frame.
+class TokenSearch(Protocol):
+    """Search over encoder frames that emits at most one symbol per frame.
 
-    States are opaque, one per utterance; ``advance`` changes them in place.
+    States are opaque, one per utterance; `advance` changes them in place.
     """
 
     def start(self) -> Any:
@@ -43,18 +43,18 @@ class Search(Protocol):
         encoder_out: FloatArray,
         encoder_lens: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        """Go through encoder_out (N, T', J), of which the first encoder_lens (N,) frames count."""
+        """Decode encoder_out (N, T', J), of which the first encoder_lens (N,) frames are valid."""
 
-    def best(self, state: Any) -> Decoded:
-        """Best result so far."""
+    def best(self, state: Any) -> DecodingResult:
+        """Best hypothesis so far."""
 
     def restart(self, state: Any) -> Any:
-        """State for a new segment, which still sees the last labels as its context."""
+        """State for a new segment, with the last labels as its context."""
 
     def has_tokens(self, state: Any) -> bool:
-        """Whether the best result holds any token."""
+        """Whether the best hypothesis contains any token."""
 
 
 def initial_context(context_size: int) -> tuple[int, ...]:
-    """Labels before the first one: -1 (no label at all) and one blank, as in sherpa-onnx."""
+    """Labels before the first one: -1 (no label) and one blank, as in sherpa-onnx."""
     return (-1,) * (context_size - 1) + (BLANK_ID,)
