@@ -1,4 +1,4 @@
-"""Transcripts and word error rate of a plain net over batches."""
+"""Transcripts of a plain net over batches of features."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from todm.decode.greedy import greedy_search
+from todm.decode.streaming import apply_streaming_view
 from todm.decode.wer import Utterance, make_utterances
 from todm.nn.transducer import Transducer
 from todm.runtime.chunks import Chunks
-from todm.runtime.fbank import LOG_FLOOR
 
 
 class TextBatch(Protocol):
-    """What decoding reads of a batch: features (N, T, 80), lengths (N,), transcripts and ids."""
+    """Batch with features (N, T, 80), lengths (N,), reference transcripts and ids."""
 
     @property
     def feats(self) -> Tensor: ...
@@ -29,7 +29,7 @@ class TextBatch(Protocol):
 
 
 class Detokenizer(Protocol):
-    """Label ids to text."""
+    """Tokenizer that converts label ids into text."""
 
     def decode(self, ids: Sequence[int]) -> str: ...
 
@@ -38,39 +38,20 @@ class Detokenizer(Protocol):
 def transcribe_batches(
     net: Transducer, batches: Iterable[TextBatch], tokenizer: Detokenizer, *, chunks: Chunks | None = None
 ) -> list[Utterance]:
-    """Greedy transcripts of every utterance in `batches`, beside what was said.
+    """Greedy transcripts of all utterances, paired with their reference transcripts.
 
     Args:
-        net: in eval mode; the batches are moved to its device.
+        net: a plain net in eval mode; batches are moved to its device.
         batches: features with transcripts, padded with `LOG_FLOOR`.
-        tokenizer: turns labels into text.
-        chunks: chunking of the streaming host (`make_streaming_view`); trailing silence is appended and the
-            last partial chunk is dropped; None takes the batches as they are.
+        tokenizer: converts labels into text.
+        chunks: chunking of the streaming host (`make_streaming_view`); appends trailing silence and drops the
+            last partial chunk; None decodes the batches unchanged.
     """
-    device = net.norm.weight.device
+    device = next(net.parameters()).device
     scored: list[Utterance] = []
     for batch in batches:
-        feats, feat_lens = hear(batch.feats, batch.feat_lens, chunks)
+        feats, feat_lens = apply_streaming_view(batch.feats, batch.feat_lens, chunks)
         encoder_out, lens = net.encode(feats.to(device), feat_lens.to(device))
         hypotheses = [tokenizer.decode(labels) for labels in greedy_search(net, encoder_out, lens)]
         scored += make_utterances(batch.ids, batch.texts, hypotheses)
     return scored
-
-
-def hear(feats: Tensor, feat_lens: Tensor, chunks: Chunks | None) -> tuple[Tensor, Tensor]:
-    """What a host lets a net hear of utterances: with `chunks`, silence behind them, in whole chunks.
-
-    Args:
-        feats: (N, T, 80), padded with `LOG_FLOOR`.
-        feat_lens: (N,) int64.
-        chunks: of a streaming net's host; None changes nothing.
-
-    Returns:
-        features (N, T + tail, 80) and lengths (N,).
-    """
-    if chunks is None:
-        return feats, feat_lens
-    feats = torch.nn.functional.pad(feats, (0, 0, 0, chunks.tail_frames), value=LOG_FLOOR)
-    return feats, torch.tensor(
-        [chunks.num_consumed_frames(length + chunks.tail_frames) for length in feat_lens.tolist()]
-    )

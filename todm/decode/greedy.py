@@ -1,4 +1,4 @@
-"""Batched greedy search, one symbol per encoder frame at most, as device hosts do.
+"""Batched greedy search in torch, with at most one symbol per encoder frame as in sherpa-onnx.
 
 Shapes: N batch, T' encoder frames, J joiner width, K context size, V vocabulary.
 """
@@ -11,17 +11,17 @@ from torch import Tensor
 from todm.nn.transducer import Transducer
 from todm.runtime.constants import BLANK_ID
 
-UNK = 2  # hosts skip <unk> like blank
+UNK = 2  # sherpa-onnx treats <unk> as blank
 
 
 @torch.inference_mode()
 def greedy_search(net: Transducer, encoder_out: Tensor, encoder_lens: Tensor) -> list[list[int]]:
-    """Best symbol frame by frame.
+    """Decode the best symbol of every encoder frame.
 
     Args:
-        net: supplies predictor and joiner.
+        net: a plain net, of which predictor and joiner are used.
         encoder_out: (N, T', J).
-        encoder_lens: (N,) int64, frames that count.
+        encoder_lens: (N,) int64, number of valid frames.
 
     Returns:
         N lists of label ids, without blank and ``<unk>``.

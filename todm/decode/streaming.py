@@ -1,4 +1,4 @@
-"""A streaming net fed chunk by chunk, in torch: what a device does, before any export.
+"""Streaming in torch: the chunking of a host, and encoding chunk by chunk, before any export.
 
 Shapes: N batch, T feature frames, T' encoder frames, J joiner width.
 """
@@ -11,11 +11,19 @@ from torch import Tensor
 from todm.errors import UserError
 from todm.nn.transducer import Transducer
 from todm.runtime.chunks import Chunks
-from todm.runtime.fbank import DEFAULT_FBANK
+from todm.runtime.fbank import DEFAULT_FBANK, LOG_FLOOR
 
 
 def chunk_frames(chunk_ms: int, factor: int) -> int:
-    """Encoder frames in `chunk_ms` milliseconds of audio; `UserError` when it is no whole number of them."""
+    """Convert a chunk length into encoder frames.
+
+    Args:
+        chunk_ms: milliseconds of audio per chunk.
+        factor: feature frames per encoder frame.
+
+    Raises:
+        UserError: `chunk_ms` is not a positive multiple of an encoder frame.
+    """
     period = round(DEFAULT_FBANK.frame_shift_ms * factor)
     if chunk_ms < period or chunk_ms % period:
         raise UserError(f"export.chunk_ms: {chunk_ms} is not a multiple of {period} ms, one encoder frame")
@@ -23,24 +31,46 @@ def chunk_frames(chunk_ms: int, factor: int) -> int:
 
 
 def make_streaming_view(net: Transducer, chunk_ms: int) -> Chunks | None:
-    """How a host feeds `net` when it is exported for chunks of `chunk_ms`; None for an offline net."""
+    """Make the chunking with which a host feeds `net`, exported for chunks of `chunk_ms`.
+
+    Returns:
+        None for an offline net.
+    """
     if net.spec.mode == "offline":
         return None
     shift = net.subsampling_factor * chunk_frames(chunk_ms, net.subsampling_factor)
     return Chunks(window=shift + net.subsampling.overlap, shift=shift)
 
 
-@torch.inference_mode()
-def encode_in_chunks(net: Transducer, feats: Tensor, chunk_frames: int) -> Tensor:
-    """Encode utterances of one length in chunks.
+def apply_streaming_view(feats: Tensor, feat_lens: Tensor, chunks: Chunks | None) -> tuple[Tensor, Tensor]:
+    """Append trailing silence and drop the last partial chunk, as a streaming host does.
 
     Args:
-        net: of a streaming spec.
-        feats: (N, T, 80) float32.
-        chunk_frames: encoder frames per chunk, at least 1; a shorter last chunk takes the rest.
+        feats: (N, T, 80), padded with `LOG_FLOOR`.
+        feat_lens: (N,) int64.
+        chunks: chunking of the host; None returns the inputs unchanged.
 
     Returns:
-        (N, T', J), what `Transducer.encode` gives for the whole.
+        features (N, T + tail, 80) and lengths (N,) int64.
+    """
+    if chunks is None:
+        return feats, feat_lens
+    feats = torch.nn.functional.pad(feats, (0, 0, 0, chunks.tail_frames), value=LOG_FLOOR)
+    consumed = [chunks.num_consumed_frames(length + chunks.tail_frames) for length in feat_lens.tolist()]
+    return feats, torch.tensor(consumed)
+
+
+@torch.inference_mode()
+def encode_in_chunks(net: Transducer, feats: Tensor, chunk_frames: int) -> Tensor:
+    """Encode utterances of equal length chunk by chunk.
+
+    Args:
+        net: a plain net with a streaming spec.
+        feats: (N, T, 80) float32.
+        chunk_frames: encoder frames per chunk, at least 1; the last chunk may be shorter.
+
+    Returns:
+        (N, T', J), equal to `Transducer.encode` of the whole utterances.
     """
     assert chunk_frames >= 1
     factor, overlap = net.subsampling_factor, net.subsampling.overlap

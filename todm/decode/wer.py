@@ -1,4 +1,4 @@
-"""Word error rate with its kinds of errors, a bootstrap interval and readable alignments."""
+"""Word error rate with error types, a bootstrap confidence interval and alignments."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kaldialign import align, bootstrap_wer_ci, edit_distance
+
 from todm.files import write_json, write_text
 
-_GAP = "*"  # stands for no word in an alignment
+_GAP = "*"  # marks a missing word in an alignment
 
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """One scored utterance.
+    """Reference and hypothesis of one utterance.
 
     Args:
-        id: of the utterance.
-        ref: words of the transcript.
-        hyp: recognised words.
+        id: utterance id.
+        ref: words of the reference transcript.
+        hyp: recognized words.
     """
 
     id: str
@@ -30,13 +32,13 @@ class Utterance:
 
 @dataclass(frozen=True, kw_only=True)
 class WerResult:
-    """Errors of a set of utterances.
+    """Word errors of a set of utterances.
 
     Args:
         errors: insertions, deletions and substitutions together.
-        words: words of the transcripts.
-        ins, dels, subs: the three kinds.
-        wer: percent, 100 * errors / words; with no words at all, 100 per inserted word.
+        words: words of the references.
+        ins, dels, subs: number of each error type.
+        wer: percent, 100 * errors / words; without any reference words, 100 per inserted word.
         ci95: bounds of the 95% bootstrap interval of ``wer``, percent, at least 0.
     """
 
@@ -49,7 +51,7 @@ class WerResult:
     ci95: tuple[float, float]
 
     def to_dict(self, *, part: str, model: str) -> dict[str, Any]:
-        """Content of ``<part>.json``."""
+        """Values of ``<part>.json``, ready for JSON."""
         return {
             "wer": self.wer,
             "errors": self.errors,
@@ -64,7 +66,7 @@ class WerResult:
 
 
 def make_utterances(ids: Sequence[str], refs: Sequence[str], hyps: Sequence[str]) -> list[Utterance]:
-    """Pair transcripts with recognised texts; words are what stands between blanks."""
+    """Pair references with hypotheses, split into words at white space."""
     return [
         Utterance(id=name, ref=tuple(ref.split()), hyp=tuple(hyp.split()))
         for name, ref, hyp in zip(ids, refs, hyps, strict=True)
@@ -72,18 +74,16 @@ def make_utterances(ids: Sequence[str], refs: Sequence[str], hyps: Sequence[str]
 
 
 def compute_wer(utterances: Sequence[Utterance], *, replications: int = 1000, seed: int = 0) -> WerResult:
-    """Count the errors of the cheapest alignments (insertion, deletion, substitution cost 1 each).
+    """Count the errors of minimal alignments (insertion, deletion and substitution cost 1 each).
 
     Args:
-        utterances: transcripts may be empty; every recognised word is then an insertion.
-        replications: resamplings of the utterances for the interval (Bisani and Ney, ICASSP 2004).
-        seed: of the resampling; equal seeds give equal intervals.
+        utterances: references may be empty; every recognized word is then an insertion.
+        replications: bootstrap resamplings of the utterances (Bisani and Ney, ICASSP 2004).
+        seed: seed of the resampling.
 
     Returns:
-        The sums over all utterances. The interval has no width for fewer than two utterances.
+        sums over all utterances; for fewer than two utterances the interval has width 0.
     """
-    from kaldialign import bootstrap_wer_ci, edit_distance
-
     ins = dels = subs = words = 0
     for utterance in utterances:
         counts = edit_distance(utterance.ref, utterance.hyp)
@@ -102,14 +102,14 @@ def compute_wer(utterances: Sequence[Utterance], *, replications: int = 1000, se
             seed=seed,
         )
         low, high = 100 * float(interval["ci95min"]), 100 * float(interval["ci95max"])
-        # A draw of nothing but empty transcripts has no rate: then there is no interval to give.
+        # A resampling with only empty references has no rate, and the bounds are not finite.
         if math.isfinite(low) and math.isfinite(high):
             ci95 = (max(0.0, low), high)
     return WerResult(errors=errors, words=words, ins=ins, dels=dels, subs=subs, wer=wer, ci95=ci95)
 
 
 def format_alignment(utterance: Utterance) -> str:
-    """The words in a row, errors in brackets: ``(ref->hyp)``, ``(ref->*)``, ``(*->hyp)``.
+    """Format an alignment with errors in parentheses: ``(ref->hyp)``, ``(ref->*)``, ``(*->hyp)``.
 
     Example:
         >>> format_alignment(Utterance(id="a", ref=("turn", "it", "on"), hyp=("turn", "on", "now")))
@@ -121,11 +121,11 @@ def format_alignment(utterance: Utterance) -> str:
 
 
 def format_errors(utterances: Sequence[Utterance], result: WerResult) -> str:
-    """Readable report: totals, utterances with errors (worst first), most frequent errors, correct ones.
+    """Format a report: totals, utterances with errors (worst first), frequent errors, correct utterances.
 
     Args:
         utterances: as given to `compute_wer`.
-        result: what it returned.
+        result: return value of `compute_wer`.
     """
     counts: dict[tuple[str, str], int] = {}
     rows: list[tuple[int, Utterance]] = []
@@ -135,7 +135,7 @@ def format_errors(utterances: Sequence[Utterance], result: WerResult) -> str:
             counts[pair] = counts.get(pair, 0) + 1
         rows.append((len(pairs), utterance))
     wrong = [row for row in rows if row[0]]
-    # Worst first; ties in the order of the ids, so that two reports can be compared line by line.
+    # Worst first; ties are sorted by id, so that two reports can be compared line by line.
     wrong.sort(key=lambda row: (-row[0], -row[0] / max(1, len(row[1].ref)), row[1].id))
     frequent = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     lines = [
@@ -144,10 +144,10 @@ def format_errors(utterances: Sequence[Utterance], result: WerResult) -> str:
         f"{result.subs} substitutions)",
         f"{len(wrong)} of {len(rows)} utterances have errors",
         "",
-        "UTTERANCES WITH ERRORS, worst first: (transcript->recognised), * is no word",
+        "UTTERANCES WITH ERRORS, worst first: (reference->hypothesis), * is no word",
         *(f"{u.id}\t{n} of {len(u.ref)}\t{format_alignment(u)}" for n, u in wrong),
         "",
-        "ERRORS BY FREQUENCY: count, transcript->recognised",
+        "ERRORS BY FREQUENCY: count, reference->hypothesis",
         *(f"{count}\t{ref or _GAP}->{hyp or _GAP}" for (ref, hyp), count in frequent),
         "",
         "UTTERANCES WITHOUT ERRORS",
@@ -159,17 +159,12 @@ def format_errors(utterances: Sequence[Utterance], result: WerResult) -> str:
 def write_wer(
     path: Path, utterances: Sequence[Utterance], result: WerResult, *, part: str, model: str
 ) -> None:
-    """Write the result as JSON to `path`, its folder made when missing, and the alignments beside it.
-
-    For ``dev.json`` these are in ``dev.errors.txt``.
-    """
+    """Write the result as JSON to `path`, and the alignments to ``<part>.errors.txt`` in the same folder."""
     write_text(path.with_suffix(".errors.txt"), format_errors(utterances, result))
     write_json(path, result.to_dict(part=part, model=model))
 
 
 def _align(utterance: Utterance) -> list[tuple[str, str]]:
-    """Pairs of words; the empty string, which is never a word, stands for none."""
-    from kaldialign import align
-
+    """Aligned pairs of words; the empty string marks a missing word."""
     pairs: list[tuple[str, str]] = align(utterance.ref, utterance.hyp, "")
     return pairs

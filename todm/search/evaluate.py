@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lhotse.cut import Cut
 from torch import Tensor
 
 from todm.config import LossConfig, Mode
 from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
-from todm.decode.evaluate import hear
 from todm.decode.greedy import greedy_search
-from todm.decode.streaming import make_streaming_view
+from todm.decode.streaming import apply_streaming_view, make_streaming_view
 from todm.decode.wer import WerResult, compute_wer, make_utterances
 from todm.extract import extract
 from todm.losses import rnnt_loss
@@ -134,10 +134,7 @@ class SupernetEvaluator:
         """
         supernet, config = load_supernet(exp_dir / "supernet")
         tokenizer = Tokenizer.load(exp_dir / "supernet")
-        cuts = [cut for part in config.data.dev_parts for cut in load_cuts(exp_dir / "data", part)]
-        cuts.sort(key=lambda cut: str(cut.id))
-        if 0 < num_utterances < len(cuts):
-            cuts = random.Random(seed).sample(cuts, num_utterances)
+        cuts = _draw_dev_cuts(exp_dir / "data", config.data.dev_parts, num_utterances, seed)
         return cls(supernet, list(make_eval_loader(cuts, tokenizer)), tokenizer, config.export.chunk_ms)
 
     @torch.inference_mode()
@@ -185,12 +182,21 @@ class SupernetEvaluator:
             chunks = make_streaming_view(smallest, self.chunk_ms)
             passes: list[SharedPass] = []
             for batch in self.batches:
-                feats, feat_lens = hear(batch.feats, batch.feat_lens, chunks)
+                feats, feat_lens = apply_streaming_view(batch.feats, batch.feat_lens, chunks)
                 shared = self.supernet.share(replace(batch, feats=feats, feat_lens=feat_lens))
                 # The same for every batch: kept once.
                 passes.append(replace(shared, operators=passes[0].operators) if passes else shared)
             self._shared[mode] = passes
         return self._shared[mode]
+
+
+def _draw_dev_cuts(data_dir: Path, parts: Sequence[str], num_utterances: int, seed: int) -> list[Cut]:
+    """Draw utterances of the dev parts; 0 takes all of them, sorted by id."""
+    cuts = [cut for part in parts for cut in load_cuts(data_dir, part)]
+    cuts.sort(key=lambda cut: str(cut.id))
+    if 0 < num_utterances < len(cuts):
+        cuts = random.Random(seed).sample(cuts, num_utterances)
+    return cuts
 
 
 class BundleEvaluator:
@@ -227,10 +233,7 @@ class BundleEvaluator:
         from todm.data.features import load_audio
 
         supernet, config = load_supernet(exp_dir / "supernet")
-        cuts = [cut for part in config.data.dev_parts for cut in load_cuts(exp_dir / "data", part)]
-        cuts.sort(key=lambda cut: str(cut.id))
-        if 0 < num_utterances < len(cuts):
-            cuts = random.Random(seed).sample(cuts, num_utterances)
+        cuts = _draw_dev_cuts(exp_dir / "data", config.data.dev_parts, num_utterances, seed)
         audio = [load_audio(cut.recording.sources[0].source) for cut in cuts]
         texts = [str(cut.supervisions[0].text) for cut in cuts]
         return cls(supernet, audio, texts, precision, write_bundle)
