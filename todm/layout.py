@@ -335,61 +335,6 @@ class RunFolder:
         return self.path / ".done"
 
 
-@dataclass(frozen=True)
-class GridFolder:
-    """Folder of an ablation: one `RunFolder` per run, all on the same data."""
-
-    path: Path
-
-    @property
-    def data(self) -> Path:
-        """Prepared data of all runs, a `DataFolder`."""
-        return RunFolder(self.path).data
-
-    @property
-    def data_mark(self) -> Path:
-        """Digest of the settings that the data were prepared with."""
-        return self.data / ".grid"
-
-    def run(self, digest: str) -> GridRun:
-        """Folder of a run."""
-        return GridRun(self.path / "runs" / digest)
-
-    def start(self, digest: str) -> GridRun:
-        """Folder of the common beginning of several runs."""
-        return GridRun(self.path / "starts" / digest)
-
-    @property
-    def report(self) -> Path:
-        """Report in Markdown."""
-        return self.path / "report.md"
-
-    @property
-    def results(self) -> Path:
-        """Tables of the report as JSON."""
-        return self.path / "results.json"
-
-
-@dataclass(frozen=True)
-class GridRun(RunFolder):
-    """Folder of one run of an ablation."""
-
-    @property
-    def planned_config(self) -> Path:
-        """Settings of the run, written before it begins."""
-        return self.path / "conf.yaml"
-
-    @property
-    def log(self) -> Path:
-        """Output of the run's processes."""
-        return self.path / "log.txt"
-
-    @property
-    def result(self) -> Path:
-        """Accuracy and cost of a finished run."""
-        return self.path / "result.json"
-
-
 def checkpoint_path(folder: Path, step: int) -> Path:
     """Checkpoint after `step` batches in a folder of checkpoints.
 

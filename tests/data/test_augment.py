@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from todm.config import AugmentConfig
-from todm.data.augment import add_noise, augment, change_level, change_tempo, mask, warp_frequency
+from todm.data.augment import (
+    add_noise,
+    apply_spec_augment,
+    augment,
+    change_level,
+    change_tempo,
+    warp_frequency,
+)
 from todm.data.batch import Batch
 from todm.runtime.fbank import LOG_FLOOR
 
@@ -183,7 +190,7 @@ def test_noise_level_ignores_padding() -> None:
 def test_time_masks_respect_their_share_and_hold_the_mean() -> None:
     batch = _batch((300, 100) * 100)
     config = AugmentConfig(time_masks=10, time_mask_frames=20, time_mask_ratio=0.2, freq_masks=0)
-    masked = mask(batch.feats, batch.feat_lens, config, _generator())
+    masked = apply_spec_augment(batch.feats, batch.feat_lens, config, _generator())
     changed = ((masked - batch.feats).abs() > 1e-3).any(2)
     share = changed.sum(1) / batch.feat_lens
     assert share.max() <= 0.2
@@ -198,7 +205,7 @@ def test_time_masks_respect_their_share_and_hold_the_mean() -> None:
 def test_frequency_masks_cover_whole_bins_up_to_their_width() -> None:
     batch = _batch((50,) * 200)
     config = AugmentConfig(time_masks=0, freq_masks=2, freq_mask_bins=27)
-    masked = mask(batch.feats, batch.feat_lens, config, _generator())
+    masked = apply_spec_augment(batch.feats, batch.feat_lens, config, _generator())
     changed = (masked - batch.feats).abs() > 1e-3
     bins = changed.float().mean(1)
     assert ((bins == 0) | (bins > 0.9)).all()

@@ -11,8 +11,8 @@ from todm.data import features
 from todm.data.corpus import read_part
 from todm.data.features import (
     LOG_FLOOR,
+    compute_feature_stats,
     compute_features,
-    feature_stats,
     load_audio,
     load_features,
     make_extractor,
@@ -111,11 +111,11 @@ def test_statistics_are_those_of_all_frames(corpus: Path) -> None:
     extractor = make_extractor()
     cuts = _cuts(corpus)
     frames = np.concatenate([load_features(cut, extractor) for cut in cuts]).astype(np.float64)
-    stats = feature_stats(cuts)
+    stats = compute_feature_stats(cuts)
     assert stats["frames"] == len(frames)
     np.testing.assert_allclose(stats["mean"], frames.mean(0), rtol=1e-5)
     np.testing.assert_allclose(stats["std"], frames.std(0), rtol=1e-5)
-    few = feature_stats(cuts, max_cuts=2)
+    few = compute_feature_stats(cuts, max_cuts=2)
     assert 0 < few["frames"] < stats["frames"]
 
 

@@ -24,8 +24,10 @@ def tokenizer(exp_dir: Path) -> Tokenizer:
 
 def _make(config: Config, exp_dir: Path, tokenizer: Tokenizer, **options: Any) -> TrainLoader:
     options = {"seed": 3, **options}
-    batches = make_train_loader(config.data, exp_dir / "data", tokenizer, **options)
+    epoch, start_batch = options.pop("epoch", 0), options.pop("start_batch", 0)
+    batches = make_train_loader(config, exp_dir / "data", tokenizer, **options)
     assert isinstance(batches, TrainLoader)
+    batches.set_epoch(epoch, start_batch)
     return batches
 
 
@@ -61,15 +63,15 @@ def test_order_depends_on_seed_and_epoch_alone(config: Config, exp_dir: Path, to
     assert list(_make(config, exp_dir, tokenizer, epoch=1).batch_ids()) == second
 
 
-def test_short_first_sorts_the_first_epoch_only(config: Config, exp_dir: Path, tokenizer: Tokenizer) -> None:
-    data = replace(config.data, sortagrad=True)
+def test_sortagrad_sorts_the_first_epoch_only(config: Config, exp_dir: Path, tokenizer: Tokenizer) -> None:
+    changed = replace(config, data=replace(config.data, sortagrad=True))
     sorted_once, shuffled = (
-        make_train_loader(settings, exp_dir / "data", tokenizer, seed=3) for settings in (data, config.data)
+        make_train_loader(settings, exp_dir / "data", tokenizer, seed=3) for settings in (changed, config)
     )
     durations = {cut.id: cut.duration for cut in load_train_cuts(exp_dir / "data")}
     for _ in range(2):  # and again when it is iterated again
-        heard = [durations[item] for batch in sorted_once for item in batch.ids]
-        assert heard == sorted(durations.values())
+        loaded = [durations[item] for batch in sorted_once for item in batch.ids]
+        assert loaded == sorted(durations.values())
     assert _ids(shuffled) != _ids(sorted_once)
     assert sorted_once.count_batches(0) == len(list(sorted_once))
     for batches in (sorted_once, shuffled):
@@ -81,7 +83,7 @@ def test_short_first_sorts_the_first_epoch_only(config: Config, exp_dir: Path, t
     sorted_once.set_epoch(0)
     assert rest == _ids(sorted_once)[3:]
     halves = [
-        _ids(make_train_loader(data, exp_dir / "data", tokenizer, seed=3, rank=rank, world_size=2))
+        _ids(make_train_loader(changed, exp_dir / "data", tokenizer, seed=3, rank=rank, world_size=2))
         for rank in range(2)
     ]
     assert len(halves[0]) == len(halves[1]) and not set(halves[0]) & set(halves[1])
@@ -110,8 +112,8 @@ def test_lazy_reading_and_workers_give_the_same_batches(
     expected = list(_make(config, exp_dir, tokenizer))
     monkeypatch.setattr(loader, "EAGER_BYTES", 0)
     state = torch.get_rng_state()
-    data = replace(config.data, num_workers=2)
-    found = list(make_train_loader(data, exp_dir / "data", tokenizer, seed=3))
+    changed = replace(config, data=replace(config.data, num_workers=2))
+    found = list(make_train_loader(changed, exp_dir / "data", tokenizer, seed=3))
     assert torch.equal(torch.get_rng_state(), state)
     assert _ids(found) == _ids(expected)
     assert all(torch.equal(a.feats, b.feats) for a, b in zip(found, expected, strict=True))

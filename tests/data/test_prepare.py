@@ -12,7 +12,7 @@ import pytest
 from todm.commands import prepare as command
 from todm.config import Config, ModelConfig
 from todm.data.features import load_features, make_extractor
-from todm.data.fit import subsampled_frames
+from todm.data.fit import count_encoder_frames
 from todm.data.loader import load_cuts, load_train_cuts
 from todm.data.prepare import prepare
 from todm.data.tokenizer import Tokenizer
@@ -134,9 +134,9 @@ def test_the_models_subsampling_counts(corpus: Path, config: Config, tmp_path: P
     assert list(_skipped(tmp_path / "8").values()) == ["text longer than its frames allow"]
 
 
-def test_subsampled_frames_follow_the_valid_convolutions() -> None:
-    assert [subsampled_frames(frames, 4) for frames in (0, 6, 7, 10, 11, 100)] == [0, 0, 1, 1, 2, 24]
-    assert [subsampled_frames(frames, 8) for frames in (14, 15, 22, 23)] == [0, 1, 1, 2]
+def test_count_encoder_frames_follow_the_valid_convolutions() -> None:
+    assert [count_encoder_frames(frames, 4) for frames in (0, 6, 7, 10, 11, 100)] == [0, 0, 1, 1, 2, 24]
+    assert [count_encoder_frames(frames, 8) for frames in (14, 15, 22, 23)] == [0, 1, 1, 2]
 
 
 def test_command_runs_the_stages_asked_for(

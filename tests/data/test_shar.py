@@ -61,10 +61,14 @@ def copied(shards: Config, tmp_path: Path) -> Config:
 def _make(config: Config, tokenizer: Tokenizer, **options: Any) -> SharLoader:
     """A loader; options that are settings of ``data`` go there."""
     settings = {key: options.pop(key) for key in list(options) if hasattr(config.data, key)}
-    loader = make_train_loader(
-        replace(config.data, **settings), Path("unused"), tokenizer, **{"seed": 3, **options}
-    )
+    epoch, start_batch = options.pop("epoch", 0), options.pop("start_batch", 0)
+    changed = replace(config, data=replace(config.data, **settings))
+    if "subsampling_factor" in options:
+        factor = options.pop("subsampling_factor")
+        changed = replace(changed, model=replace(changed.model, subsampling_factor=factor))
+    loader = make_train_loader(changed, Path("unused"), tokenizer, **{"seed": 3, **options})
     assert isinstance(loader, SharLoader)
+    loader.set_epoch(epoch, start_batch)
     return loader
 
 
@@ -200,7 +204,7 @@ def test_audio_shards_give_the_features_of_the_audio(
 def test_a_command_can_bring_the_files(shards: Config, tokenizer: Tokenizer) -> None:
     location = f"pipe:cat {shards.data.shar_dir}/{{}}"
     _assert_same(_make(shards, tokenizer, shar_dir=location), list(_make(shards, tokenizer)))
-    with pytest.raises(UserError, match="does not say where a file's name goes"):
+    with pytest.raises(UserError, match="has no placeholder for the file name"):
         _make(shards, tokenizer, shar_dir="pipe:cat somewhere")
     with pytest.raises(UserError, match=r"^pipe:echo half; sleep 0\.1; exit 5 # index\.json: [^\n]*$"):
         _make(shards, tokenizer, shar_dir="pipe:echo half; sleep 0.1; exit 5 # {}")
@@ -212,7 +216,7 @@ def test_a_command_may_fail_only_where_nobody_reads_on(shards: Config) -> None:
     assert [position for position, _ in shar.read_shard(location, index, 0, {0, 1})] == [0, 1]
     # nothing comes, and lhotse would take that for an empty file
     location = f"pipe:case {{}} in *.tar) exec >&-; sleep 0.1; exit 22;; *) cat {folder}/{{}};; esac"
-    with pytest.raises(UserError, match=r"its command failed: exit 22\); see that it is there and can be"):
+    with pytest.raises(UserError, match=r"its command failed: exit 22\); check that it exists and can be"):
         list(shar.read_shard(location, index, 0, {0}))
 
 
@@ -266,20 +270,20 @@ def test_a_web_server_can_bring_the_files(shards: Config, tokenizer: Tokenizer, 
 def test_what_a_web_server_does_not_bring_is_named(
     copied: Config, tokenizer: Tokenizer, num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shar, "PAUSES", (0.0,))
+    monkeypatch.setattr(shar, "RETRY_DELAYS", (0.0,))
     path = _files(copied, "features")[4]
     with _served(copied) as url:
         loader = _make(copied, tokenizer, shar_dir=url, num_workers=num_workers)
         beginning = rf"^{url}/shards/features\.000004\.tar: cannot be read \("
-        fix = r"[^\n]*\); see that it is there and can be reached, then run the same command again$"
+        fix = r"[^\n]*\); check that it exists and can be reached, then run the same command again$"
         for trouble, reason in (("cut", "unexpected end of data"), ("silent", "timed out")):
             Path(f"{path}.{trouble}").touch()
-            monkeypatch.setattr(shar, "SILENCE", 2.0 if trouble == "silent" else 60.0)
+            monkeypatch.setattr(shar, "TIMEOUT", 2.0 if trouble == "silent" else 60.0)
             with pytest.raises(UserError, match=beginning + reason + fix):
                 list(loader)
             Path(f"{path}.{trouble}").unlink()
         monkeypatch.undo()
-        monkeypatch.setattr(shar, "PAUSES", (0.0,))
+        monkeypatch.setattr(shar, "RETRY_DELAYS", (0.0,))
         Path(f"{path}.busy").touch()
         assert len(list(loader)) == loader.count_batches(0)  # it is asked once more
         path.unlink()
@@ -311,7 +315,7 @@ def test_other_addresses_need_a_package(
     with pytest.raises(UserError, match=r"^s3://bucket/index.json: cannot be read without the package"):
         _make(shards, tokenizer, shar_dir="s3://bucket")
     monkeypatch.setattr(shar, "find_spec", lambda name: name)
-    with pytest.raises(UserError, match=r"^s3://bucket/index.json: cannot be read \(no such bucket\); see"):
+    with pytest.raises(UserError, match=r"^s3://bucket/index.json: cannot be read \(no such bucket\); check"):
         _make(shards, tokenizer, shar_dir="s3://bucket")
     monkeypatch.setattr(shar, "open_best", _failing(ImportError("no boto3")))
     with pytest.raises(

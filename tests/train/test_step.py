@@ -21,7 +21,7 @@ from tests.nets import (
     random_specs,
 )
 from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, TrainConfig
-from todm.data.augment import lengthen
+from todm.data.augment import append_silence
 from todm.dropout import build_policy
 from todm.losses.band import feasible_size, make_diagonal_band
 from todm.losses.lattice import lattice_divergence
@@ -352,7 +352,7 @@ def test_streaming_nets_learn_the_offline_lattice_some_frames_later() -> None:
     config = replace(config, loss=replace(config.loss, streaming_delay=lag))
     step = SandwichStep(net, config, build_policy(config.dropout, SPACE))
     assert step.tail_frames(10**6) == lag * net.config.subsampling_factor
-    batch = lengthen(BATCH, step.tail_frames(10**6))
+    batch = append_silence(BATCH, step.tail_frames(10**6))
     offline = net.encode
 
     def encode(shared: SharedPass, spec: SubnetSpec, *rest: Any) -> Tensor:

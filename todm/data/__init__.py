@@ -1,1 +1,1 @@
-"""From a corpus folder to batches of log-mel features and labels."""
+"""Corpora, features, tokenizer, augmentation and loading of batches."""

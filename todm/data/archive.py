@@ -1,7 +1,7 @@
-"""Feature storage for lhotse: the float32 frames of many utterances one after another in one file.
+"""Feature storage for lhotse: float32 frames of many utterances, concatenated in one file.
 
-lhotse's own choices without further packages are a file per utterance (slow on network disks) or
-compression with loss (training features would no longer equal the device's).
+Without further packages, lhotse itself stores one file per utterance (slow on network disks) or compresses
+with loss (training features would then differ from the device's).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lhotse.features.io import FeaturesReader, FeaturesWriter, register_reader, 
 
 @register_writer
 class ArchiveWriter(FeaturesWriter):  # type: ignore[misc]
-    """Appends arrays (T, C) to one file; a storage key is ``offset in bytes,T,C``."""
+    """Append arrays (T, C) to one file; a storage key is ``offset in bytes,T,C``."""
 
     name = "todm_float32"
 
@@ -46,7 +46,7 @@ class ArchiveWriter(FeaturesWriter):  # type: ignore[misc]
 
 @register_reader
 class ArchiveReader(FeaturesReader):  # type: ignore[misc]
-    """Reads what `ArchiveWriter` wrote."""
+    """Read arrays (T, C) by the storage keys of `ArchiveWriter`."""
 
     name = "todm_float32"
 

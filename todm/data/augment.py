@@ -1,6 +1,6 @@
-"""Distortions of log-mel features, for whole batches at once.
+"""Augmentation of log-mel features, vectorised over the utterances of a batch.
 
-Everything is drawn from the generator that is passed in, so a step's seed determines its batch.
+All random numbers come from the given generator, so the seed of a step determines its batch.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from todm.data.join import join_pairs
 from todm.runtime.fbank import LOG_FLOOR, FbankSettings
 
 _DB = math.log(10) / 10
-"""Nepers of power in one decibel."""
+"""Nepers of power per decibel."""
 
 _SILENT = LOG_FLOOR + 1e-3
 _WARP_BREAK_HZ = 4800.0
 
 
 def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
-    """Distort every utterance on its own; padding keeps `LOG_FLOOR`, digital silence stays silent.
+    """Augment every utterance of a batch independently.
 
-    Order: tempo, joining in pairs, silence behind the end, frequency warp, noise, level and colour, then
-    SpecAugment masks.
+    Order: tempo, joining in pairs, trailing silence, frequency warp, noise, level and colour, SpecAugment.
+    Padding keeps `LOG_FLOOR`, and digital silence stays silent.
 
     Args:
-        batch: is not changed.
-        config: a distortion with strength 0 is left out.
+        batch: utterances; not modified.
+        config: strengths; an augmentation of strength 0 is skipped.
         generator: on the CPU, or on the device of the batch.
     """
     if config.tempo > 0:
@@ -42,7 +42,7 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
     ):
         batch = join_pairs(batch, config.join_pause_frames, generator)
     if config.tail_frames > 0:
-        batch = append_silence(batch, config.tail_frames, generator)
+        batch = append_random_silence(batch, config.tail_frames, generator)
     feats, lens = batch.feats, batch.feat_lens
     valid = torch.arange(feats.shape[1], device=feats.device) < lens[:, None]  # (N, T)
     if config.freq_warp > 0:
@@ -55,15 +55,15 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
         min(config.time_masks, config.time_mask_frames) > 0
         or min(config.freq_masks, config.freq_mask_bins) > 0
     ):
-        feats = mask(feats, lens, config, generator)
+        feats = apply_spec_augment(feats, lens, config, generator)
     if feats is batch.feats:
         return batch
-    # as a product: filling by a mask of booleans is several times slower on a CPU
+    # A product, since filling with a boolean mask is several times slower on a CPU.
     return replace(batch, feats=(feats - LOG_FLOOR).mul_(valid[:, :, None].to(feats.dtype)).add_(LOG_FLOOR))
 
 
-def weaken(config: AugmentConfig, strength: float) -> AugmentConfig:
-    """All distortions at `strength`, 0 (none) to 1 (as configured); the silence behind the end stays."""
+def scale_strength(config: AugmentConfig, strength: float) -> AugmentConfig:
+    """Scale all augmentations by `strength`, 0 (none) to 1 (as configured); trailing silence is kept."""
     return replace(
         config,
         tempo=config.tempo * strength,
@@ -79,12 +79,11 @@ def weaken(config: AugmentConfig, strength: float) -> AugmentConfig:
 
 
 def change_tempo(batch: Batch, limit: float, generator: torch.Generator) -> Batch:
-    """Stretch each utterance in time, its frequencies unchanged: linear interpolation between frames.
+    """Stretch each utterance in time by linear interpolation between frames; frequencies are unchanged.
 
     Args:
-        batch: is not changed.
-        limit: each utterance's length is multiplied by a factor uniform in 1 - limit to 1 + limit, 0 to
-            below 1.
+        batch: utterances; not modified.
+        limit: 0 to below 1; the length factor of each utterance is uniform in [1 - limit, 1 + limit].
         generator: see `augment`.
     """
     feats, old = batch.feats, batch.feat_lens
@@ -102,14 +101,19 @@ def change_tempo(batch: Batch, limit: float, generator: torch.Generator) -> Batc
     return replace(batch, feats=(stretched - LOG_FLOOR).mul_(valid).add_(LOG_FLOOR), feat_lens=lens)
 
 
-def append_silence(batch: Batch, limit: int, generator: torch.Generator) -> Batch:
-    """Lengthen each utterance by 0 to `limit` frames of digital silence, uniformly drawn."""
+def append_random_silence(batch: Batch, limit: int, generator: torch.Generator) -> Batch:
+    """Append 0 to `limit` frames of digital silence to each utterance, uniformly drawn."""
     draws = (_uniform(batch.feats, len(batch), generator) + 1) / 2  # 0 to 1
-    return lengthen(batch, (draws * (limit + 1)).long().clamp(max=limit))
+    return append_silence(batch, (draws * (limit + 1)).long().clamp(max=limit))
 
 
-def lengthen(batch: Batch, num_frames: Tensor | int) -> Batch:
-    """Append `num_frames` frames of digital silence, (N,) int64 or the same for all, to each utterance."""
+def append_silence(batch: Batch, num_frames: Tensor | int) -> Batch:
+    """Append digital silence to each utterance.
+
+    Args:
+        batch: utterances; not modified.
+        num_frames: frames per utterance, (N,) int64, or one number for all.
+    """
     lens = batch.feat_lens + num_frames
     extra = int(lens.max()) - batch.feats.shape[1]
     feats = (
@@ -119,11 +123,11 @@ def lengthen(batch: Batch, num_frames: Tensor | int) -> Batch:
 
 
 def warp_frequency(feats: Tensor, limit: float, generator: torch.Generator) -> Tensor:
-    """Vocal-tract-length perturbation (Jaitly & Hinton 2013), a piecewise linear map of hertz.
+    """Warp the frequency axis: vocal-tract-length perturbation (Jaitly & Hinton 2013).
 
     Args:
         feats: (N, T, C).
-        limit: each utterance's factor is uniform in 1 - limit to 1 + limit; 0 to below 1.
+        limit: 0 to below 1; the factor of each utterance is uniform in [1 - limit, 1 + limit].
         generator: see `augment`.
     """
     factor = 1 + limit * _uniform(feats, len(feats), generator)  # (N,)
@@ -131,10 +135,10 @@ def warp_frequency(feats: Tensor, limit: float, generator: torch.Generator) -> T
 
 
 def _warp_matrix(factor: Tensor, num_bins: int) -> Tensor:
-    """Linear interpolation between mel bins as a matrix (N, C, C), for factors (N,).
+    """Compute matrices (N, C, C) of linear interpolation between mel bins, for factors (N,).
 
-    Bin j of the result is read at the frequency f' that factor a maps bin j's centre f to: f' = a f up
-    to a break, from there on a straight line to the upper edge, which stays in place.
+    The map of frequencies is piecewise linear: f' = a f for factor a up to a break, then a straight line to
+    the upper edge, which is fixed. Bin j of the output is the input at the f' of its centre f.
     """
     settings = FbankSettings()
     nyquist = settings.sample_rate / 2
@@ -144,7 +148,7 @@ def _warp_matrix(factor: Tensor, num_bins: int) -> Tensor:
     centres = torch.arange(1, num_bins + 1, device=factor.device) * mel_step + mel_low
     hertz = 700 * torch.expm1(centres / 1127)  # (C,)
     factor = factor[:, None]
-    turn = _WARP_BREAK_HZ * factor.clamp(max=1) / factor  # (N, 1): before the map
+    turn = _WARP_BREAK_HZ * factor.clamp(max=1) / factor  # (N, 1): break before the map
     upper = high - (high - factor * turn) / (high - turn) * (high - hertz)
     warped = torch.where(hertz <= turn, factor * hertz, upper)  # (N, C)
     position = ((1127 * torch.log1p(warped / 700) - mel_low) / mel_step - 1).clamp(0, num_bins - 1)
@@ -159,14 +163,13 @@ def _to_mel(hertz: float) -> float:
 def change_level(
     feats: Tensor, gain_db: float, tilt_db: float, ripple_db: float, generator: torch.Generator
 ) -> Tensor:
-    """Another distance, room and microphone: per utterance, one curve over the mel bins is added.
+    """Add a random curve over the mel bins to each utterance: distance, room and microphone.
 
     Args:
         feats: (N, T, C).
-        gain_db: level change, uniform in plus or minus this.
-        tilt_db: change of the highest against the lowest bin, uniform in plus or minus this.
-        ripple_db: height of slow ripples over the mel axis, one to four half waves from end to end, each
-            uniform in plus or minus this.
+        gain_db: largest change of level; uniform in [-gain_db, gain_db].
+        tilt_db: largest change of the highest relative to the lowest bin, likewise.
+        ripple_db: largest amplitude of each of four cosines over the mel axis (1 to 4 half waves), likewise.
         generator: see `augment`.
     """
     num_utterances, _, num_bins = feats.shape
@@ -179,27 +182,27 @@ def change_level(
         ripples = torch.cos(math.pi * orders[:, None] * axis)  # (4, C)
         curve = curve + ripple_db * _uniform(feats, (num_utterances, 4), generator) @ ripples
     sounding = (feats > _SILENT).to(feats.dtype)
-    height = (feats + (_DB * curve - LOG_FLOOR)[:, None]).clamp_(min=0)  # above the floor
+    height = (feats + (_DB * curve - LOG_FLOOR)[:, None]).clamp_(min=0)  # relative to the floor
     return height.mul_(sounding).add_(LOG_FLOOR)
 
 
 def add_noise(
     feats: Tensor, valid: Tensor, prob: float, snr_db: tuple[float, float], generator: torch.Generator
 ) -> Tensor:
-    """Mix stationary noise of a random colour into some utterances, adding powers.
+    """Add the power of stationary noise of a random spectrum to some utterances.
 
-    The colour is a random tilt with slow ripples over the mel axis; around it, each frame's energies
-    scatter like those of Gaussian noise, the more the narrower the filter.
+    The spectrum is a random tilt with slow ripples over the mel axis. The energies of the frames vary as
+    those of Gaussian noise, more in narrow filters.
 
     Args:
         feats: (N, T, C).
         valid: (N, T) bool, false in the padding.
-        prob: share of utterances that get noise.
-        snr_db: range of the ratio of mean powers, summed over bins; drawn uniformly, decibels.
+        prob: probability of noise, per utterance.
+        snr_db: range of the signal-to-noise ratio, decibels of mean powers summed over bins; uniform.
         generator: see `augment`.
     """
     num_utterances, num_frames, num_bins = feats.shape
-    # All of a step's small draws are made for every utterance: none depends on who gets noise.
+    # Drawn for every utterance, so that no later number depends on which ones get noise.
     chosen = _uniform(feats, num_utterances, generator) < 2 * prob - 1
     snr = _uniform(feats, num_utterances, generator) / 2 + 0.5
     shape = _uniform(feats, (num_utterances, 7), generator)
@@ -213,10 +216,10 @@ def add_noise(
             torch.cos(2 * math.pi * order * axis) / order,
             torch.sin(2 * math.pi * order * axis) / order,
         ]
-    scale = torch.tensor([3.0] + [1.0] * 6, device=feats.device)  # tilt up to 13 dB end to end, and ripples
+    scale = torch.tensor([3.0] + [1.0] * 6, device=feats.device)  # tilt up to 13 dB from end to end, ripples
     colour = (shape[rows] * scale) @ torch.stack(waves)  # (R, C) nepers
-    # A mel filter of width b averages about b * 25 ms independent Gaussian pairs: so its log scatters less.
-    width = 55.0 * torch.exp(3.3 * axis)  # Hz, 55 to 1500 or so
+    # A mel filter of width b averages about b * 25 ms independent Gaussian pairs, which reduces the variance.
+    width = 55.0 * torch.exp(3.3 * axis)  # Hz, about 55 to 1500
     spread = (width * 0.025).clamp(min=1.0).rsqrt()
     scatter = torch.empty(len(rows), num_frames, num_bins, device=generator.device).normal_(
         generator=generator
@@ -230,16 +233,18 @@ def add_noise(
     return feats.index_copy(0, rows, torch.logaddexp(clean, noise))
 
 
-def mask(feats: Tensor, lens: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """SpecAugment (Park et al., arXiv 1904.08779) without time warping; masks hold each bin's mean.
+def apply_spec_augment(
+    feats: Tensor, lens: Tensor, config: AugmentConfig, generator: torch.Generator
+) -> Tensor:
+    """Apply SpecAugment (Park et al., arXiv 1904.08779) without time warping; masks hold the bin means.
 
-    An utterance gets as many time masks as ``time_mask_ratio`` of its frames can hold at full length,
-    at least one and at most ``time_masks``; each is as long as that share allows, uniformly drawn.
+    The number of time masks is the number of masks of ``time_mask_frames`` that fit into ``time_mask_ratio``
+    of the frames, 1 to ``time_masks``. Their lengths are uniform; together they cover at most that share.
 
     Args:
         feats: (N, T, C), padded with `LOG_FLOOR`.
         lens: (N,) frames.
-        config: the mask settings.
+        config: mask settings.
         generator: see `augment`.
     """
     num_utterances, num_frames, num_bins = feats.shape
@@ -264,12 +269,12 @@ def mask(feats: Tensor, lens: Tensor, config: AugmentConfig, generator: torch.Ge
 
 
 def _spans(draws: Tensor, longest: Tensor, size: Tensor, total: int) -> Tensor:
-    """Union (N, total) of K random spans per row: widths 0 to ``longest`` (N, K), within ``size``.
+    """Compute the union (N, total) of K random spans per row.
 
     Args:
-        draws: (2, N, K) uniform in 0 to 1.
-        longest: (N, K) whole numbers.
-        size: broadcast to (N, K), at most ``total``.
+        draws: (2, N, K), uniform in [0, 1], for widths and starts.
+        longest: (N, K), largest widths.
+        size: broadcast to (N, K), end of the range of the spans, at most ``total``.
         total: length of the axis.
     """
     width = (draws[0] * (longest + 1)).floor().minimum(longest).minimum(size)
@@ -280,6 +285,6 @@ def _spans(draws: Tensor, longest: Tensor, size: Tensor, total: int) -> Tensor:
 
 
 def _uniform(like: Tensor, shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Uniform in -1 to 1, float32, drawn where the generator lives and moved to ``like``'s device."""
+    """Draw uniform float32 in [-1, 1] on the generator's device and move them to the device of ``like``."""
     size = (shape,) if isinstance(shape, int) else shape
     return torch.empty(size, device=generator.device).uniform_(-1, 1, generator=generator).to(like.device)

@@ -1,4 +1,4 @@
-"""What one training or decoding step gets: padded features and labels."""
+"""Batch of padded features and labels, the input of a training or decoding step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from todm.runtime.fbank import LOG_FLOOR
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Padded utterances.
+    """Padded utterances with labels and transcripts.
 
     Args:
         feats: (N, T, 80) float32 log-mel energies; frames past an utterance's end hold `LOG_FLOOR`.
@@ -36,7 +36,7 @@ class Batch:
         return len(self.ids)
 
     def split(self, count: int) -> list[Batch]:
-        """At most `count` batches of neighbouring rows, each no longer than its longest utterance needs."""
+        """Split into at most `count` batches of consecutive utterances, each padded to its longest one."""
         if count == 1:
             return [self]
         size = -(-len(self) // count)
@@ -54,7 +54,7 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """The same batch in memory that a GPU can read by itself, while the host goes on."""
+        """Copy to page-locked memory, so that transfers to a GPU are asynchronous."""
         return Batch(
             feats=self.feats.pin_memory(),
             feat_lens=self.feat_lens.pin_memory(),
@@ -65,7 +65,7 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its tensors on ``device``."""
+        """Move the tensors to `device`."""
         return Batch(
             feats=self.feats.to(device, non_blocking=True),
             feat_lens=self.feat_lens.to(device, non_blocking=True),

@@ -1,7 +1,7 @@
-"""Manifests from a folder in LibriSpeech's layout: ``part/speaker/chapter/{*.flac, *.trans.txt}``.
+"""lhotse manifests of a folder in LibriSpeech's layout: ``part/speaker/chapter/{*.flac, *.trans.txt}``.
 
-lhotse's own recipe stops at the first unreadable file and passes over a missing part, so the scan is
-written here; what comes out are lhotse's manifests.
+lhotse's own recipe stops at the first unreadable file and skips a missing part without an error, so the
+folder is scanned here.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from pathlib import Path
 import soundfile
 from lhotse import CutSet, Recording, RecordingSet, SupervisionSegment, SupervisionSet
 from lhotse.audio import AudioSource
+from lhotse.recipes import librispeech
 
 from todm.errors import UserError
 from todm.runtime.fbank import FbankSettings
 
 AUDIO_SUFFIXES = (".flac", ".wav")
 MIN_ENCODABLE = 0.16
-"""Seconds that give an encoder with subsampling 8 its first frame."""
+"""Shortest utterance in seconds: one frame of an encoder with subsampling 8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +29,10 @@ class Skipped:
     """One utterance that is not used.
 
     Args:
-        stage: where it was found: ``manifests``, ``features`` or ``bpe``.
-        part: part of the corpus.
+        stage: stage that found it: ``manifests``, ``features`` or ``bpe``.
+        part: corpus part.
         id: utterance id.
-        reason: the same few words for all utterances of a kind, for counting.
+        reason: category, identical for all utterances with the same problem.
         detail: file or figures.
     """
 
@@ -44,7 +45,7 @@ class Skipped:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part of a corpus, sorted by utterance id, and what was left out of it."""
+    """Manifests of one corpus part, sorted by utterance id, and the utterances that were skipped."""
 
     name: str
     recordings: RecordingSet
@@ -52,19 +53,19 @@ class Part:
     skipped: tuple[Skipped, ...]
 
     def cuts(self) -> CutSet:
-        """One cut for each utterance, with the utterance's id."""
+        """Return one cut per utterance, with the utterance's id."""
         return make_cuts(self.recordings, self.supervisions)
 
 
 def make_cuts(recordings: RecordingSet, supervisions: SupervisionSet) -> CutSet:
-    """Cuts that keep the recordings' ids (lhotse's own would be numbered)."""
+    """Make one cut per recording, with its id (lhotse would number them)."""
     cuts = CutSet.from_manifests(recordings=recordings, supervisions=supervisions)
     return CutSet.from_cuts(cut.with_id(cut.recording.id) for cut in cuts)
 
 
 @dataclass(frozen=True)
 class _Line:
-    """A line of a transcript file: `audio` is None where there is none."""
+    """Line of a transcript file; `audio` is None if the file is missing."""
 
     id: str
     text: str
@@ -73,10 +74,10 @@ class _Line:
 
 
 def find_corpus(corpus_dir: Path) -> Path:
-    """The folder that holds the parts: ``corpus_dir`` or the ``LibriSpeech`` folder in it.
+    """Find the folder that holds the parts: ``corpus_dir`` or the ``LibriSpeech`` folder in it.
 
     Raises:
-        UserError: if the folder is not there or holds no part.
+        UserError: the folder is missing or holds no part.
     """
     if not corpus_dir.is_dir():
         raise UserError(f"{corpus_dir}: no such corpus folder; give --corpus-dir a folder that exists")
@@ -91,22 +92,22 @@ def find_corpus(corpus_dir: Path) -> Path:
 
 
 def list_parts(root: Path) -> list[str]:
-    """Names of the folders in ``root`` that hold transcripts, sorted."""
+    """List the folders in ``root`` that hold transcripts, sorted by name."""
     return sorted(
         folder.name for folder in root.iterdir() if folder.is_dir() and any(folder.glob("*/*/*.trans.txt"))
     )
 
 
 def read_part(corpus_dir: Path, part: str, *, num_jobs: int = 1) -> Part:
-    """Scan one part; every audio file is decoded once, so that later stages can trust it.
+    """Scan one corpus part and decode every audio file once, to find damaged ones.
 
     Args:
-        corpus_dir: the folder of the parts, or its parent.
-        part: any folder name.
-        num_jobs: threads that decode.
+        corpus_dir: folder of the parts, or its parent.
+        part: name of a folder in it.
+        num_jobs: number of decoding threads.
 
     Raises:
-        UserError: if the folder or the part is missing or nothing in it is usable.
+        UserError: the folder or the part is missing, or no utterance is usable.
     """
     root = find_corpus(corpus_dir)
     parts = list_parts(root)
@@ -148,7 +149,7 @@ def read_part(corpus_dir: Path, part: str, *, num_jobs: int = 1) -> Part:
     if not recordings:
         raise UserError(
             f"{root / part}: none of its {len(skipped)} utterances is usable "
-            f"(the first: {skipped[0].id}, {skipped[0].reason}); mend the corpus or choose another part"
+            f"(the first: {skipped[0].id}, {skipped[0].reason}); repair the corpus or choose another part"
         )
     return Part(
         name=part,
@@ -159,16 +160,14 @@ def read_part(corpus_dir: Path, part: str, *, num_jobs: int = 1) -> Part:
 
 
 def download(target_dir: Path, parts: Sequence[str]) -> Path:
-    """Fetch and unpack parts of LibriSpeech or Mini LibriSpeech; parts already there are kept.
+    """Download and unpack parts of LibriSpeech or Mini LibriSpeech; existing parts are kept.
 
     Returns:
         The ``LibriSpeech`` folder.
 
     Raises:
-        UserError: for a name that openslr.org does not have, or when the network fails.
+        UserError: openslr.org has no such part, or the network fails.
     """
-    from lhotse.recipes import librispeech
-
     known = (*librispeech.LIBRISPEECH, *librispeech.MINI_LIBRISPEECH)
     for part in parts:
         if part not in known:
@@ -194,7 +193,11 @@ def _read_transcripts(part_dir: Path) -> Iterator[_Line]:
 
 
 def _open_recording(line: _Line) -> Recording | str:
-    """Decode the whole file: a `Recording` (16 kHz, resampled on load if need be), or why it is unusable."""
+    """Decode a file completely.
+
+    Returns:
+        A `Recording` at 16 kHz (resampled on load if needed), or the reason why it is unusable.
+    """
     assert line.audio is not None
     try:
         with soundfile.SoundFile(str(line.audio)) as file:

@@ -1,4 +1,4 @@
-"""espeak-ng through ctypes, from the wheel ``espeakng-loader``: text to samples, synchronously."""
+"""Speech synthesis with espeak-ng through ctypes, from the wheel ``espeakng-loader``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from todm.errors import UserError
 
 ACCENTS = ("en", "en-us", "en-gb-x-rp", "en-us-nyc")
-"""English voices; with a variant such as ``+f2`` each gives another speaker."""
+"""English voices; each variant such as ``+f2`` is another speaker."""
 
 _SYNCHRONOUS = 2  # espeak_AUDIO_OUTPUT: samples go to the callback before espeak_Synth returns
 _UTF8 = 1
@@ -18,17 +18,17 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Espeak:
-    """The synthesiser of this process.
+    """Speech synthesizer of this process.
 
-    The library keeps its state in globals, and what was said before changes the samples that follow
-    (the flutter of the voice goes on); a process that must give the same bytes has to say the same
-    things from its start. Hence one object in a process, which is not handed on.
+    The library keeps its state in global variables, and earlier texts change the samples of later ones (the
+    flutter of the voice continues). Samples are therefore reproducible only for the same sequence of texts
+    since the start of the process; create one object per process.
 
     Args:
-        seed: of the breath noise, which espeak-ng would otherwise take from the clock.
+        seed: seed of the breath noise, which espeak-ng otherwise takes from the clock.
 
     Raises:
-        UserError: if the wheel is missing or its data cannot be read.
+        UserError: the wheel is missing or its data cannot be read.
     """
 
     def __init__(self, seed: int = 1) -> None:
@@ -51,14 +51,16 @@ class Espeak:
             self._pieces.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    def say(self, text: str, *, voice: str, rate: int, pitch: int, pitch_range: int = 50) -> np.ndarray:
-        """Speak one text.
+    def synthesize(
+        self, text: str, *, voice: str, rate: int, pitch: int, pitch_range: int = 50
+    ) -> np.ndarray:
+        """Synthesize one text.
 
         Args:
             text: English.
-            voice: one of `ACCENTS`, a plus sign and a variant, for example ``en-us+f2``.
+            voice: voice and variant, for example ``en-us+f2``; see `ACCENTS`.
             rate: words per minute, 80 to 450.
-            pitch: 0 to 99, 50 is the voice's own.
+            pitch: 0 to 99; 50 is the default of the voice.
             pitch_range: 0 (monotone) to 99.
 
         Returns:

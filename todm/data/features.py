@@ -25,23 +25,23 @@ from todm.runtime.fbank import LOG_FLOOR, FbankSettings, num_frames
 __all__ = [
     "LOG_FLOOR",
     "FbankSettings",
+    "compute_feature_stats",
     "compute_features",
-    "feature_stats",
     "load_audio",
     "load_features",
     "make_extractor",
+    "make_paths_relative",
     "perturb_speed",
-    "relative_features",
     "store_features",
 ]
 
 
 MIN_CUTS_PER_JOB = 1000
-"""A process takes as long to start as about that many utterances of a few seconds take to compute."""
+"""Fewer utterances of a few seconds take less time than the start of a process."""
 
 
 def make_extractor(settings: FbankSettings | None = None) -> Fbank:
-    """Lhotse's Kaldi filter bank with our settings: samples (S,) in [-1, 1] to frames (T, 80) float32."""
+    """Make lhotse's Kaldi filter bank: features (T, 80) float32 from samples (S,) in [-1, 1]."""
     settings = settings or FbankSettings()
     return Fbank(
         FbankConfig(
@@ -61,9 +61,16 @@ def make_extractor(settings: FbankSettings | None = None) -> Fbank:
 
 
 def compute_features(samples: np.ndarray, extractor: Fbank) -> np.ndarray:
-    """Features (T, 80) float32 of audio of any length, (S,) in [-1, 1] at 16 kHz; T is 0 below half a shift.
+    """Compute features of audio of any length.
 
-    What is shorter than a window is reflected as often as needed, as Kaldi does; lhotse reflects once.
+    Audio shorter than a window is reflected as often as needed, as in Kaldi; lhotse reflects only once.
+
+    Args:
+        samples: (S,) in [-1, 1] at 16 kHz.
+        extractor: see `make_extractor`.
+
+    Returns:
+        (T, 80) float32; T is 0 for audio below half a frame shift.
     """
     length, window = len(samples), round(FbankSettings().sample_rate * FbankSettings().frame_length_ms / 1000)
     frames = num_frames(length)
@@ -78,10 +85,10 @@ def compute_features(samples: np.ndarray, extractor: Fbank) -> np.ndarray:
 def load_audio(path: Path | str) -> np.ndarray:
     """Read an audio file of any sample rate as mono float32 at 16 kHz, (S,), in [-1, 1].
 
-    The device's own reader, so that both see the same samples.
+    The reader is the one of the device runtime, so that both get the same samples.
 
     Raises:
-        UserError: if the file is missing, unreadable or empty.
+        UserError: the file is missing, unreadable or empty.
     """
     samples = read_audio(path, FbankSettings().sample_rate).samples
     if len(samples) == 0:
@@ -90,27 +97,27 @@ def load_audio(path: Path | str) -> np.ndarray:
 
 
 def load_features(cut: Cut, extractor: Fbank) -> np.ndarray:
-    """Features (T, 80) of one cut: from disk if stored, else computed from its audio."""
+    """Load the stored features (T, 80) of a cut, or compute them from its audio."""
     feats: np.ndarray = cut.load_features() if cut.has_features else cut.compute_features(extractor)
     return feats
 
 
 def perturb_speed(cuts: CutSet, factors: Sequence[float]) -> CutSet:
-    """Copies of all cuts at each speed; ids of copies end in ``_sp0.9`` and the like."""
+    """Copy all cuts at each speed; ids of copies end in ``_sp0.9`` and the like."""
     copies = [cuts if factor == 1.0 else cuts.perturb_speed(factor) for factor in factors]
     return CutSet.from_cuts(chain.from_iterable(copies))
 
 
 def store_features(cuts: CutSet, folder: Path, *, num_jobs: int = 1) -> CutSet:
-    """Compute the features of ``cuts`` into archives in ``folder``, whose old content is removed.
+    """Compute the features of ``cuts`` and write them to ``folder``, whose old content is removed.
 
     Args:
-        cuts: with audio.
-        folder: where ``feats-*.f32`` is written: float32, 32 kB for one second.
-        num_jobs: processes.
+        cuts: cuts with audio.
+        folder: folder of the archives ``feats-*.f32``: float32, 32 kB per second.
+        num_jobs: number of processes.
 
     Returns:
-        The cuts with features, sorted by id; a cut whose audio could not be loaded is missing.
+        The cuts with features, sorted by id, without those whose audio could not be loaded.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -125,7 +132,7 @@ def store_features(cuts: CutSet, folder: Path, *, num_jobs: int = 1) -> CutSet:
         with ProcessPoolExecutor(
             num_jobs, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
         ) as pool:
-            # lhotse warns of our own threads, although the processes that it starts have one each
+            # lhotse warns about the threads of this process, although its processes use one each
             num_threads = torch.get_num_threads()
             torch.set_num_threads(1)
             try:
@@ -137,7 +144,7 @@ def store_features(cuts: CutSet, folder: Path, *, num_jobs: int = 1) -> CutSet:
     return CutSet.from_cuts(sorted(done, key=lambda cut: cut.id))
 
 
-def relative_features(cuts: Iterable[Cut], base: Path) -> Iterator[Cut]:
+def make_paths_relative(cuts: Iterable[Cut], base: Path) -> Iterator[Cut]:
     """Make stored feature paths relative to ``base``, so that a run folder can be moved."""
     for cut in cuts:
         if cut.has_features:
@@ -145,15 +152,15 @@ def relative_features(cuts: Iterable[Cut], base: Path) -> Iterator[Cut]:
         yield cut
 
 
-def feature_stats(cuts: CutSet, *, max_cuts: int = 10_000) -> dict[str, Any]:
-    """Mean and standard deviation of each mel bin.
+def compute_feature_stats(cuts: CutSet, *, max_cuts: int = 10_000) -> dict[str, Any]:
+    """Compute mean and standard deviation of each mel bin.
 
     Args:
         cuts: training cuts, with features or audio.
-        max_cuts: at most this many are looked at, spread evenly.
+        max_cuts: maximum number of cuts used, evenly spaced.
 
     Returns:
-        ``mean`` and ``std``, lists of 80 floats, and ``frames``, how many were counted.
+        ``mean`` and ``std``, lists of 80 floats, and ``frames``, the number of frames used.
     """
     extractor = make_extractor()
     total = len(cuts)
@@ -166,6 +173,6 @@ def feature_stats(cuts: CutSet, *, max_cuts: int = 10_000) -> dict[str, Any]:
             accumulator.update(feats)
             frames += len(feats)
     stats = accumulator.get()
-    # a bin that never changes would otherwise divide by zero
+    # avoids a division by zero for a constant bin
     std = np.maximum(stats["norm_stds"], 1e-3)
     return {"mean": stats["norm_means"].tolist(), "std": std.tolist(), "frames": frames}

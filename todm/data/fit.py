@@ -1,4 +1,4 @@
-"""Which utterances training can use, by their duration and by the length of their text."""
+"""Checks whether training can use an utterance, by its duration and the length of its text."""
 
 from __future__ import annotations
 
@@ -8,22 +8,41 @@ from todm.runtime.fbank import FbankSettings, num_frames
 TOO_MANY_LABELS = "text longer than its frames allow"
 
 
-def duration_problem(seconds: float, shortest: float, longest: float) -> str:
-    """Why an utterance of this duration is left out, or ''; the bounds are the ``data`` section's."""
+def check_duration(seconds: float, shortest: float, longest: float) -> str:
+    """Check a duration.
+
+    Args:
+        seconds: duration of the utterance.
+        shortest: ``data.min_utterance``.
+        longest: ``data.max_utterance``.
+
+    Returns:
+        The reason for skipping the utterance, or ''.
+    """
     if shortest <= seconds <= longest:
         return ""
     return "shorter than data.min_utterance" if seconds < shortest else "longer than data.max_utterance"
 
 
-def length_problem(text: str, seconds: float, tokenizer: Tokenizer, factor: int) -> str:
-    """Why an utterance cannot be aligned with one label per encoder frame (subsampled by `factor`), or ''."""
+def check_length(text: str, seconds: float, tokenizer: Tokenizer, factor: int) -> str:
+    """Check whether an utterance has at least as many encoder frames as labels.
+
+    Args:
+        text: transcript.
+        seconds: duration.
+        tokenizer: tokenizer of the labels.
+        factor: subsampling factor of the encoder.
+
+    Returns:
+        Both numbers as text if it has not, else ''.
+    """
     num_labels = len(tokenizer.encode([text])[0])
-    encoder_frames = subsampled_frames(num_frames(round(seconds * FbankSettings().sample_rate)), factor)
+    encoder_frames = count_encoder_frames(num_frames(round(seconds * FbankSettings().sample_rate)), factor)
     return f"{num_labels} labels, {encoder_frames} encoder frames" if num_labels > encoder_frames else ""
 
 
-def subsampled_frames(frames: int, factor: int) -> int:
-    """Encoder frames of ``frames`` feature frames: each halving by a valid convolution gives (T-1)//2."""
+def count_encoder_frames(frames: int, factor: int) -> int:
+    """Count the encoder frames of ``frames`` feature frames; each convolution turns T into (T - 1) // 2."""
     while factor > 1:
         frames, factor = (frames - 1) // 2, factor // 2
     return max(frames, 0)

@@ -1,4 +1,4 @@
-"""Sentences of the kind said to a device: about 60 words, upper case, no punctuation."""
+"""Random voice commands and short answers: about 60 words, upper case, no punctuation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SLOTS: dict[str, list[str]] = {
     "day": ["TODAY", "TOMORROW", "MONDAY"],
     "please": ["", "", "", "PLEASE"],
 }
-"""What may stand for a word in braces."""
+"""Words that replace a name in braces."""
 
 REQUESTS: list[str] = [
     "TURN {switch} THE {device} IN THE {room} {please}",
@@ -74,21 +74,13 @@ ANSWERS: list[str] = [
     "THE VOLUME",
     "STOP",
 ]
-"""What a device hears when it asks back. Words said alone also show where in the audio a word is."""
+"""Answers to questions of a device. Single words also help to align words with audio."""
 
 ANSWER_SHARE = 0.4
 
 
-def vocabulary() -> list[str]:
-    """All words that `draw_sentence` can say, sorted."""
-    words = " ".join([*REQUESTS, *ANSWERS]).split()
-    fixed = (word for word in words if not word.startswith("{"))
-    filled = (word for choices in SLOTS.values() for choice in choices for word in choice.split())
-    return sorted({*fixed, *filled})
-
-
 def draw_sentence(rng: np.random.Generator) -> str:
-    """One request or answer of 1 to 8 words."""
+    """Draw a request or answer of 1 to 8 words."""
     templates = ANSWERS if rng.random() < ANSWER_SHARE else REQUESTS
     words = []
     for word in templates[rng.integers(len(templates))].split():

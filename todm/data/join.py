@@ -1,4 +1,4 @@
-"""Utterances of a batch joined in pairs: what a stream that goes on looks like."""
+"""Joining of utterances in pairs, as training data for continuous streams."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from todm.runtime.fbank import LOG_FLOOR
 
 
 def join_pairs(batch: Batch, pause_frames: int, generator: torch.Generator) -> Batch:
-    """The second half of the utterances behind the first, each after a pause of digital silence.
+    """Append the second half of a batch to its first half, each utterance after a pause of digital silence.
 
     Args:
-        batch: N utterances; not changed. One that is left without a partner stays alone.
-        pause_frames: frames of silence between two at most, uniform from 0.
-        generator: draws the pauses.
+        batch: N utterances; not modified. With odd N one utterance has no partner and is kept as it is.
+        pause_frames: longest pause in frames; uniform from 0.
+        generator: generator of the pauses.
 
     Returns:
         ceil(N / 2) utterances.
@@ -52,7 +52,7 @@ def join_pairs(batch: Batch, pause_frames: int, generator: torch.Generator) -> B
 def _append(
     head: Tensor, head_lens: Tensor, gaps: Tensor, tail: Tensor, tail_lens: Tensor, fill: float
 ) -> tuple[Tensor, Tensor]:
-    """Rows of `tail` (M, T, ...) behind the first M of `head` (N, T, ...), gaps between; and the lengths."""
+    """Append rows of `tail` (M, T, ...), after gaps, to the first M of `head` (N, T, ...); adapt lengths."""
     lens = head_lens.clone()
     starts = (head_lens + gaps)[: len(tail)]
     lens[: len(tail)] = starts + tail_lens

@@ -1,4 +1,4 @@
-"""Batches of utterances of like duration, in an order that (seed, epoch) alone determine."""
+"""Batches of utterances of similar duration; their order depends only on seed and epoch."""
 
 from __future__ import annotations
 
@@ -12,56 +12,52 @@ from lhotse.cut import Cut
 from lhotse.dataset import DynamicBucketingSampler, DynamicCutSampler
 from lhotse.dataset.sampling.base import CutSampler
 
-from todm.config import DataConfig
-from todm.data.archive import ArchiveReader
+import todm.data.archive  # noqa: F401  # registers the feature archives at lhotse
+from todm.config import Config, DataConfig
 from todm.data.batch import Batch
 from todm.data.shar import read_index, read_shard
 from todm.data.shar_loader import SharLoader
 from todm.data.tokenizer import Tokenizer
-from todm.data.utterances import UtteranceDataset, load
+from todm.data.utterances import EpochLoader, UtteranceDataset, iter_batches
 from todm.errors import UserError
+from todm.layout import DataFolder
 
-MANIFESTS = "manifests"
-TRAIN_MANIFEST = "train.jsonl.gz"
 EAGER_BYTES = 8 << 20
-"""Compressed size up to which a training manifest is kept in memory (some 50,000 cuts)."""
-
-assert ArchiveReader.name  # importing it lets lhotse read our archives
+"""Largest compressed training manifest that is kept in memory (about 50,000 cuts)."""
 
 
 def load_cuts(data_dir: Path, part: str) -> CutSet:
-    """Cuts of a prepared part, read lazily, as in the corpus (no speed copies).
+    """Read the cuts of a prepared dev or test part lazily, in the order of the corpus.
 
     Args:
         data_dir: ``EXP/data``.
         part: one of the config's dev or test parts.
 
     Raises:
-        UserError: if the part has not been prepared.
+        UserError: the part has not been prepared.
     """
-    return _read_manifest(
-        data_dir, f"cuts_{part}.jsonl.gz", f"add '{part}' to data.dev_parts or data.test_parts"
-    )
+    hint = f"add '{part}' to data.dev_parts or data.test_parts"
+    return _read_manifest(data_dir, DataFolder(data_dir).cuts(part), hint)
 
 
 def load_train_cuts(data_dir: Path) -> CutSet:
-    """All training cuts, speed copies included, read lazily in a fixed random order.
+    """Read all training cuts, with the copies of other speeds, lazily and in a fixed random order.
 
     Raises:
-        UserError: if ``todm prepare`` has not come that far.
+        UserError: ``todm prepare`` has not written them yet.
     """
-    return _read_manifest(data_dir, TRAIN_MANIFEST, "the config names them in data.train_parts")
+    hint = "the config names them in data.train_parts"
+    return _read_manifest(data_dir, DataFolder(data_dir).train_manifest, hint)
 
 
-def _read_manifest(data_dir: Path, name: str, hint: str) -> CutSet:
-    path = data_dir / MANIFESTS / name
+def _read_manifest(data_dir: Path, path: Path, hint: str) -> CutSet:
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; run 'todm prepare' first ({hint})")
     return CutSet.from_jsonl_lazy(path).with_features_path_prefix(data_dir)
 
 
 def first_train_cuts(config: DataConfig, data_dir: Path, count: int) -> list[Cut]:
-    """The first `count` training cuts, or all if there are fewer, of the manifest or of the shards."""
+    """Read the first `count` training cuts, or all if there are fewer, from the manifest or the shards."""
     if not config.shar_dir:
         return list(islice(load_train_cuts(data_dir), count))
     index = read_index(config.shar_dir)
@@ -72,18 +68,16 @@ def first_train_cuts(config: DataConfig, data_dir: Path, count: int) -> list[Cut
     return cuts
 
 
-class TrainLoader:
-    """Shuffled training batches of one epoch; iterate, then `set_epoch` for the next.
+class TrainLoader(EpochLoader):
+    """Shuffled training batches from cuts.
 
     Args:
         cuts: training cuts.
-        tokenizer: makes the labels.
+        tokenizer: tokenizer of the labels.
         config: `max_duration`, `num_buckets`, `sortagrad` and `num_workers` are used.
-        seed: with the epoch it fixes which utterances form which batch, and their order.
-        epoch: epoch to start with, from 0.
-        start_batch: batches of that epoch to pass over, without loading them.
-        rank: which of every ``world_size`` batches is ours.
-        world_size: processes that train together; all get equally many batches.
+        seed: determines, with the epoch, the utterances and the order of the batches.
+        rank: index of this process; it loads every ``world_size``-th batch.
+        world_size: number of training processes; all get the same number of batches.
     """
 
     def __init__(
@@ -93,18 +87,14 @@ class TrainLoader:
         config: DataConfig,
         *,
         seed: int,
-        epoch: int = 0,
-        start_batch: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        super().__init__(tokenizer)
         first = list(islice(cuts, config.num_buckets + 1))
         if len(first) < 2:
             raise UserError(f"data.train_parts: {len(first)} usable utterances; training needs at least 2")
-        self.dataset = UtteranceDataset(tokenizer)
         self.num_workers = config.num_workers
-        self.epoch = epoch
-        self.start_batch = start_batch
         self.sampler: CutSampler = DynamicBucketingSampler(
             cuts,
             max_duration=config.max_duration,
@@ -113,8 +103,8 @@ class TrainLoader:
             seed=seed,
             rank=rank,
             world_size=world_size,
-            # Without it, lhotse 1.33 ends an epoch when it draws a bucket that has run empty. The price is
-            # that buckets take their turns in the same order in every epoch; what they give still varies.
+            # Without it, lhotse 1.33 ends an epoch when it draws an empty bucket. As a consequence the
+            # sequence of buckets is the same in every epoch; their utterances still vary.
             sync_buckets=True,
         )
         self._counts: dict[int, int] = {}
@@ -125,44 +115,48 @@ class TrainLoader:
                 by_length, max_duration=config.max_duration, rank=rank, world_size=world_size
             )
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Let the next iteration run through ``epoch`` from its batch number ``start_batch`` on."""
-        self.epoch, self.start_batch = epoch, start_batch
-
     def batch_ids(self) -> Iterator[tuple[str, ...]]:
-        """Utterance ids of the epoch's batches, all of them, without loading anything."""
+        """Yield the utterance ids of all batches of the current epoch, without loading them."""
         for cuts in self._sampler():
             yield tuple(cut.id for cut in cuts)
 
     def count_batches(self, epoch: int) -> int:
-        """How many batches an epoch has; shuffled epochs differ by a few, and count as the first of them."""
+        """See `EpochLoader`."""
         counted = min(epoch, 1) if self.first_sampler is not self.sampler else 0
         if counted not in self._counts:
-            present, self.epoch = self.epoch, counted
+            current, self.epoch = self.epoch, counted
             self._counts[counted] = sum(1 for _ in self.batch_ids())
-            self.epoch = present
+            self.epoch = current
         return self._counts[counted]
 
     def longest_batches(self, count: int) -> list[Batch]:
-        """The present epoch's batches with most frames, padding included, largest first."""
-        # Kept with its number: cuts cannot be compared.
+        """See `EpochLoader`."""
+        # The index breaks ties, since cuts cannot be compared.
         sized = (
             (max(cut.duration for cut in cuts) * len(cuts), i, cuts) for i, cuts in enumerate(self._sampler())
         )
         return [self.dataset[cuts] for _, _, cuts in heapq.nlargest(count, sized)]
 
     def __iter__(self) -> Iterator[Batch]:
-        return load(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)
+        """See `EpochLoader`."""
+        return iter_batches(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)
 
     def _sampler(self) -> CutSampler:
-        """The sampler of the present epoch."""
+        """Return the sampler of the current epoch."""
         sampler = self.sampler if self.epoch else self.first_sampler
         sampler.set_epoch(self.epoch)
         return sampler
 
 
 class EvalLoader:
-    """Batches in order of falling duration, each utterance once; may be iterated repeatedly."""
+    """Batches in order of decreasing duration, each utterance once; can be iterated repeatedly.
+
+    Args:
+        cuts: cuts with stored features or with audio.
+        tokenizer: tokenizer of the labels.
+        max_duration: largest duration of a batch, seconds.
+        num_workers: loader processes; 0 loads in this one.
+    """
 
     def __init__(
         self, cuts: Iterable[Cut], tokenizer: Tokenizer, *, max_duration: float, num_workers: int
@@ -174,11 +168,11 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         sampler = DynamicCutSampler(self.cuts, max_duration=self.max_duration, rank=0, world_size=1)
-        return load(self.dataset, _Skip(sampler, 0), self.num_workers)
+        return iter_batches(self.dataset, _Skip(sampler, 0), self.num_workers)
 
 
 class _Skip:
-    """A sampler without its first batches: manifests are read and passed over, no audio is loaded."""
+    """Sampler without its first batches, which are not loaded."""
 
     def __init__(self, sampler: Iterable[CutSet], num_batches: int) -> None:
         self.sampler, self.num_batches = sampler, num_batches
@@ -188,65 +182,29 @@ class _Skip:
 
 
 def make_train_loader(
-    config: DataConfig,
-    data_dir: Path,
-    tokenizer: Tokenizer,
-    *,
-    seed: int,
-    epoch: int = 0,
-    start_batch: int = 0,
-    rank: int = 0,
-    world_size: int = 1,
-    subsampling_factor: int = 4,
-) -> TrainLoader | SharLoader:
-    """Training batches of a prepared run folder or of shards; see `TrainLoader` and `SharLoader`.
+    config: Config, data_dir: Path, tokenizer: Tokenizer, *, seed: int, rank: int = 0, world_size: int = 1
+) -> EpochLoader:
+    """Make a loader of training batches from a prepared run folder or from shards.
 
     Args:
-        config: the ``data`` section; its ``shar_dir`` decides which of the two.
+        config: `data` and the model's `subsampling_factor` are used; ``data.shar_dir`` selects the shards.
         data_dir: ``EXP/data``.
-        tokenizer: makes the labels.
-        seed: of the order.
-        epoch: epoch to start with, from 0.
-        start_batch: batches of that epoch to pass over.
-        rank: of this process.
-        world_size: number of processes.
-        subsampling_factor: of the model; manifests have been chosen by it already.
+        tokenizer: tokenizer of the labels.
+        seed: seed of the order.
+        rank: index of this process.
+        world_size: number of training processes.
     """
-    if config.shar_dir:
-        return SharLoader(
-            config,
-            tokenizer,
-            subsampling_factor=subsampling_factor,
-            seed=seed,
-            epoch=epoch,
-            start_batch=start_batch,
-            rank=rank,
-            world_size=world_size,
-        )
+    data = config.data
+    if data.shar_dir:
+        return SharLoader(config, tokenizer, seed=seed, rank=rank, world_size=world_size)
     cuts: Iterable[Cut] = load_train_cuts(data_dir)
-    if (data_dir / MANIFESTS / TRAIN_MANIFEST).stat().st_size <= EAGER_BYTES:
-        cuts = list(cuts)  # parsing them anew costs more than a tenth of a second per 1,000 in every epoch
-    return TrainLoader(
-        cuts,
-        tokenizer,
-        config,
-        seed=seed,
-        epoch=epoch,
-        start_batch=start_batch,
-        rank=rank,
-        world_size=world_size,
-    )
+    if DataFolder(data_dir).train_manifest.stat().st_size <= EAGER_BYTES:
+        cuts = list(cuts)  # parsing takes more than 0.1 s per 1,000 cuts, in every epoch
+    return TrainLoader(cuts, tokenizer, data, seed=seed, rank=rank, world_size=world_size)
 
 
 def make_eval_loader(
     cuts: Iterable[Cut], tokenizer: Tokenizer, *, max_duration: float = 200.0, num_workers: int = 0
 ) -> EvalLoader:
-    """Batches for validation and decoding, longest utterances first.
-
-    Args:
-        cuts: with stored features or with audio.
-        tokenizer: makes the labels.
-        max_duration: seconds of audio in a batch at most.
-        num_workers: processes that load; 0 loads in this one.
-    """
+    """Make a loader for validation and decoding; see `EvalLoader`."""
     return EvalLoader(cuts, tokenizer, max_duration=max_duration, num_workers=num_workers)

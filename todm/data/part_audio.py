@@ -1,4 +1,4 @@
-"""The utterances of a corpus part as samples: what decoding and verifying listen to."""
+"""Audio and transcripts of a corpus part, for decoding and parity checks."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from todm.data.features import load_audio
 def load_part_audio(
     corpus_dir: Path, part: str, *, limit: int = 0
 ) -> tuple[list[str], list[str], list[np.ndarray]]:
-    """Read a part, sorted by utterance id; unusable utterances are left out with a warning.
+    """Read a corpus part, sorted by utterance id; unusable utterances are skipped with a warning.
 
     Args:
-        corpus_dir: the folder of the parts, or its parent.
-        part: any folder name.
-        limit: utterances at most; 0 takes all.
+        corpus_dir: folder of the parts, or its parent.
+        part: name of a folder in it.
+        limit: maximum number of utterances; 0 reads all.
 
     Returns:
-        ids, transcripts and samples (S,) float32 at 16 kHz, one each per utterance.
+        Ids, transcripts and samples (S,) float32 at 16 kHz, one each per utterance.
 
     Raises:
-        UserError: the folder or the part is missing, or nothing in it is usable.
+        UserError: the folder or the part is missing, or no utterance is usable.
     """
     found = read_part(corpus_dir, part, num_jobs=2)
     for skipped in found.skipped:
-        logging.getLogger(__name__).warning("%s left out: %s %s", skipped.id, skipped.reason, skipped.detail)
+        logging.getLogger(__name__).warning("%s skipped: %s %s", skipped.id, skipped.reason, skipped.detail)
     texts = {segment.recording_id: segment.text or "" for segment in found.supervisions}
     recordings = sorted(found.recordings, key=lambda recording: str(recording.id))
     if limit:

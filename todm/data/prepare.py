@@ -1,11 +1,11 @@
-"""``todm prepare``: from a corpus folder to what training reads, in stages that can be run again.
+"""Preparation of training data from a corpus folder, in stages that can be repeated.
 
-EXP/data/manifests/recordings_<part>.jsonl.gz, supervisions_<part>.jsonl.gz     stage manifests
-EXP/data/manifests/train_<part>.jsonl.gz (speed copies), cuts_<part>.jsonl.gz   stage features
-EXP/data/feats/train_<part>/, feats/<part>/, stats.json                         stage features
-EXP/data/lang/{bpe.model,bpe.vocab,tokens.txt}, manifests/train.jsonl.gz        stage bpe
-data.shar_dir/, if it is a folder                                               stage shar
-EXP/data/skipped.json                                                           every stage
+manifests   recordings and supervisions of every part
+features    cuts of every part (with copies of other speeds for training), features, feature statistics
+bpe         tokenizer, manifest of all training cuts in random order
+shar        shards in ``data.shar_dir``, if it is a folder
+
+Every stage records the utterances that it skips. `todm.layout.DataFolder` names the files.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from lhotse import CutSet, RecordingSet, SupervisionSet
 
 from todm.config import Config
 from todm.data.corpus import Skipped, make_cuts, read_part
-from todm.data.features import feature_stats, perturb_speed, relative_features, store_features
-from todm.data.fit import TOO_MANY_LABELS, duration_problem, length_problem
-from todm.data.loader import MANIFESTS, TRAIN_MANIFEST, load_train_cuts
+from todm.data.features import compute_feature_stats, make_paths_relative, perturb_speed, store_features
+from todm.data.fit import TOO_MANY_LABELS, check_duration, check_length
+from todm.data.loader import load_train_cuts
 from todm.data.shar import write_shar
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
-from todm.files import atomic_path, write_json
+from todm.files import atomic_path, read_json, write_json
+from todm.layout import DataFolder, RunFolder
 
 STAGES = ("manifests", "features", "bpe", "shar")
 
@@ -38,26 +39,26 @@ STAGES = ("manifests", "features", "bpe", "shar")
 def prepare(
     config: Config, corpus_dir: Path, exp_dir: Path, stages: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Run some stages, in the order given by `STAGES`.
+    """Run stages of the preparation, in the order of `STAGES`.
 
     Args:
         config: `data` and the model's `subsampling_factor` are used.
-        corpus_dir: the folder of the parts, or its parent; only the stage ``manifests`` reads it.
-        exp_dir: run folder; everything goes to its ``data`` folder.
+        corpus_dir: folder of the parts, or its parent; read by the stage ``manifests`` only.
+        exp_dir: run folder; its ``data`` folder is written.
         stages: some of `STAGES`; by default all, ``shar`` only if ``data.shar_dir`` is a folder.
 
     Returns:
-        Figures of each stage that ran, for printing.
+        Figures by stage, for printing.
 
     Raises:
-        UserError: for a missing folder or part, a stage whose predecessor has not run, a full disk.
+        UserError: a missing folder or part, a stage whose predecessor has not run, a full disk.
     """
     for stage in stages:
         if stage not in STAGES:
             raise UserError(f"--stage {stage}: no such stage; use one of: {', '.join(STAGES)}")
     if not stages:
         stages = STAGES if config.data.writes_shards else STAGES[:-1]
-    data_dir = exp_dir.resolve() / "data"
+    data_dir = RunFolder(exp_dir.resolve()).data
     figures: dict[str, dict[str, float]] = {}
     if "manifests" in stages:
         figures["manifests"] = _write_manifests(config, corpus_dir, data_dir)
@@ -66,7 +67,7 @@ def prepare(
     if "bpe" in stages:
         figures["bpe"] = _write_bpe(config, data_dir)
     if "shar" in stages:
-        index = write_shar(load_train_cuts(data_dir), config, Tokenizer.load(data_dir / "lang"))
+        index = write_shar(load_train_cuts(data_dir), config, Tokenizer.load(DataFolder(data_dir).lang))
         seconds = sum(map(sum, index.durations))
         utterances = sum(map(len, index.durations))
         shards = len(index.durations)
@@ -76,14 +77,15 @@ def prepare(
 
 def _write_manifests(config: Config, corpus_dir: Path, data_dir: Path) -> dict[str, float]:
     data = config.data
-    folder = data_dir / MANIFESTS
+    files = DataFolder(data_dir)
     figures: dict[str, float] = {}
     skipped: list[Skipped] = []
     for name in dict.fromkeys((*data.train_parts, *data.dev_parts, *data.test_parts)):
         part = read_part(corpus_dir, name, num_jobs=data.num_jobs)
         skipped += part.skipped
-        for kind, manifest in (("recordings", part.recordings), ("supervisions", part.supervisions)):
-            with atomic_path(folder / f"{kind}_{name}.jsonl.gz") as temporary:
+        manifests = ((files.recordings(name), part.recordings), (files.supervisions(name), part.supervisions))
+        for path, manifest in manifests:
+            with atomic_path(path) as temporary:
                 manifest.to_file(temporary)
         figures[f"{name} utterances"] = len(part.recordings)
         figures[f"{name} hours"] = sum(recording.duration for recording in part.recordings) / 3600
@@ -92,56 +94,63 @@ def _write_manifests(config: Config, corpus_dir: Path, data_dir: Path) -> dict[s
 
 
 def _write_features(config: Config, data_dir: Path) -> dict[str, float]:
-    data = config.data
+    data, files = config.data, DataFolder(data_dir)
     skipped: list[Skipped] = []
     train: list[CutSet] = []
     figures: dict[str, float] = {}
     for part in data.train_parts:
         cuts = _drop_by_duration(_part_cuts(data_dir, part), config, part, skipped)
         cuts = perturb_speed(cuts, data.speed_factors)
-        train.append(_finish_cuts(cuts, config, data_dir, f"train_{part}", part, skipped))
+        files.train_cuts(part).unlink(missing_ok=True)  # a manifest exists only if its features are complete
+        cuts, unreadable = _add_features(cuts, config, files, files.train_features(part))
+        skipped += _unreadable(unreadable, part)
+        _write_cuts(cuts, files.train_cuts(part))
+        train.append(cuts)
         figures[f"{part} training cuts"] = len(train[-1])
     for part in dict.fromkeys((*data.dev_parts, *data.test_parts)):
-        cuts = _finish_cuts(_part_cuts(data_dir, part), config, data_dir, f"cuts_{part}", part, skipped)
+        files.cuts(part).unlink(missing_ok=True)
+        cuts, unreadable = _add_features(_part_cuts(data_dir, part), config, files, files.features(part))
+        skipped += _unreadable(unreadable, part)
+        _write_cuts(cuts, files.cuts(part))
         figures[f"{part} cuts"] = len(cuts)
     everything = CutSet.from_cuts(cut for cuts in train for cut in cuts)
-    write_json(data_dir / "stats.json", feature_stats(everything.with_features_path_prefix(data_dir)))
+    write_json(files.stats, compute_feature_stats(everything.with_features_path_prefix(data_dir)))
     figures["skipped"] = _record_skipped(data_dir, "features", skipped)
     return figures
 
 
 def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
-    data = config.data
+    data, files = config.data, DataFolder(data_dir)
     texts = []
     for part in data.train_parts:
-        supervisions = _read(data_dir, f"supervisions_{part}.jsonl.gz", SupervisionSet, "manifests")
+        supervisions = _read(files.supervisions(part), SupervisionSet)
         texts += sorted(str(supervision.text) for supervision in supervisions)
     tokenizer = Tokenizer.train(texts, data.vocab_size, data.token_type)
-    tokenizer.save(data_dir / "lang")
+    tokenizer.save(files.lang)
 
     skipped: list[Skipped] = []
-    lines: list[tuple[str, str]] = []  # id and JSON; cut objects would take several times the memory
+    lines: list[tuple[str, str]] = []  # ids and JSON, which take less memory than cuts
     for part in data.train_parts:
-        path = data_dir / MANIFESTS / f"train_{part}.jsonl.gz"
+        path = files.train_cuts(part)
         if not path.is_file():
             raise UserError(f"{path}: no such manifest; run 'todm prepare --stage features' first")
         with gzip.open(path, "rt", encoding="utf-8") as file:
             for line in file:
                 cut = json.loads(line)
                 text = cut["supervisions"][0]["text"]
-                problem = length_problem(text, cut["duration"], tokenizer, config.model.subsampling_factor)
+                problem = check_length(text, cut["duration"], tokenizer, config.model.subsampling_factor)
                 if problem:
                     skipped.append(
                         Skipped(stage="bpe", part=part, id=cut["id"], reason=TOO_MANY_LABELS, detail=problem)
                     )
                 else:
                     lines.append((cut["id"], line))
-    # The sampler shuffles within a window of some thousand cuts only, so mix the parts here. Sorting
-    # first makes the order independent of how many processes computed the features.
+    # The sampler shuffles only within a window of some thousand cuts, so the parts are mixed here. Sorting
+    # makes the order independent of the number of processes that computed the features.
     lines.sort()
     random.Random(0).shuffle(lines)
     with (
-        atomic_path(data_dir / MANIFESTS / TRAIN_MANIFEST) as temporary,
+        atomic_path(files.train_manifest) as temporary,
         gzip.open(temporary, "wt", encoding="utf-8", compresslevel=3) as file,
     ):
         file.writelines(line for _, line in lines)
@@ -153,16 +162,15 @@ def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
 
 
 def _part_cuts(data_dir: Path, part: str) -> CutSet:
+    files = DataFolder(data_dir)
     return make_cuts(
-        _read(data_dir, f"recordings_{part}.jsonl.gz", RecordingSet, "manifests"),
-        _read(data_dir, f"supervisions_{part}.jsonl.gz", SupervisionSet, "manifests"),
+        _read(files.recordings(part), RecordingSet), _read(files.supervisions(part), SupervisionSet)
     )
 
 
-def _read(data_dir: Path, name: str, kind: Any, stage: str) -> Any:
-    path = data_dir / MANIFESTS / name
+def _read(path: Path, kind: Any) -> Any:
     if not path.is_file():
-        raise UserError(f"{path}: no such manifest; run 'todm prepare --stage {stage}' first")
+        raise UserError(f"{path}: no such manifest; run 'todm prepare --stage manifests' first")
     return kind.from_file(path)
 
 
@@ -170,7 +178,7 @@ def _drop_by_duration(cuts: CutSet, config: Config, part: str, skipped: list[Ski
     data = config.data
     kept = []
     for cut in cuts:
-        problem = duration_problem(cut.duration, data.min_utterance, data.max_utterance)
+        problem = check_duration(cut.duration, data.min_utterance, data.max_utterance)
         if problem:
             detail = f"{cut.duration:.2f} s"
             skipped.append(Skipped(stage="features", part=part, id=cut.id, reason=problem, detail=detail))
@@ -184,35 +192,37 @@ def _drop_by_duration(cuts: CutSet, config: Config, part: str, skipped: list[Ski
     return CutSet.from_cuts(kept)
 
 
-def _finish_cuts(
-    cuts: CutSet, config: Config, data_dir: Path, name: str, part: str, skipped: list[Skipped]
-) -> CutSet:
-    """Store features if wanted and write the manifest last: where it is, the features are complete."""
-    manifest = data_dir / MANIFESTS / f"{name}.jsonl.gz"
-    manifest.unlink(missing_ok=True)
-    if config.data.store_features:
-        folder = data_dir / "feats" / name.removeprefix("cuts_")
-        try:
-            done = store_features(cuts, folder, num_jobs=config.data.num_jobs)
-        except OSError as error:
-            raise UserError(f"{folder}: features cannot be written ({error}); free some space") from error
-        missing = {cut.id for cut in cuts} - {cut.id for cut in done}
-        skipped += (
-            Skipped(stage="features", part=part, id=cut_id, reason="unreadable audio")
-            for cut_id in sorted(missing)
-        )
-        cuts = CutSet.from_cuts(relative_features(done, data_dir))
-    with atomic_path(manifest) as temporary:
+def _add_features(cuts: CutSet, config: Config, files: DataFolder, folder: Path) -> tuple[CutSet, list[str]]:
+    """Store the features of cuts in `folder` if ``data.store_features`` is set.
+
+    Returns:
+        The cuts, and the ids of those without readable audio.
+    """
+    if not config.data.store_features:
+        return cuts, []
+    try:
+        done = store_features(cuts, folder, num_jobs=config.data.num_jobs)
+    except OSError as error:
+        raise UserError(f"{folder}: features cannot be written ({error}); free some space") from error
+    unreadable = {cut.id for cut in cuts} - {cut.id for cut in done}
+    return CutSet.from_cuts(make_paths_relative(done, files.path)), sorted(unreadable)
+
+
+def _unreadable(ids: Iterable[str], part: str) -> list[Skipped]:
+    return [Skipped(stage="features", part=part, id=cut_id, reason="unreadable audio") for cut_id in ids]
+
+
+def _write_cuts(cuts: CutSet, path: Path) -> None:
+    with atomic_path(path) as temporary:
         cuts.to_file(temporary)
-    return cuts
 
 
 def _record_skipped(data_dir: Path, stage: str, skipped: Iterable[Skipped]) -> int:
-    """Replace a stage's entries in ``skipped.json``; returns how many it has now."""
-    path = data_dir / "skipped.json"
-    entries = json.loads(path.read_text(encoding="utf-8"))["utterances"] if path.is_file() else []
+    """Replace the entries of a stage in ``skipped.json``; returns their number."""
+    path = DataFolder(data_dir).skipped
+    entries = read_json(path)["utterances"] if path.is_file() else []
     mine = [asdict(item) for item in skipped]
-    # an earlier stage that runs again makes the later stages' findings stale
+    # The entries of later stages are outdated, since they depend on this one.
     later = STAGES[STAGES.index(stage) :]
     entries = [entry for entry in entries if entry["stage"] not in later] + mine
     reasons = Counter(entry["reason"] for entry in entries)

@@ -1,11 +1,11 @@
-"""Lhotse Shar: a training corpus as shards that are read from beginning to end, from a disk or elsewhere.
+"""Training corpora as Lhotse Shar shards, which are read sequentially, from a disk or remotely.
 
 LOCATION/shards/cuts.000000.jsonl.gz, ...        utterances and texts
 LOCATION/shards/features.000000.tar, ...         float32 frames, or recording.000000.tar: audio as FLAC
-LOCATION/index.json                              durations, and what the utterances were chosen by
+LOCATION/index.json                              durations, and settings that the utterances were chosen by
 
-``shards`` is a folder that lhotse reads (``CutSet.from_shar``). The index lets a training plan an epoch
-without reading anything else; it is written last: where it is, the shards are complete.
+``shards`` is a folder in lhotse's format (``CutSet.from_shar``). Training plans an epoch from the index
+alone. The index is written last, so the shards of an existing index are complete.
 
 LOCATION is a folder, a URL (http or https; others, such as s3, with the package smart_open), or ``pipe:`` and
 a shell command that writes the file ``{}`` to its standard output.
@@ -47,30 +47,30 @@ from todm.files import write_json
 INDEX_FILE = "index.json"
 FOLDER = "shards"
 WRITERS = {"features": "numpy", "recording": "flac"}
-"""What a shard holds besides its cuts, and how lhotse shall store it; neither loses more than 16 bits do."""
+"""Content of a shard besides its cuts, and lhotse's writer for it; both keep at least 16 bits."""
 
 _OURS = re.compile(r"(cuts\.\d{6}\.jsonl\.gz|(features|recording)\.\d{6}\.tar)")
 _READ_ERRORS = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, RuntimeError, HTTPException)
 _LIBRARIES = ("azure", "botocore", "google", "requests", "smart_open", "urllib3")
-"""They read from object storage, and their errors have no class in common."""
+"""Libraries that read from object storage; their errors have no common class."""
 
-SILENCE = 60.0
-"""Seconds without a byte after which a web server has failed."""
-PAUSES = (1.0, 5.0)
-"""Seconds before a web server that cannot be reached is asked again."""
+TIMEOUT = 60.0
+"""Seconds without data after which a request has failed."""
+RETRY_DELAYS = (1.0, 5.0)
+"""Seconds before each further request to a web server that cannot be reached."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SharIndex:
-    """What is in the shards.
+    """Description of all shards.
 
     Args:
-        field: what belongs to a cut: ``features`` or ``recording``.
-        durations: for each shard those of its utterances, seconds, in order.
-        min_utterance: see `todm.config.DataConfig`; as it was when the shards were written.
+        field: data of a cut: ``features`` or ``recording``.
+        durations: for each shard the durations of its utterances in seconds, in order.
+        min_utterance: setting (`todm.config.DataConfig`) with which the utterances were chosen.
         max_utterance: likewise.
-        subsampling_factor: of the model whose frames had to hold the labels.
-        tokenizer: `digest` of the one that made these labels.
+        subsampling_factor: likewise, for the check of the numbers of labels.
+        tokenizer: `digest_tokenizer` of the tokenizer of that check.
     """
 
     field: str
@@ -81,37 +81,37 @@ class SharIndex:
     tokenizer: str
 
 
-def digest(tokenizer: Tokenizer) -> str:
-    """A short name for exactly this tokenizer."""
+def digest_tokenizer(tokenizer: Tokenizer) -> str:
+    """Compute an identifier of a tokenizer."""
     return hashlib.sha256(tokenizer.model).hexdigest()[:16]
 
 
-def source_of(location: str, name: str) -> str:
-    """Where lhotse finds the file `name`."""
+def join_source(location: str, name: str) -> str:
+    """Build the path, URL or command by which lhotse reads the file `name`."""
     if location.startswith("pipe:"):
         return location.replace("{}", name)
     return f"{location.rstrip('/')}/{name}"
 
 
 def write_shar(cuts: Iterable[Cut], config: Config, tokenizer: Tokenizer) -> SharIndex:
-    """Write shards to ``data.shar_dir``, in place of those that are there.
+    """Write shards to ``data.shar_dir``; existing shards are replaced.
 
     Args:
         cuts: training cuts in a random order, all with stored features or all without.
-        config: `data` and the model's `subsampling_factor`; what the cuts were chosen by.
-        tokenizer: likewise.
+        config: settings with which the cuts were chosen.
+        tokenizer: tokenizer with which the cuts were chosen.
 
     Returns:
-        What has been written.
+        The index of the shards.
 
     Raises:
-        UserError: if ``data.shar_dir`` is no folder of this machine or cannot be written.
+        UserError: ``data.shar_dir`` is no local folder or cannot be written.
     """
     data = config.data
     if not data.writes_shards:
         raise UserError(
-            f"data.shar_dir: '{data.shar_dir}' is no folder; write the shards to one, copy it to where they "
-            "shall be, and train with its URL or 'pipe:' command"
+            f"data.shar_dir: '{data.shar_dir}' is no folder; write the shards to one, copy it to its "
+            "destination, and train with its URL or 'pipe:' command"
         )
     root = Path(data.shar_dir)
     iterator = iter(cuts)
@@ -133,28 +133,28 @@ def write_shar(cuts: Iterable[Cut], config: Config, tokenizer: Tokenizer) -> Sha
                     durations.append(array("d"))
                 durations[-1].append(cut.duration)
     except (OSError, AudioLoadingError) as error:
-        raise UserError(f"{root}: shards cannot be written ({error}); mend that and run again") from error
+        raise UserError(f"{root}: shards cannot be written ({error}); fix that and run again") from error
     index = SharIndex(
         field=field,
         durations=tuple(durations),
         min_utterance=data.min_utterance,
         max_utterance=data.max_utterance,
         subsampling_factor=config.model.subsampling_factor,
-        tokenizer=digest(tokenizer),
+        tokenizer=digest_tokenizer(tokenizer),
     )
     write_json(root / INDEX_FILE, vars(index) | {"durations": [list(shard) for shard in durations]})
     return index
 
 
 def read_index(location: str) -> SharIndex:
-    """The index of the shards at `location`.
+    """Read the index of the shards at `location`.
 
     Raises:
-        UserError: if it is not there or not an index.
+        UserError: the file is missing or not an index.
     """
     if location.startswith("pipe:") and "{}" not in location:
-        raise UserError(f"data.shar_dir: '{location}' does not say where a file's name goes; put {{}} there")
-    source = source_of(location, INDEX_FILE)
+        raise UserError(f"data.shar_dir: '{location}' has no placeholder for the file name; add {{}}")
+    source = join_source(location, INDEX_FILE)
     text = _read(source)
     try:
         content = json.loads(text)
@@ -165,24 +165,24 @@ def read_index(location: str) -> SharIndex:
 
 
 def read_shard(location: str, index: SharIndex, shard: int, wanted: Set[int]) -> Iterator[tuple[int, Cut]]:
-    """Cuts of one shard with their audio or features in memory, in order.
+    """Read cuts of one shard, with their audio or features in memory, in order.
 
     Args:
-        location: of the shards.
-        index: of the shards.
-        shard: which one, from 0.
-        wanted: positions in it, from 0; what lies behind the last one is not read.
+        location: location of the shards.
+        index: index of the shards.
+        shard: number of the shard, from 0.
+        wanted: positions of the cuts in it, from 0; reading ends after the last one.
 
     Yields:
-        position and cut.
+        Position and cut.
 
     Raises:
-        UserError: for a file that is missing, torn, or of another corpus.
+        UserError: a file is missing, truncated or belongs to other shards.
     """
     if not wanted:
         return
     lines = read_lines(location, index, shard)
-    source = source_of(location, f"{FOLDER}/{index.field}.{shard:06d}.tar")
+    source = join_source(location, f"{FOLDER}/{index.field}.{shard:06d}.tar")
     with _opened(source, whole=False) as stream, tarfile.open(fileobj=stream, mode="r|*") as tar:
         items = iterate_tarfile_pairwise(tar)
         for position in range(max(wanted) + 1):
@@ -202,12 +202,12 @@ def read_shard(location: str, index: SharIndex, shard: int, wanted: Set[int]) ->
 
 
 def read_lines(location: str, index: SharIndex, shard: int) -> list[dict[str, Any]]:
-    """The cuts of one shard as JSON, without audio or features."""
-    source = source_of(location, f"{FOLDER}/cuts.{shard:06d}.jsonl.gz")
+    """Read the cuts of one shard as JSON, without audio or features."""
+    source = join_source(location, f"{FOLDER}/cuts.{shard:06d}.jsonl.gz")
     text = _read(source)
     try:
         lines = [json.loads(line) for line in text.splitlines()]
-    except ValueError as error:  # a page that says "not found" in its own way, for example
+    except ValueError as error:  # for example an HTML page with an error message
         raise UserError(f"{source}: holds no list of utterances ({error}); copy the shards again") from error
     if len(lines) != len(index.durations[shard]):
         raise UserError(
@@ -218,7 +218,7 @@ def read_lines(location: str, index: SharIndex, shard: int) -> list[dict[str, An
 
 
 def _read(source: str) -> str:
-    """A text file, unpacked if need be."""
+    """Read a text file, compressed or not."""
     with _opened(source) as stream:
         content: bytes = stream.read()
         return (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content).decode()
@@ -226,12 +226,12 @@ def _read(source: str) -> str:
 
 @contextmanager
 def _opened(source: str, *, whole: bool = True) -> Iterator[Any]:
-    """A stream of bytes; whatever goes wrong with it becomes one sentence.
+    """Open a stream of bytes and convert all its errors to `UserError`.
 
     Args:
-        source: see `source_of`.
-        whole: it is read to its end, so a command must succeed; otherwise what it says when its reader leaves
-            early (curl calls that a failure) does not matter.
+        source: see `join_source`.
+        whole: whether the stream is read to its end. If not, the exit status of a command is ignored, since
+            some (curl) fail when their output is closed early.
     """
     try:
         stream = _open(source)
@@ -239,7 +239,7 @@ def _opened(source: str, *, whole: bool = True) -> Iterator[Any]:
         try:
             yield stream
         except Exception:
-            must_succeed = True  # why a command failed says more than where its output broke off
+            must_succeed = True  # the failure of a command is the more useful message
             raise
         finally:
             stream.close()
@@ -249,35 +249,35 @@ def _opened(source: str, *, whole: bool = True) -> Iterator[Any]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        if type(error) is Exception:  # of lhotse's pipes, with the whole call in front
+        if type(error) is Exception:  # raised by lhotse for pipes; the message begins with the command
             reason = f"its command failed: {reason.rpartition(': ')[2]}"
         elif not isinstance(error, _READ_ERRORS) and type(error).__module__.split(".")[0] not in _LIBRARIES:
             raise
         fix = "copy or write the shards again"
-        if _is_elsewhere(source):
-            fix = "see that it is there and can be reached, then run the same command again"
+        if _is_remote(source):
+            fix = "check that it exists and can be reached, then run the same command again"
         raise UserError(f"{source}: cannot be read ({reason}); {fix}") from error
 
 
 def _check_command(stream: Any) -> None:
-    """Raise if `stream` comes from a command that failed; lhotse overlooks it if the command ends late."""
+    """Raise if `stream` comes from a failed command, which lhotse does not notice if it ends late."""
     process = getattr(stream, "proc", None)
     if process is not None and process.returncode:
         raise OSError(f"its command failed: exit {process.returncode}")
 
 
-def _is_elsewhere(source: str) -> bool:
+def _is_remote(source: str) -> bool:
     return source.startswith("pipe:") or "://" in source
 
 
 def _open(source: str) -> Any:
-    """What lhotse opens, but http by ourselves: it would wait for a silent server without end."""
+    """Open a source with lhotse; http with a timeout, which lhotse does not set."""
     if source.startswith(("http://", "https://")):
         return _open_web(source)
     try:
         return open_best(source, "rb")
     except ValueError as error:
-        # lhotse says "install smart_open" whatever the storage's own complaint was
+        # lhotse's message is about smart_open for every error of the storage.
         if "://" not in source or error.__context__ is None:
             raise
         if find_spec("smart_open") is None:
@@ -293,12 +293,12 @@ def _open(source: str) -> Any:
 
 
 def _open_web(source: str) -> Any:
-    for pause in (*PAUSES, None):
+    for delay in (*RETRY_DELAYS, None):
         try:
-            return urlopen(source, timeout=SILENCE)
+            return urlopen(source, timeout=TIMEOUT)
         except (OSError, HTTPException) as error:
             refused = isinstance(error, HTTPError) and error.code < 500 and error.code not in (408, 429)
-            if refused or pause is None:
+            if refused or delay is None:
                 raise
-            time.sleep(pause)
-    raise AssertionError("the last try returns or raises")
+            time.sleep(delay)
+    raise AssertionError("the last request returns or raises")

@@ -1,9 +1,9 @@
-"""Training batches from shards that are only ever read from beginning to end (`todm.data.shar`).
+"""Training batches from shards (`todm.data.shar`), which are read sequentially.
 
-An epoch is planned before anything is read: the shards are shuffled and dealt out to streams, one for each
-loading process of each rank, and lhotse's sampler runs over the *durations* of a stream's utterances, which
-the index holds. So every rank knows how many batches the others have, no state needs saving, and a run that
-goes on in mid-epoch reads only the shards that its remaining batches need.
+An epoch is planned before anything is read: the shards are shuffled and distributed over streams, one per
+loader process of each rank, and lhotse's sampler runs on the *durations* of a stream's utterances from the
+index. Every rank therefore knows the number of batches of the others, no state needs to be saved, and a run
+that resumes within an epoch reads only the shards of its remaining batches.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from lhotse.dataset import DynamicBucketingSampler
 from lhotse.dataset.sampling.dynamic_bucketing import estimate_duration_buckets
 from torch.utils.data import Dataset
 
-from todm.config import DataConfig
+from todm.config import Config
 from todm.data.batch import Batch
-from todm.data.fit import TOO_MANY_LABELS, duration_problem, length_problem
-from todm.data.shar import SharIndex, digest, read_index, read_lines, read_shard
+from todm.data.fit import TOO_MANY_LABELS, check_duration, check_length
+from todm.data.shar import SharIndex, digest_tokenizer, read_index, read_lines, read_shard
 from todm.data.tokenizer import Tokenizer
-from todm.data.utterances import UtteranceDataset, load
+from todm.data.utterances import EpochLoader, UtteranceDataset, iter_batches
 from todm.errors import UserError
 
 log = logging.getLogger(__name__)
 
 Key: TypeAlias = tuple[int, int]
-"""An utterance: its shard and its position there, both from 0."""
+"""Shard of an utterance and its position there, both from 0."""
 
 NUM_FOR_BUCKETS = 10_000
-"""Utterances, the first ones, from which the buckets' bounds are found."""
+"""Number of utterances, the first ones, that determine the bounds of the buckets."""
 
 
 @dataclass(eq=False, kw_only=True, slots=True)
 class _Item:
-    """What the sampler sees of an utterance; it writes its own notes into the last field."""
+    """Utterance as the sampler sees it; the sampler sets the last field."""
 
     key: Key
     duration: float
@@ -51,85 +51,74 @@ class _Item:
 
 @dataclass(frozen=True, kw_only=True)
 class _Stream:
-    """What one loading process reads in an epoch: shards in this order, for these batches."""
+    """Shards that one loader process reads in an epoch, in this order, and its batches."""
 
     shards: tuple[int, ...]
     batches: tuple[tuple[Key, ...], ...]
 
 
-class SharLoader:
-    """Shuffled training batches of one epoch; iterate, then `set_epoch` for the next.
+class SharLoader(EpochLoader):
+    """Shuffled training batches from shards.
 
     The order depends on the seed, the epoch, the number of ranks and `data.num_workers`.
 
     Args:
-        config: `shar_dir`, `shar_buffer`, `max_duration`, `num_buckets`, `num_workers` and the bounds of an
-            utterance's duration are used.
-        tokenizer: makes the labels.
-        subsampling_factor: of the model whose frames must hold the labels.
-        seed: with the epoch it fixes which utterances form which batch, and their order.
-        epoch: epoch to start with, from 0.
-        start_batch: batches of that epoch to pass over, without loading them.
-        rank: of this process.
-        world_size: processes that train together; all get equally many batches, no utterance twice.
+        config: `data` and the model's `subsampling_factor` are used.
+        tokenizer: tokenizer of the labels.
+        seed: determines, with the epoch, the utterances and the order of the batches.
+        rank: index of this process.
+        world_size: number of training processes; all get the same number of batches, no utterance twice.
 
     Raises:
-        UserError: if the shards cannot be read or are too few.
+        UserError: the shards cannot be read or are too few.
     """
 
     def __init__(
         self,
-        config: DataConfig,
+        config: Config,
         tokenizer: Tokenizer,
         *,
-        subsampling_factor: int,
         seed: int,
-        epoch: int = 0,
-        start_batch: int = 0,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        if config.sortagrad:
+        super().__init__(tokenizer)
+        data = config.data
+        if data.sortagrad:
             raise UserError(
                 "data.sortagrad: shards cannot be read in order of duration; set it to false, or train "
                 "without data.shar_dir"
             )
-        self.config, self.seed = config, seed
+        self.config, self.seed = data, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch, self.start_batch = epoch, start_batch
-        self.dataset = UtteranceDataset(tokenizer)
-        self.index = read_index(config.shar_dir)
-        self.num_streams = max(1, config.num_workers)
+        self.index = read_index(data.shar_dir)
+        self.num_streams = max(1, data.num_workers)
         num_shards, needed = len(self.index.durations), world_size * self.num_streams
         if num_shards < needed:
             raise UserError(
-                f"{config.shar_dir}: {num_shards} shards for {world_size} processes with {self.num_streams} "
+                f"{data.shar_dir}: {num_shards} shards for {world_size} processes with {self.num_streams} "
                 f"readers each; lower data.num_workers, or write at least {needed} (data.shar_utterances)"
             )
         self.dropped: Counter[str] = Counter()
-        self.usable = self._choose(tokenizer, subsampling_factor)
+        self.usable = self._choose(tokenizer, config.model.subsampling_factor)
         number = sum(map(len, self.usable))
         if number < 2:
-            raise UserError(f"{config.shar_dir}: {number} usable utterances; training needs at least 2")
+            raise UserError(f"{data.shar_dir}: {number} usable utterances; training needs at least 2")
         shards = range(num_shards)
         self.bounds = estimate_duration_buckets(
-            islice(self._items(shards), NUM_FOR_BUCKETS), max(2, min(config.num_buckets, number))
+            islice(self._items(shards), NUM_FOR_BUCKETS), max(2, min(data.num_buckets, number))
         )
         self._planned: tuple[int, list[_Stream]] | None = None
         self._count = 0
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """Let the next iteration run through ``epoch`` from its batch number ``start_batch`` on."""
-        self.epoch, self.start_batch = epoch, start_batch
-
     def count_batches(self, epoch: int) -> int:
-        """How many batches an epoch has; shuffled epochs differ by a few, and count as the first of them."""
+        """See `EpochLoader`."""
         if not self._count:
             self._count = sum(len(stream.batches) for stream in self._plan(0))
         return self._count
 
     def longest_batches(self, count: int) -> list[Batch]:
-        """The present epoch's batches with most frames, padding included, largest first."""
+        """See `EpochLoader`."""
         streams = self._plan(self.epoch)
         sized = [
             (max(self._duration(key) for key in batch) * len(batch), batch)
@@ -142,10 +131,11 @@ class SharLoader:
         return [self.dataset[batch] for batch in cuts]
 
     def __iter__(self) -> Iterator[Batch]:
+        """See `EpochLoader`."""
         streams = self._plan(self.epoch)
         dataset = _StreamDataset(self.config.shar_dir, self.index, streams, self.dataset)
         total = sum(len(stream.batches) for stream in streams)
-        for batch in load(dataset, range(self.start_batch, total), self.config.num_workers):
+        for batch in iter_batches(dataset, range(self.start_batch, total), self.config.num_workers):
             if isinstance(batch, UserError):
                 raise batch
             yield batch
@@ -161,35 +151,35 @@ class SharLoader:
                 yield _Item(key=(shard, position), duration=durations[position])
 
     def _choose(self, tokenizer: Tokenizer, factor: int) -> list[array[int]]:
-        """Positions in each shard of the utterances that this run can use; the others are counted.
+        """Choose the usable utterances of each shard by position; the others are counted.
 
-        Those that the shards were written for have been chosen already, by the duration of the originals of
-        speed copies. Only what another run asks for is looked at here, by the copies' own duration.
+        Utterances were filtered when the shards were written, copies of other speeds by the duration of their
+        originals; only other limits are applied here, to the duration of the copies themselves.
         """
         config, index = self.config, self.index
         low, high = config.min_utterance, config.max_utterance
         if (low, high) == (index.min_utterance, index.max_utterance):
             low, high = 0.0, float("inf")
-        same_labels = (index.tokenizer, index.subsampling_factor) == (digest(tokenizer), factor)
+        same_labels = (index.tokenizer, index.subsampling_factor) == (digest_tokenizer(tokenizer), factor)
         chosen: list[array[int]] = []
         for shard, durations in enumerate(index.durations):
             chosen.append(array("L"))
             lines = [] if same_labels else read_lines(config.shar_dir, index, shard)
             for position, duration in enumerate(durations):
-                problem = duration_problem(duration, low, high)
+                problem = check_duration(duration, low, high)
                 if not problem and not same_labels:
                     text = lines[position]["supervisions"][0]["text"]
-                    problem = TOO_MANY_LABELS if length_problem(text, duration, tokenizer, factor) else ""
+                    problem = TOO_MANY_LABELS if check_length(text, duration, tokenizer, factor) else ""
                 if problem:
                     self.dropped[problem] += 1
                 else:
                     chosen[-1].append(position)
         for problem, count in sorted(self.dropped.items()):
-            log.warning("%s: %d utterances left out, %s", config.shar_dir, count, problem)
+            log.warning("%s: %d utterances skipped, %s", config.shar_dir, count, problem)
         return chosen
 
     def _plan(self, epoch: int) -> list[_Stream]:
-        """Our streams of an epoch, as many batches in each as in those of all other ranks."""
+        """Plan the streams of this rank, with the same number of batches as all other streams."""
         if self._planned is not None and self._planned[0] == epoch:
             return self._planned[1]
         order = list(range(len(self.usable)))
@@ -221,20 +211,20 @@ class SharLoader:
             buffer_size=self.config.shar_buffer,
             shuffle=True,
             seed=self.seed,
-            rank=0,  # a stream is one process's own
+            rank=0,  # each stream belongs to one process
             world_size=1,
-            sync_buckets=True,  # as in `todm.data.loader`; and ranks take like durations at the same time
+            sync_buckets=True,  # as in `todm.data.loader`; also, ranks get similar durations at the same time
         )
         sampler.set_epoch(epoch)
         return tuple(tuple(item.key for item in batch) for batch in sampler)
 
 
 def split_batches(batches: Sequence[tuple[Key, ...]], count: int) -> tuple[tuple[Key, ...], ...]:
-    """Halve the batches with most utterances, in place, until there are `count`; none is lost or repeated.
+    """Halve the batches with the most utterances until there are `count`; the order is kept.
 
     Args:
-        batches: at most `count`, with at least `count` utterances together.
-        count: how many are wanted.
+        batches: at most `count`, with at least `count` utterances in total.
+        count: number of batches to return.
     """
     result = list(batches)
     while len(result) < count:
@@ -242,17 +232,17 @@ def split_batches(batches: Sequence[tuple[Key, ...]], count: int) -> tuple[tuple
         halved = {i for i in largest if len(result[i]) > 1}
         assert halved, "fewer utterances than batches"
         result = [
-            part
+            piece
             for i, batch in enumerate(result)
-            for part in ((batch[: len(batch) // 2], batch[len(batch) // 2 :]) if i in halved else (batch,))
+            for piece in ((batch[: len(batch) // 2], batch[len(batch) // 2 :]) if i in halved else (batch,))
         ]
     return tuple(result)
 
 
 def read_batches(location: str, index: SharIndex, stream: _Stream) -> Iterator[list[Cut]]:
-    """The cuts of a stream's batches, with their data; a shard without any of them is not opened.
+    """Read the cuts of a stream's batches, with their data; shards without any of them are not opened.
 
-    What was read before its turn waits in memory: at most what the sampler had in its buffer.
+    Cuts that are read early are kept in memory, at most as many as the sampler's buffer holds.
     """
     wanted: defaultdict[int, set[int]] = defaultdict(set)
     for batch in stream.batches:
@@ -272,10 +262,10 @@ def read_batches(location: str, index: SharIndex, stream: _Stream) -> Iterator[l
 
 
 class _StreamDataset(Dataset[Batch | UserError]):
-    """Batch number i of an epoch is the next one of stream ``i % len(streams)``.
+    """Dataset whose batch number i of an epoch is the next one of stream ``i % len(streams)``.
 
-    Numbers that differ by a multiple of the number of streams reach the same loading process, in order; so
-    each process reads one stream. What a user can mend is returned: raised, it would arrive as a traceback.
+    Numbers that differ by a multiple of the number of streams go to the same loader process, in order, so
+    each process reads one stream. A `UserError` is returned, since raised it would arrive as a traceback.
     """
 
     def __init__(

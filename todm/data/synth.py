@@ -1,4 +1,4 @@
-"""A small spoken corpus in LibriSpeech's layout, synthesised; the same settings give the same bytes."""
+"""Small synthetic corpus in LibriSpeech's layout; the same settings give the same bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import soundfile
 from todm.data.espeak import ACCENTS, Espeak
 from todm.data.grammar import draw_sentence
 from todm.errors import UserError
-from todm.files import write_json
+from todm.files import read_json, write_json, write_text
 from todm.runtime.constants import SAMPLE_RATE
 
 SETTINGS_FILE = "synth.json"
@@ -29,22 +29,22 @@ TRAIN_VARIANTS = (
 )
 DEV_VARIANTS = ("m8", "f3", "Lee", "aunty", "benjamin", "john")
 TEST_VARIANTS = ("m5", "f4", "belinda", "grandma", "rob", "robert")
-"""Voices of one part are heard in no other."""
+"""Voices; no two parts share one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthSettings:
-    """What is written; everything in the corpus follows from these numbers.
+    """Settings of a synthetic corpus, which they determine completely.
 
     Args:
-        seed: of sentences, voices, noise and levels.
-        train_utterances: in ``train-clean-5``; 9,000 last about 3.5 hours.
-        dev_utterances: in ``dev-clean-2``; 120 last about 3 minutes.
-        test_utterances: in ``test-clean``.
-        train_speakers: voices in training, at most 104.
-        eval_speakers: voices in each of the other parts, at most 24.
-        snr_db: signal-to-noise ratio, uniform between the two, decibels.
-        level_db: mean level of the speech against full scale, uniform between the two, decibels.
+        seed: seed of sentences, voices, noise and levels.
+        train_utterances: utterances of ``train-clean-5``; 9,000 last about 3.5 hours.
+        dev_utterances: utterances of ``dev-clean-2``; 120 last about 3 minutes.
+        test_utterances: utterances of ``test-clean``.
+        train_speakers: voices of the training part, at most 104.
+        eval_speakers: voices of each other part, at most 24.
+        snr_db: range of the signal-to-noise ratio, decibels; uniform.
+        level_db: range of the mean level of the speech relative to full scale, decibels; uniform.
     """
 
     seed: int = 1
@@ -59,7 +59,7 @@ class SynthSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Speaker:
-    """One speaker's share of the work, done in a process of its own."""
+    """Utterances of one speaker, synthesized in one process."""
 
     part: str
     number: int
@@ -71,35 +71,34 @@ class _Speaker:
 def synthesise(out_dir: Path, settings: SynthSettings, *, num_jobs: int = 2) -> Path:
     """Write ``out_dir/LibriSpeech/{train-clean-5,dev-clean-2,test-clean}``.
 
-    A finished corpus of the same settings is left as it is, one of other settings replaced.
+    A complete corpus with the same settings is kept; one with other settings is replaced.
 
     Args:
-        out_dir: created if need be.
-        settings: what to write.
-        num_jobs: processes; does not change a byte.
+        out_dir: folder of the corpus, created if needed.
+        settings: settings of the corpus.
+        num_jobs: number of processes; has no effect on the corpus.
 
     Returns:
         The ``LibriSpeech`` folder.
 
     Raises:
-        UserError: if the folder holds a corpus that was not written by this function, or a number is
-            out of range.
+        UserError: the folder holds a corpus that this function did not write, or a number is out of range.
     """
     root = out_dir / "LibriSpeech"
     marker = root / SETTINGS_FILE
     wanted = json.loads(json.dumps(asdict(settings)))
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == wanted:
+    if marker.is_file() and read_json(marker) == wanted:
         return root
     if root.exists() and not (marker.is_file() or (out_dir / f".unfinished.{SETTINGS_FILE}").is_file()):
         raise UserError(
             f"{root}: holds a corpus that 'todm synth' did not write; choose another --out folder"
         )
-    speakers = _cast(settings)
-    # the note says that what lies here is ours even if we are stopped before the end
+    speakers = _plan_speakers(settings)
+    # Marks an incomplete corpus as written by this function.
     unfinished = out_dir / f".unfinished.{SETTINGS_FILE}"
     write_json(unfinished, wanted)
     shutil.rmtree(root, ignore_errors=True)
-    # A new process for each speaker: espeak-ng's samples depend on all that its process said before.
+    # One process per speaker, since samples depend on the earlier texts of a process.
     context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     if sys.platform != "win32":
         context.set_forkserver_preload([__name__])
@@ -112,8 +111,8 @@ def synthesise(out_dir: Path, settings: SynthSettings, *, num_jobs: int = 2) -> 
     return root
 
 
-def _cast(settings: SynthSettings) -> list[_Speaker]:
-    """Voices and numbers of utterances for each part."""
+def _plan_speakers(settings: SynthSettings) -> list[_Speaker]:
+    """Choose voices and numbers of utterances for each part."""
     plan = (
         ("train-clean-5", TRAIN_VARIANTS, settings.train_utterances, settings.train_speakers),
         ("dev-clean-2", DEV_VARIANTS, settings.dev_utterances, settings.eval_speakers),
@@ -126,7 +125,7 @@ def _cast(settings: SynthSettings) -> list[_Speaker]:
                 f"{part}: {num_utterances} utterances of {num_speakers} speakers; give at least 1"
             )
         rng = np.random.default_rng((settings.seed, part_index))
-        voices = _pair(variants, rng)
+        voices = _list_voices(variants, rng)
         if num_speakers > len(voices):
             raise UserError(f"{part}: {num_speakers} speakers; there are only {len(voices)} voices")
         num_speakers = min(num_speakers, num_utterances)
@@ -140,8 +139,8 @@ def _cast(settings: SynthSettings) -> list[_Speaker]:
     return speakers
 
 
-def _pair(variants: Sequence[str], rng: np.random.Generator) -> list[str]:
-    """All accents x variants, ordered so that any first few of them differ as much as possible."""
+def _list_voices(variants: Sequence[str], rng: np.random.Generator) -> list[str]:
+    """Combine accents and variants, in an order in which the first few differ most."""
     variants = [variants[index] for index in rng.permutation(len(variants))]
     accents = [ACCENTS[index] for index in rng.permutation(len(ACCENTS))]
     return [
@@ -152,7 +151,7 @@ def _pair(variants: Sequence[str], rng: np.random.Generator) -> list[str]:
 
 
 def _speak(task: tuple[_Speaker, Path, tuple[float, float], tuple[float, float]]) -> None:
-    """Write all utterances of one speaker: ``part/number/1/``."""
+    """Write all utterances of one speaker to ``part/number/1/``."""
     speaker, root, snr_db, level_db = task
     rng = np.random.default_rng((*speaker.seed, 7))
     engine = Espeak()
@@ -162,7 +161,7 @@ def _speak(task: tuple[_Speaker, Path, tuple[float, float], tuple[float, float]]
     transcript = []
     for index in range(speaker.num_utterances):
         text = draw_sentence(rng)
-        voiced = engine.say(
+        voiced = engine.synthesize(
             text.lower(),
             voice=speaker.voice,
             rate=round(own_rate * rng.uniform(0.92, 1.08)),
@@ -174,37 +173,36 @@ def _speak(task: tuple[_Speaker, Path, tuple[float, float], tuple[float, float]]
         utterance_id = f"{speaker.number}-1-{index:04d}"
         soundfile.write(str(folder / f"{utterance_id}.flac"), samples, SAMPLE_RATE, subtype="PCM_16")
         transcript.append(f"{utterance_id} {text}\n")
-    path = folder / f"{speaker.number}-1.trans.txt"
-    path.write_text("".join(transcript), encoding="utf-8", newline="\n")
+    write_text(folder / f"{speaker.number}-1.trans.txt", "".join(transcript))
 
 
 def _resample(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Samples (S,) at `SAMPLE_RATE`, by cutting or padding the spectrum: exact, and fast on short sounds."""
+    """Resample (S,) to `SAMPLE_RATE` by cutting or padding the spectrum; fast for short signals."""
     divisor = math.gcd(sample_rate, SAMPLE_RATE)
-    # whole periods of both rates, in a number of small factors: a prime length makes the FFT slow
-    blocks = _smooth(-(-len(samples) * divisor // sample_rate))
+    # A multiple of the periods of both rates without large prime factors, which would slow down the FFT.
+    blocks = _round_up(-(-len(samples) * divisor // sample_rate))
     old, new = blocks * sample_rate // divisor, blocks * SAMPLE_RATE // divisor
     spectrum = np.fft.rfft(samples.astype(np.float64), old)
     return np.asarray(np.fft.irfft(spectrum[: new // 2 + 1], new) * (new / old))
 
 
-def _smooth(number: int) -> int:
-    """The next number whose size is at most a sixteenth above, with a power of two in it."""
+def _round_up(number: int) -> int:
+    """Round up, by at most a sixteenth, to a multiple of a power of two."""
     step = 1 << max(0, number.bit_length() - 5)
     return -(-number // step) * step
 
 
 def _trim(samples: np.ndarray, threshold: float = 1e-3) -> np.ndarray:
-    """Without the silence that espeak-ng puts around a text."""
+    """Remove the silence that espeak-ng adds at both ends."""
     loud = np.flatnonzero(np.abs(samples) > threshold)
-    assert len(loud), "espeak-ng said nothing"
+    assert len(loud), "espeak-ng returned silence"
     return samples[loud[0] : loud[-1] + 1]
 
 
 def _record(
     clean: np.ndarray, rng: np.random.Generator, *, snr_db: tuple[float, float], level_db: tuple[float, float]
 ) -> np.ndarray:
-    """Put speech (S,) into a noisy room: pauses around it, coloured noise, a random level; int16."""
+    """Add pauses, coloured noise and a random level to speech (S,); returns int16."""
     before, after = (int(rng.uniform(0.1, 0.3) * SAMPLE_RATE) for _ in range(2))
     speech = np.pad(clean.astype(np.float64), (before, after))
     speech_rms = np.sqrt(np.mean(clean.astype(np.float64) ** 2))
@@ -216,8 +214,8 @@ def _record(
 
 
 def _coloured_noise(length: int, rng: np.random.Generator) -> np.ndarray:
-    """Stationary Gaussian noise (length,) of mean square 1, its spectrum falling by up to 9 dB an octave."""
-    total = _smooth(length)
+    """Draw Gaussian noise (length,) of mean square 1 whose spectrum falls by up to 9 dB per octave."""
+    total = _round_up(length)
     spectrum = np.fft.rfft(rng.standard_normal(total))
     hertz = np.fft.rfftfreq(total, 1 / SAMPLE_RATE)
     spectrum *= np.maximum(hertz, 50.0) ** (-rng.uniform(0, 1.5))

@@ -1,4 +1,4 @@
-"""Word pieces by sentencepiece, with icefall's first ids: ``<blk>`` 0, ``<sos/eos>`` 1, ``<unk>`` 2."""
+"""SentencePiece tokenizer with icefall's first ids: ``<blk>`` 0, ``<sos/eos>`` 1, ``<unk>`` 2."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Literal
 import sentencepiece
 
 from todm.errors import UserError
-from todm.files import atomic_path
+from todm.files import write_bytes, write_text
+from todm.layout import LangFolder
 
 SPECIAL_PIECES = ("<blk>", "<sos/eos>", "<unk>")
-MODEL_FILE, VOCAB_FILE, TOKENS_FILE = "bpe.model", "bpe.vocab", "tokens.txt"
 
 
 class Tokenizer:
-    """Text to label ids and back.
+    """Conversion of text to label ids and back.
 
     Args:
-        model: a serialised sentencepiece model.
+        model: serialised SentencePiece model.
     """
 
     def __init__(self, model: bytes) -> None:
@@ -41,20 +41,19 @@ class Tokenizer:
 
         Args:
             texts: transcripts.
-            vocab_size: pieces at most, the three special ones included; fewer come out where the
-                text holds no more.
+            vocab_size: maximum number of tokens, the three special ones included.
             method: ``unigram`` (Kudo, arXiv 1804.10959), ``bpe`` (Sennrich et al., arXiv 1508.07909) or
-                whole words, the most frequent ones.
+                ``word`` (the most frequent words).
 
         Raises:
-            UserError: if there is no text or ``vocab_size`` cannot hold its characters.
+            UserError: no text, or ``vocab_size`` is below the number of characters.
         """
         lines = [text for text in texts if text.strip()]
         if not lines:
             raise UserError(
                 "data.train_parts: no transcripts to train the tokenizer on; add a part with text"
             )
-        num_chars = len(set("".join("".join(line.split()) for line in lines))) + 1  # and the space mark
+        num_chars = len(set("".join("".join(line.split()) for line in lines))) + 1  # with the mark of spaces
         if method != "word" and vocab_size < num_chars + len(SPECIAL_PIECES):
             raise UserError(
                 f"data.vocab_size: {vocab_size} is too small for the {num_chars} characters of the "
@@ -74,26 +73,26 @@ class Tokenizer:
                 bos_id=-1,
                 eos_id=-1,
                 pad_id=-1,
-                num_threads=1,  # more would make the sums, and with them the pieces, depend on timing
+                num_threads=1,  # with more, the model would depend on timing
                 shuffle_input_sentence=False,
                 max_sentence_length=1 << 20,
                 minloglevel=2,
             )
         except RuntimeError as error:
             raise UserError(
-                f"data.vocab_size: no tokenizer of {vocab_size} pieces for these transcripts ({error}); "
+                f"data.vocab_size: no tokenizer of {vocab_size} tokens for these transcripts ({error}); "
                 "try another size"
             ) from error
         return cls(model.getvalue())
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Read ``bpe.model`` from a language, model or run folder.
+        """Read ``bpe.model`` from a tokenizer or model folder.
 
         Raises:
-            UserError: if the file is missing or damaged.
+            UserError: the file is missing or damaged.
         """
-        path = folder / MODEL_FILE
+        path = LangFolder(folder).bpe_model
         if not path.is_file():
             raise UserError(f"{path}: no such file; run 'todm prepare --stage bpe' first")
         try:
@@ -104,15 +103,15 @@ class Tokenizer:
             ) from error
 
     def save(self, folder: Path) -> None:
-        """Write ``bpe.model``, ``bpe.vocab`` (piece, tab, score) and ``tokens.txt`` (symbol, space, id)."""
+        """Write ``bpe.model``, ``bpe.vocab`` (token, tab, score) and ``tokens.txt`` (token, space, id)."""
         pieces = self.pieces
         scores = [self._processor.get_score(index) for index in range(len(pieces))]
         vocab = "".join(f"{piece}\t{score:.6g}\n" for piece, score in zip(pieces, scores, strict=True))
         tokens = "".join(f"{piece} {index}\n" for index, piece in enumerate(pieces))
-        contents = {MODEL_FILE: self.model, VOCAB_FILE: vocab.encode(), TOKENS_FILE: tokens.encode()}
-        for name, content in contents.items():
-            with atomic_path(folder / name) as temporary:
-                temporary.write_bytes(content)
+        lang = LangFolder(folder)
+        write_bytes(lang.bpe_model, self.model)
+        write_text(lang.bpe_vocab, vocab)
+        write_text(lang.tokens, tokens)
 
     @property
     def vocab_size(self) -> int:
@@ -121,19 +120,19 @@ class Tokenizer:
 
     @property
     def pieces(self) -> list[str]:
-        """The symbol of each id; ``▁`` opens a word."""
+        """Token of each id; ``▁`` marks the start of a word."""
         return [str(self._processor.id_to_piece(index)) for index in range(self.vocab_size)]
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Label ids of each text; never 0 or 1; a character unseen in training gives 2."""
+        """Convert texts to label ids; never 0 or 1; 2 for characters that are not in the vocabulary."""
         encoded: list[list[int]] = self._processor.encode(list(texts), out_type=int)
         return encoded
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of label ids, without blanks and unknowns.
+        """Convert label ids to text, without blanks and unknown characters.
 
         Args:
-            ids: each 0 to vocab_size - 1.
+            ids: label ids, each 0 to vocab_size - 1.
         """
         text: str = self._processor.decode([int(index) for index in ids if index > 2])
         return text

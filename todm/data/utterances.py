@@ -1,9 +1,10 @@
-"""From chosen cuts to a `Batch`, in this process or in loading processes."""
+"""Batches from cuts, made in this process or in loader processes."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ Item = TypeVar("Item", covariant=True)
 
 
 class UtteranceDataset(Dataset[Batch]):
-    """Turns the cuts that a sampler chose into a `Batch`; runs in the loading processes."""
+    """Make a `Batch` of the cuts that a sampler chose; used in the loader processes."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -36,11 +37,49 @@ class UtteranceDataset(Dataset[Batch]):
         )
 
 
-def load(dataset: Dataset[Item], keys: Iterable[Any], num_workers: int) -> Iterator[Item]:
-    """The items of `dataset` in the order of `keys`; with W workers each takes every W-th, in that order."""
+class EpochLoader(ABC):
+    """Shuffled training batches of one epoch at a time, starting with epoch 0.
+
+    Args:
+        tokenizer: tokenizer of the labels.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.dataset = UtteranceDataset(tokenizer)
+        self.epoch = 0
+        self.start_batch = 0
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """Select the epoch, from 0, and the first batch to load in it."""
+        self.epoch, self.start_batch = epoch, start_batch
+
+    @abstractmethod
+    def count_batches(self, epoch: int) -> int:
+        """Count the batches of an epoch.
+
+        Shuffled epochs differ by a few batches; the count of the first shuffled epoch is returned for all.
+        """
+
+    @abstractmethod
+    def longest_batches(self, count: int) -> list[Batch]:
+        """Load the batches of the current epoch with the most frames, padding included, largest first."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Batch]:
+        """Load the batches of the current epoch."""
+
+
+def iter_batches(dataset: Dataset[Item], keys: Iterable[Any], num_workers: int) -> Iterator[Item]:
+    """Load the items of a dataset in the order of their keys.
+
+    Args:
+        dataset: maps a key to an item, usually a batch.
+        keys: keys in the order of loading.
+        num_workers: loader processes, each of which loads every `num_workers`-th item; 0 loads in this one.
+    """
     if num_workers == 0:
         return (dataset[key] for key in keys)
-    # DataLoader draws a base seed for its workers; ours use none, and torch's global one stays untouched
+    # DataLoader draws a base seed for its workers. They need none, so the global generator is not used.
     loader: DataLoader[Item] = DataLoader(
         dataset,
         sampler=keys,
@@ -48,6 +87,6 @@ def load(dataset: Dataset[Item], keys: Iterable[Any], num_workers: int) -> Itera
         num_workers=num_workers,
         generator=torch.Generator(),
         multiprocessing_context=multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn"),
-        pin_memory=torch.cuda.is_available(),  # else a GPU waits for each batch to be copied
+        pin_memory=torch.cuda.is_available(),  # otherwise a GPU waits while each batch is copied
     )
     return iter(loader)

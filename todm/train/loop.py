@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from todm.config import Config
 from todm.config_io import save_config
-from todm.data.augment import augment, lengthen, weaken
+from todm.data.augment import append_silence, augment, scale_strength
 from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader, make_train_loader
 from todm.data.tokenizer import Tokenizer
@@ -164,13 +164,12 @@ class Run:
         self.optimizer = build_optimizer(config.train.optim, self.net.named_parameters(), is_ssm_parameter)
 
         self.loader = make_train_loader(
-            config.data,
+            config,
             self.data_dir,
             self.tokenizer,
             seed=config.train.seed,
             rank=world.rank,
             world_size=world.size,
-            subsampling_factor=config.model.subsampling_factor,
         )
         self.num_batches = self.loader.count_batches(0)  # of the present epoch
         self.total_steps = self.num_batches + self.loader.count_batches(1) * (config.train.num_epochs - 1)
@@ -316,8 +315,8 @@ class Run:
         if not starting:  # the plateau is left several times sooner on what was really said
             done = self.step - self.step_fn.num_start_steps
             strength = warmup_progress(done, config.augment.warmup_steps)
-            batch = augment(batch, weaken(config.augment, strength), generator)
-        batch = lengthen(batch, self.step_fn.tail_frames(self.step))
+            batch = augment(batch, scale_strength(config.augment, strength), generator)
+        batch = append_silence(batch, self.step_fn.tail_frames(self.step))
         pending = self.step_fn(batch, specs, step=self.step, generator=generator)
         reduce_gradients(self.net.parameters())
         self.optimizer.step()
@@ -436,7 +435,7 @@ class Run:
                 for batch in make_eval_loader(load_cuts(self.data_dir, part), self.tokenizer):
                     batch = batch.to(self.device)
                     frames += int(batch.feat_lens.sum()) // self.config.model.subsampling_factor
-                    longer = lengthen(batch, self.step_fn.tail_frames(self.step))
+                    longer = append_silence(batch, self.step_fn.tail_frames(self.step))
                     loss += self.step_fn.measure(longer, self.space.max())
             loss /= max(1, frames)
         loss = float(sum_tensor(torch.tensor(loss, device=self.device)))  # to all processes

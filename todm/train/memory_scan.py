@@ -11,9 +11,8 @@ import logging
 import torch
 
 from todm.config import TrainConfig
-from todm.data.augment import lengthen
-from todm.data.loader import TrainLoader
-from todm.data.shar_loader import SharLoader
+from todm.data.augment import append_silence
+from todm.data.utterances import EpochLoader
 from todm.errors import UserError
 from todm.train.step import SandwichStep
 
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def scan_longest_batches(
-    step_fn: SandwichStep, loader: TrainLoader | SharLoader, config: TrainConfig, device: torch.device
+    step_fn: SandwichStep, loader: EpochLoader, config: TrainConfig, device: torch.device
 ) -> None:
     """Run the epoch's ``config.scan_batches`` largest batches, padding included.
 
@@ -42,7 +41,7 @@ def scan_longest_batches(
     for batch in loader.longest_batches(config.scan_batches):
         count, frames = batch.feats.shape[:2]
         try:
-            longer = lengthen(batch.to(device), step_fn.tail_frames(after_start))
+            longer = append_silence(batch.to(device), step_fn.tail_frames(after_start))
             generator = torch.Generator(device=device).manual_seed(0)
             step_fn(longer, specs, step=after_start, generator=generator)
         except (MemoryError, RuntimeError) as error:  # torch's own OutOfMemoryError is a RuntimeError
