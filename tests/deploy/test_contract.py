@@ -101,12 +101,12 @@ BROKEN: list[tuple[str, str, Callable[[Any], Any], str]] = [
     ("offline", "decoder", set_metadata("vocab_size", "41"), "vocab_size is 41 but tokens.txt has 40"),
     ("offline", "decoder", set_metadata("vocab_size", "forty"), "vocab_size must be a positive number"),
     ("offline", "decoder", set_metadata("context_size", None), "context_size is missing"),
-    ("offline", "decoder", set_metadata("context_size", "3"), "metadata context_size says 3"),
+    ("offline", "decoder", set_metadata("context_size", "3"), "metadata context_size gives 3"),
     ("streaming", "encoder", set_metadata("T", None), "metadata T is missing"),
     ("streaming", "encoder", set_metadata("T", "31"), "decode_chunk_len 32 is above T 31"),
-    ("streaming", "encoder", set_metadata("T", "39"), "axis 1 of x is 35 where metadata T says 39"),
+    ("streaming", "encoder", set_metadata("T", "39"), "axis 1 of x is 35 where metadata T gives 39"),
     ("streaming", "encoder", set_metadata("decode_chunk_len", None), "decode_chunk_len is missing"),
-    ("streaming", "encoder", set_metadata("decode_chunk_len", "30"), "no multiple of the subsampling 4"),
+    ("streaming", "encoder", set_metadata("decode_chunk_len", "30"), "not a multiple of the subsampling factor 4"),
     ("streaming", "encoder", set_metadata("decode_chunk_len", "16"), "8 frames per chunk where"),
     ("streaming", "encoder", set_metadata("num_encoder_layers", None), "num_encoder_layers is missing"),
     ("streaming", "encoder", set_metadata("num_encoder_layers", "3"), "axis 0 of state0 is 2 where"),
@@ -122,15 +122,15 @@ BROKEN: list[tuple[str, str, Callable[[Any], Any], str]] = [
     ("offline", "encoder", lambda m: m.graph.input.pop(), r"has 1 inputs \(x\) where \(x, x_lens\)"),
     ("offline", "encoder", set_dim("input", 0, 0, 1), "axis 0 of x is fixed at 1"),
     ("offline", "encoder", set_dim("input", 0, 1, 50), "axis 1 of x is fixed at 50"),
-    ("offline", "encoder", set_dim("input", 0, 2, 40), "axis 2 of x is 40 where the host passes 80"),
-    ("offline", "encoder", set_dim("output", 0, 2, 17), "is 16 wide but encoder.onnx puts out 17"),
+    ("offline", "encoder", set_dim("input", 0, 2, 40), "axis 2 of x is 40 where sherpa-onnx passes 80"),
+    ("offline", "encoder", set_dim("output", 0, 2, 17), "is 16 wide but the output of encoder.onnx is 17 wide"),
     ("offline", "encoder", set_type("input", 1, 1), "x_lens is float32 where int64"),
     ("offline", "decoder", set_dim("input", 0, 0, 1), "axis 0 of y is fixed at 1"),
-    ("offline", "decoder", set_dim("output", 0, 1, 17), "is 16 wide but decoder.onnx puts out 17"),
+    ("offline", "decoder", set_dim("output", 0, 1, 17), "is 16 wide but the output of decoder.onnx is 17 wide"),
     ("offline", "decoder", lambda m: m.graph.output.add().CopyFrom(m.graph.output[0]), "has 2 outputs"),
     ("offline", "decoder", lambda m: m.graph.output[0].type.tensor_type.shape.dim.add(), "has 3 axes"),
     ("offline", "decoder", set_type("input", 0, 6), "y is int32 where int64"),
-    ("offline", "joiner", set_dim("output", 0, 1, 41), "logit is 41 wide but tokens.txt has 40"),
+    ("offline", "joiner", set_dim("output", 0, 1, 41), "logit is 41 wide but the vocab_size of tokens.txt"),
     ("offline", "joiner", set_dim("output", 0, 1, "V"), "must have a fixed width"),
     ("offline", "joiner", set_dim("input", 1, 0, 1), "axis 0 of decoder_in is fixed"),
     ("offline", "joiner", lambda m: m.graph.input.pop(), "has 1 inputs"),
@@ -140,13 +140,13 @@ BROKEN: list[tuple[str, str, Callable[[Any], Any], str]] = [
         "offline",
         "decoder",
         lambda m: m.metadata_props.add(key="vocab_size", value="40"),
-        "vocab_size stands there twice",
+        "vocab_size is repeated",
     ),
 ]
 
 
 @pytest.mark.parametrize(("mode", "which", "change", "reason"), BROKEN, ids=[b[3] for b in BROKEN])
-def test_what_breaks_the_host_is_named(
+def test_faults_that_break_sherpa_onnx_are_named(
     mode: str,
     which: str,
     change: Callable[[Any], Any],
@@ -185,7 +185,7 @@ def test_missing_and_damaged_files(tmp_path: Path, save_bundle: Callable[..., Pa
     raw = path.read_bytes()
     for damaged in (b"", raw[: len(raw) // 2], b"not a model"):
         path.write_bytes(damaged)
-        with pytest.raises(UserError, match=r"joiner\.onnx: not an ONNX file, or cut short"):
+        with pytest.raises(UserError, match=r"joiner\.onnx: not an ONNX file, or truncated"):
             check_bundle(folder)
     path.unlink()
     with pytest.raises(UserError, match=r"joiner\.onnx: no such file"):

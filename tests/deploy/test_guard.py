@@ -21,10 +21,11 @@ from todm.cli import main
 from todm.config import Config, ExportConfig, SpaceConfig
 from todm.data.tokenizer import Tokenizer
 from todm.deploy import guard
-from todm.deploy.guard import GuardError, LabelledAudio, WerTolerance, divergence, guard_bundle, rank_products
+from todm.deploy.guard import GuardError, LabelledAudio, WerTolerance, guard_bundle
 from todm.deploy.onnx_export import export_bundle
 from todm.deploy.quantize import Quantization, list_products
 from todm.deploy.saturation import saturates
+from todm.deploy.sensitivity import mean_kl_divergence, rank_products
 from todm.errors import UserError
 from todm.model_dir import save_subnet
 from todm.nn.transducer import Transducer
@@ -76,7 +77,7 @@ def test_the_costliest_product_is_left_in_float(
 ) -> None:
     folder, speech = fragile(mode)
     crude = replace(CRUDE, calibration=SAMPLES if static else (), reduce_range=saturates())
-    found = guard_bundle(folder, speech, quantization=crude, allowance=WerTolerance(absolute=40.0))
+    found = guard_bundle(folder, speech, quantization=crude, tolerance=WerTolerance(absolute=40.0))
     assert found.wer["fp32"] == 0.0 and found.wer["int8_all"] > 60.0
     assert found.holds and found.wer["int8"] <= 40.0
     assert found.excluded == (BROKEN,) and next(iter(found.costs)) == BROKEN
@@ -95,7 +96,7 @@ def test_what_holds_is_left_alone(
 ) -> None:
     folder, speech = fragile("offline")
     monkeypatch.setattr(guard, "rank_products", None)
-    found = guard_bundle(folder, speech, allowance=WerTolerance(absolute=1e9), exclude=["output.matmul"])
+    found = guard_bundle(folder, speech, tolerance=WerTolerance(absolute=1e9), exclude=["output.matmul"])
     assert found.excluded == ("output.matmul",) and found.costs == {}
     assert found.integer_products["joiner"] == 0 and not (folder / "joiner.int8.onnx").exists()
     assert found.bytes["int8"] == sum(
@@ -133,12 +134,12 @@ def test_the_walk_stops_as_soon_as_it_holds(
 
 
 @pytest.mark.parametrize(("wer", "points"), [(0.0, 0.2), (5.0, 0.2), (10.0, 0.3), (50.0, 1.5)])
-def test_the_larger_allowance_counts(wer: float, points: float) -> None:
-    allowance = WerTolerance()
-    assert allowance.points(wer) == pytest.approx(points)
-    assert allowance.holds(wer, wer + points) and allowance.holds(wer, 0.0)
-    assert not allowance.holds(wer, wer + points + 0.01)
-    assert allowance.holds(9.0, 9.2) and allowance.holds(8.8, 8.8 + 0.264)
+def test_the_larger_tolerance_counts(wer: float, points: float) -> None:
+    tolerance = WerTolerance()
+    assert tolerance.points(wer) == pytest.approx(points)
+    assert tolerance.holds(wer, wer + points) and tolerance.holds(wer, 0.0)
+    assert not tolerance.holds(wer, wer + points + 0.01)
+    assert tolerance.holds(9.0, 9.2) and tolerance.holds(8.8, 8.8 + 0.264)
 
 
 def test_divergence_is_that_of_the_distributions() -> None:
@@ -146,9 +147,9 @@ def test_divergence_is_that_of_the_distributions() -> None:
     wanted = float((p * np.log(p / q)).sum())
     exact = np.log(np.stack((p, q))).astype(np.float32) + 3.0  # a constant changes nothing
     rough = np.log(np.stack((q, q))).astype(np.float32)
-    assert divergence(exact, rough) == pytest.approx(wanted / 2, rel=1e-5)
-    assert divergence(exact, exact) == 0.0
-    assert divergence(exact, np.full_like(exact, np.nan)) == float("inf")
+    assert mean_kl_divergence(exact, rough) == pytest.approx(wanted / 2, rel=1e-5)
+    assert mean_kl_divergence(exact, exact) == 0.0
+    assert mean_kl_divergence(exact, np.full_like(exact, np.nan)) == float("inf")
 
 
 def test_speech_to_probe_with_is_spread_out() -> None:

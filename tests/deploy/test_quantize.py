@@ -170,7 +170,7 @@ def test_a_product_that_stays_float_is_noticed(wide: Path, monkeypatch: pytest.M
         "todm.deploy.quantize.quantize_file",
         lambda source, target, *_: target.write_bytes(source.read_bytes()),
     )
-    with pytest.raises(UserError, match="0 of 10 matrix products became integer ones"):
+    with pytest.raises(UserError, match="only 0 of 10 matrix products run in integers"):
         quantize_bundle(wide)
     assert not (wide / "encoder.int8.onnx").exists()
 
@@ -182,7 +182,7 @@ def test_the_runtime_reads_every_precision(mode: Mode, tmp_path: Path) -> None:
     speech = LabelledAudio(part="noise", texts=["A"] * len(SPEECH), samples=SPEECH)
     settings = ExportConfig(quantization="static", fp16=True, guard_absolute=1e9)
     sizes = write_bundle(
-        net, Config(export=settings), write_lang(tmp_path / "lang"), tmp_path / "b", speech=speech
+        net, Config(export=settings), write_lang(tmp_path / "lang"), tmp_path / "b", guard_audio=speech
     )
     assert list(sizes) == ["fp32", "fp16", "int8"]
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")

@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
         net, config = load_subnet(source)
         settings = replace(config.export, **_changes(args))
         try:
-            sizes = write_bundle(net, replace(config, export=settings), source, target, speech=speech)
+            sizes = write_bundle(net, replace(config, export=settings), source, target, guard_audio=speech)
         except GuardError as error:  # the other sizes may do
             failures.append(str(error))
             continue

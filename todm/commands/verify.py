@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> None:
     parity = verify_bundle(bundle, subnet, args.corpus_dir, args.part, limit=args.limit)
     print(f"{bundle} on {parity.utterances} utterances of {parity.part}")
     print(f"features differ by at most {parity.feature_difference:.1e} (bins within 50 dB of the loudest)")
-    for rung in parity.rungs:
-        note = "" if rung.name == "torch" else f"  {rung.differing} transcripts differ from torch"
-        print(f"  {rung.name:<14} WER {rung.wer:6.2f}%{note}")
+    for form in parity.forms:
+        note = "" if form.name == "torch" else f"  {form.differing} transcripts differ from torch"
+        print(f"  {form.name:<14} WER {form.wer:6.2f}%{note}")
     for name, reason in parity.missing.items():
         print(f"  {name:<14} left out: {reason}")

@@ -1,3 +1,3 @@
-"""From a plain model to a folder that a device runs: export, quantisation, checks."""
+"""Export of plain nets as device bundles: ONNX files, quantization, accuracy and parity checks."""
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Checks an ONNX folder against what sherpa-onnx needs, before sherpa-onnx sees it.
+"""Check an ONNX folder against the requirements of sherpa-onnx.
 
-The host trusts a model: a missing metadata key ends its process, a missing input is read out of
-bounds, a wrong ``vocab_size`` gives silent garbage. Everything that can be told from the files is
-told here as one sentence.
+sherpa-onnx does not check a model: a missing metadata key ends the process, a missing input is read out of
+bounds, and a wrong ``vocab_size`` silently gives wrong text. Each of these is reported here in one sentence.
 """
 
 from __future__ import annotations
@@ -27,29 +26,29 @@ Dim = int | None  # None: dynamic
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """One input or output of a graph: its name, element type and shape."""
+class TensorInfo:
+    """Input or output of a graph: name, element type and shape."""
 
     name: str
-    kind: str
+    dtype: str
     shape: tuple[Dim, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
-    """What the check needs of an ONNX file."""
+class OnnxModelInfo:
+    """Path, inputs, outputs and metadata of an ONNX file."""
 
     path: Path
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
     metadata: dict[str, str]
 
     def error(self, text: str) -> UserError:
-        """The exception that names this file."""
+        """Make an exception that names this file."""
         return UserError(f"{self.path}: {text}; {_FIX}")
 
     def number(self, key: str) -> int:
-        """A metadata value that must be a positive number."""
+        """Read a metadata value that must be a positive number."""
         text = self.metadata.get(key)
         if text is None:
             raise self.error(f"metadata {key} is missing")
@@ -59,15 +58,15 @@ class Model:
 
 
 def check_bundle(folder: str | Path) -> None:
-    """Check ``encoder``, ``decoder`` and ``joiner``, each in fp32 and, where present, int8, and the tokens.
+    """Check ``encoder``, ``decoder`` and ``joiner`` in all precisions of the folder, and the tokens.
 
-    Weights are not read when they lie in files of their own, and never copied.
+    Weights in external files are not read.
 
     Args:
         folder: holds the ONNX files and tokens.txt.
 
     Raises:
-        UserError: naming the file and the missing or wrong metadata key, tensor or token.
+        UserError: a missing or wrong metadata key, tensor or token, with the name of the file.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -83,8 +82,8 @@ def check_bundle(folder: str | Path) -> None:
         _check_joiner(joiner, num_tokens, joiner_dims)
 
 
-def _check_encoder(model: Model) -> Dim:
-    """Returns the width J of encoder_out."""
+def _check_encoder(model: OnnxModelInfo) -> Dim:
+    """Check an encoder; returns the width J of encoder_out."""
     streaming = model.metadata.get("model_type") == STREAMING_TYPE
     if "model_type" not in model.metadata:
         raise model.error("metadata model_type is missing")
@@ -95,11 +94,11 @@ def _check_encoder(model: Model) -> Dim:
         )
     if not streaming:
         _check_count(model, ("x", "x_lens"), ("encoder_out", "encoder_out_lens"))
-        (x, x_lens), (out, subsampled_lens) = model.inputs, model.outputs
+        (x, x_lens), (out, out_lens) = model.inputs, model.outputs
         _check_tensor(model, x, "float32", (None, None, NUM_MEL_BINS))
         _check_tensor(model, x_lens, "int64", (None,))
         _check_tensor(model, out, "float32", (None, None, "any"))
-        _check_tensor(model, subsampled_lens, "int64", (None,))
+        _check_tensor(model, out_lens, "int64", (None,))
         return out.shape[-1]
     window, shift = model.number("T"), model.number("decode_chunk_len")
     num_layers = model.number("num_encoder_layers")
@@ -109,7 +108,7 @@ def _check_encoder(model: Model) -> Dim:
     _check_count(model, ("x", "state0", "state1"), ("encoder_out", "new_state0", "new_state1"))
     x, *states = model.inputs
     out, *new_states = model.outputs
-    # A dynamic T is allowed: one file then serves several chunk sizes.
+    # A dynamic T is allowed and lets one file serve several chunk sizes.
     _check_tensor(model, x, "float32", (None, window, NUM_MEL_BINS), free=(1,), key="T")
     _check_tensor(model, out, "float32", (None, "any", "any"))
     for old, new, dim, key in zip(states, new_states, dims, ("d_model", "rnn_hidden_size"), strict=True):
@@ -119,28 +118,30 @@ def _check_encoder(model: Model) -> Dim:
             )
     factor = model.number("subsampling_factor") if "subsampling_factor" in model.metadata else 4
     if shift % factor:
-        raise model.error(f"metadata decode_chunk_len {shift} is no multiple of the subsampling {factor}")
+        raise model.error(
+            f"metadata decode_chunk_len {shift} is not a multiple of the subsampling factor {factor}"
+        )
     if out.shape[1] is not None and out.shape[1] != shift // factor:
         raise model.error(
             f"{out.name} has {out.shape[1]} frames per chunk where metadata decode_chunk_len {shift} and "
-            f"the subsampling {factor} give {shift // factor}"
+            f"the subsampling factor {factor} give {shift // factor}"
         )
     return out.shape[-1]
 
 
-def _check_decoder(model: Model, num_tokens: int) -> Dim:
-    """Returns the width J of decoder_out."""
+def _check_decoder(model: OnnxModelInfo, num_tokens: int) -> Dim:
+    """Check a decoder; returns the width J of decoder_out."""
     vocab_size, context_size = model.number("vocab_size"), model.number("context_size")
     if vocab_size != num_tokens:
         raise model.error(f"metadata vocab_size is {vocab_size} but tokens.txt has {num_tokens} ids")
-    # More than one output would make the host take the model for one of NeMo's.
+    # With more than one output sherpa-onnx assumes a NeMo model.
     _check_count(model, ("y",), ("decoder_out",))
     _check_tensor(model, model.inputs[0], "int64", (None, context_size), key="context_size")
     _check_tensor(model, model.outputs[0], "float32", (None, "any"))
     return model.outputs[0].shape[-1]
 
 
-def _check_joiner(model: Model, num_tokens: int, joiner_dims: dict[Path, Dim]) -> None:
+def _check_joiner(model: OnnxModelInfo, num_tokens: int, joiner_dims: dict[Path, Dim]) -> None:
     _check_count(model, ("encoder_out", "decoder_out"), ("logit",))
     for tensor in model.inputs:
         _check_tensor(model, tensor, "float32", (None, "any"))
@@ -150,17 +151,19 @@ def _check_joiner(model: Model, num_tokens: int, joiner_dims: dict[Path, Dim]) -
         raise model.error(f"output {logit.name} must have a fixed width, the vocab_size {num_tokens}")
     if logit.shape[1] != num_tokens:
         raise model.error(
-            f"output {logit.name} is {logit.shape[1]} wide but tokens.txt has {num_tokens} ids and the "
-            f"decoder's vocab_size says the same"
+            f"output {logit.name} is {logit.shape[1]} wide but the vocab_size of tokens.txt and of the "
+            f"decoder is {num_tokens}"
         )
     for path, dim in joiner_dims.items():
         own = model.inputs[0 if path.name.startswith("encoder") else 1]
         if dim is not None and own.shape[1] is not None and dim != own.shape[1]:
-            raise model.error(f"input {own.name} is {own.shape[1]} wide but {path.name} puts out {dim}")
+            raise model.error(
+                f"input {own.name} is {own.shape[1]} wide but the output of {path.name} is {dim} wide"
+            )
 
 
-def _check_count(model: Model, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-    """The host passes values by position and never counts them."""
+def _check_count(model: OnnxModelInfo, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    """Compare the number of inputs and outputs, which sherpa-onnx passes by position without checking."""
     for what, found, wanted in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
         if len(found) != len(wanted):
             names = ", ".join(tensor.name for tensor in found)
@@ -168,26 +171,26 @@ def _check_count(model: Model, inputs: Sequence[str], outputs: Sequence[str]) ->
 
 
 def _check_tensor(
-    model: Model,
-    tensor: Tensor,
-    kind: str,
+    model: OnnxModelInfo,
+    tensor: TensorInfo,
+    dtype: str,
     shape: Sequence[Dim | str],
     *,
     free: Sequence[int] = (),
     key: str = "",
 ) -> None:
-    """Compare with a shape of numbers, None (must be dynamic) and "any".
+    """Compare a tensor with an element type and a shape of numbers, None (dynamic) and "any".
 
     Args:
-        model: the file, for the message.
-        tensor: what it holds.
-        kind: element type.
-        shape: what is wanted.
-        free: axes with a number that may be dynamic as well.
-        key: metadata that the numbers come from.
+        model: the file, for error messages.
+        tensor: input or output of the file.
+        dtype: expected element type.
+        shape: expected shape.
+        free: axes that may also be dynamic.
+        key: metadata key that gives the numbers.
     """
-    if tensor.kind != kind:
-        raise model.error(f"{tensor.name} is {tensor.kind} where {kind} is expected")
+    if tensor.dtype != dtype:
+        raise model.error(f"{tensor.name} is {tensor.dtype} where {dtype} is expected")
     if len(tensor.shape) != len(shape):
         raise model.error(f"{tensor.name} has {len(tensor.shape)} axes where {len(shape)} are expected")
     for axis, (found, wanted) in enumerate(zip(tensor.shape, shape, strict=True)):
@@ -196,55 +199,57 @@ def _check_tensor(
         if wanted is None:
             raise model.error(f"axis {axis} of {tensor.name} is fixed at {found} but must be dynamic")
         size = "dynamic" if found is None else str(found)
-        source = f"metadata {key} says" if key and wanted != NUM_MEL_BINS else "the host passes"
+        source = f"metadata {key} gives" if key and wanted != NUM_MEL_BINS else "sherpa-onnx passes"
         raise model.error(f"axis {axis} of {tensor.name} is {size} where {source} {wanted}")
 
 
-def _load_variants(folder: Path, name: ModelName) -> list[Model]:
+def _load_variants(folder: Path, name: ModelName) -> list[OnnxModelInfo]:
     files = BundleFiles(folder)
     paths = [files.stored(name, precision) for precision in PRECISIONS]
     paths = [path for path in paths if path == files.stored(name, "fp32") or path.is_file()]
     return [_load(path) for path in paths]
 
 
-def _load(path: Path) -> Model:
+def _load(path: Path) -> OnnxModelInfo:
     import onnx
 
     if not path.is_file():
         raise UserError(f"{path}: no such file; {_FIX}")
     try:
         proto = onnx.load(path, load_external_data=False)
-    except Exception:  # protobuf's DecodeError, which comes without types
-        raise UserError(f"{path}: not an ONNX file, or cut short; {_FIX}") from None
+    except Exception:  # protobuf's DecodeError has no type stubs
+        raise UserError(f"{path}: not an ONNX file, or truncated; {_FIX}") from None
     initializers = {tensor.name for tensor in proto.graph.initializer}
     metadata: dict[str, str] = {}
     for entry in proto.metadata_props:
         if entry.key in metadata:
-            raise UserError(f"{path}: metadata {entry.key} stands there twice; {_FIX}")
+            raise UserError(f"{path}: metadata {entry.key} is repeated; {_FIX}")
         metadata[entry.key] = entry.value
-    model = Model(
+    model = OnnxModelInfo(
         path=path,
-        # Old exporters list weights among the inputs; a session does not.
+        # Old exporters list weights as inputs; a session does not.
         inputs=tuple(_describe(value) for value in proto.graph.input if value.name not in initializers),
         outputs=tuple(_describe(value) for value in proto.graph.output),
         metadata=metadata,
     )
     if not model.outputs:
-        raise UserError(f"{path}: not an ONNX file, or cut short; {_FIX}")
+        raise UserError(f"{path}: not an ONNX file, or truncated; {_FIX}")
     if proto.ir_version > MAX_IR_VERSION:
-        raise model.error(f"IR version {proto.ir_version} is above the host's {MAX_IR_VERSION}")
+        raise model.error(
+            f"IR version {proto.ir_version} is above the maximum of sherpa-onnx, {MAX_IR_VERSION}"
+        )
     for opset in proto.opset_import:
         if opset.domain in ("", "ai.onnx") and opset.version > MAX_OPSET:
-            raise model.error(f"opset {opset.version} is above the host's {MAX_OPSET}")
+            raise model.error(f"opset {opset.version} is above the maximum of sherpa-onnx, {MAX_OPSET}")
     return model
 
 
-def _describe(value: Any) -> Tensor:
+def _describe(value: Any) -> TensorInfo:
     import onnx
 
     tensor = value.type.tensor_type
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in tensor.shape.dim
     )
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "unknown"
-    return Tensor(name=value.name, kind=kind, shape=shape)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "unknown"
+    return TensorInfo(name=value.name, dtype=dtype, shape=shape)

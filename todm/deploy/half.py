@@ -1,10 +1,10 @@
-"""Weights stored in half precision; everything that is computed stays in float32.
+"""Store weights in half precision; all computation stays in float32.
 
-A weight takes 16 bits in the file and has a Cast to float32 behind it, which a runtime folds into a constant
-when it loads the file. So the file shrinks while inputs, outputs, states and arithmetic are those of the
-float file: onnxruntime has next to no half precision arithmetic for CPUs, and the powers of an SSM's decay
-would be noise in it. Rounding to float16 is some 70 dB below a weight, to int8 some 40 dB. A runtime that
-computes in half precision by itself, on a phone's GPU, takes these files like the float ones.
+A weight takes 16 bits in the file and is followed by a Cast to float32, which a runtime folds into a constant
+when it loads the file. The file is smaller; inputs, outputs, states and arithmetic are those of the float
+file: onnxruntime has hardly any half precision arithmetic for CPUs, and half precision is too coarse for the
+powers of an SSM's decay. The rounding error of float16 is about 70 dB below a weight, that of int8 about
+40 dB. A runtime that computes in half precision, such as the GPU of a phone, can load these files as well.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-LEAST_NUMBERS = 256  # below that a Cast takes as much as it saves
+MIN_SIZE = 256  # for smaller weights a Cast takes as much as it saves
 LARGEST = float(np.finfo(np.float16).max)
-_WEIGHTS = {"MatMul": 1, "Conv": 1, "Gather": 0}  # kinds of nodes with a weight, and where it goes in
-_SSM = (".ssm.out_re", ".ssm.out_im")  # not the decay and the angle: their powers multiply an error
+_WEIGHTS = {"MatMul": 1, "Conv": 1, "Gather": 0}  # operators with a weight: index of that input
+_SSM = (".ssm.out_re", ".ssm.out_im")  # not decay and angle, whose powers amplify an error
 
 
 def halve_file(source: Path, target: Path) -> list[str]:
-    """Write `source` to `target` (may be the same) with large weights in float16; returns their names."""
+    """Write `source` to `target` (may be the same file) with large weights in float16.
+
+    Returns:
+        names of these weights.
+    """
     model = onnx.load(source)
     names = halve_weights(model.graph)
     onnx.save(model, target)
@@ -30,9 +34,12 @@ def halve_file(source: Path, target: Path) -> list[str]:
 
 
 def halve_weights(graph: onnx.GraphProto) -> list[str]:
-    """Store weights of products, convolutions, embedding and SSM read-outs in float16; returns their names.
+    """Store weights of products, convolutions, embedding and SSM outputs in float16, in place.
 
-    Numbers beyond 65504, the largest of float16, become that.
+    Values are clipped to 65504, the largest number of float16.
+
+    Returns:
+        names of these weights.
     """
     weights = {node.input[_WEIGHTS[node.op_type]] for node in graph.node if node.op_type in _WEIGHTS}
     names = []
@@ -41,7 +48,7 @@ def halve_weights(graph: onnx.GraphProto) -> list[str]:
         if name not in weights and not name.endswith(_SSM):
             continue
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < LEAST_NUMBERS:
+        if tensor.data_type != TensorProto.FLOAT or values.size < MIN_SIZE:
             continue
         rounded = np.clip(values, -LARGEST, LARGEST).astype(np.float16)
         tensor.CopyFrom(numpy_helper.from_array(rounded, f"{name}.fp16"))

@@ -1,8 +1,7 @@
-"""A plain net to an ONNX folder that a stock runtime loads: encoder, decoder, joiner, tokens, spec, config.
+"""Export a plain net as an ONNX folder for stock runtimes: encoder, decoder, joiner, tokens, spec, config.
 
-The tensors' order, their shapes and the metadata are those that sherpa-onnx asks for: offline through
-``OfflineRecognizer.from_transducer``, streaming through its ``lstm`` host, whose two states carry the real
-and the imaginary parts.
+Order and shapes of tensors and the metadata follow sherpa-onnx: ``OfflineRecognizer.from_transducer`` for
+offline nets, model type ``lstm`` for streaming nets, where the two states hold the real and imaginary parts.
 """
 
 from __future__ import annotations
@@ -27,21 +26,20 @@ from todm.runtime.layout import BundleFiles
 
 
 def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path) -> None:
-    """Write the fp32 bundle of `net` into `folder`, made when missing.
+    """Write the fp32 bundle of `net`.
 
     Args:
-        net: what `todm.extract.extract` returns, or a loaded subnet.
-        config: its `export` section gives the chunk and the operator set; it is written beside the net.
+        net: an extracted or loaded subnet.
+        config: its `export` section gives chunk length and operator set; written to ``config.yaml``.
         lang_dir: folder with ``tokens.txt`` and ``bpe.vocab``.
-        folder: gets ``encoder.onnx, decoder.onnx, joiner.onnx, tokens.txt, bpe.vocab, spec.json`` and
-            ``config.yaml``.
+        folder: the bundle, created if missing.
 
     Raises:
-        UserError: an impossible chunk length, or missing language files.
+        UserError: an impossible chunk length or operator set, or missing language files.
     """
     opset = config.export.opset
     if not 18 <= opset <= 26:
-        raise UserError(f"export.opset: {opset} is outside 18 to 26, what device hosts load")
+        raise UserError(f"export.opset: {opset} is outside 18 to 26, the range that device runtimes support")
     common: dict[str, str | int] = {
         "version": 1,
         "model_author": f"todm {__version__}",
@@ -64,16 +62,16 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
         encoder = build_streaming_encoder(net, chunks.shift // net.subsampling_factor).model(
             metadata, opset=opset
         )
-    decoder = decoder_graph(net).model(
+    decoder = build_decoder(net).model(
         {"vocab_size": net.vocab_size, "context_size": net.context_size}, opset=opset
     )
-    joiner = joiner_graph(net).model({"joiner_dim": net.joiner_dim}, opset=opset)
+    joiner = build_joiner(net).model({"joiner_dim": net.joiner_dim}, opset=opset)
 
     folder.mkdir(parents=True, exist_ok=True)
     files, lang = BundleFiles(folder), LangFolder(lang_dir)
     for source, target in ((lang.tokens, files.tokens), (lang.bpe_vocab, files.bpe_vocab)):
         if not source.is_file():
-            raise UserError(f"{source}: missing; it belongs to the model folder")
+            raise UserError(f"{source}: missing; a model folder must contain it")
         shutil.copyfile(source, target)
     save_config(config, files.config)
     net.spec.save(files.spec)
@@ -81,8 +79,8 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
         onnx.save(model, path)
 
 
-def decoder_graph(net: Transducer) -> Graph:
-    """Predictor: y (N, K) int64, negative for no label, to decoder_out (N, J)."""
+def build_decoder(net: Transducer) -> Graph:
+    """Build the predictor: y (N, K) int64, negative for no label -> decoder_out (N, J)."""
     predictor = net.predictor
     graph = Graph("decoder")
     y = graph.input("y", ("N", net.context_size), TensorProto.INT64)
@@ -91,7 +89,7 @@ def decoder_graph(net: Transducer) -> Graph:
     embedded = graph.op("Gather", table, graph.op("Max", y, zero), axis=0)
     present = graph.op("Cast", graph.op("GreaterOrEqual", y, zero), to=TensorProto.FLOAT)
     embedded = graph.op("Mul", embedded, graph.op("Unsqueeze", present, graph.ints(2)))
-    # A depthwise convolution over exactly K labels is a weighted sum of them.
+    # A depthwise convolution over exactly K labels is their weighted sum.
     kernel = graph.constant(predictor.conv.weight.detach().numpy()[:, 0].T, "conv.weight")
     mixed = graph.op("ReduceSum", graph.op("Mul", embedded, kernel), graph.ints(1), keepdims=0)
     proj = predictor.proj
@@ -102,8 +100,8 @@ def decoder_graph(net: Transducer) -> Graph:
     return graph
 
 
-def joiner_graph(net: Transducer) -> Graph:
-    """encoder_out (N, J), decoder_out (N, J) to logit (N, V)."""
+def build_joiner(net: Transducer) -> Graph:
+    """Build the joiner: encoder_out (N, J), decoder_out (N, J) -> logit (N, V)."""
     graph = Graph("joiner")
     encoder_out = graph.input("encoder_out", ("N", net.joiner_dim))
     decoder_out = graph.input("decoder_out", ("N", net.joiner_dim))

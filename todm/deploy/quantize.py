@@ -1,13 +1,13 @@
-"""int8 files of a bundle: the linear layers in integers, the rest in float.
+"""Quantize a bundle to int8: linear layers in integers, the rest in float.
 
-Two ways. *Dynamic* (the default): weights are integers, the scale of what comes in is found anew in every
-call. *Static*: the scales of what comes in are fixed beforehand from real speech, and written as pairs of
-QuantizeLinear and DequantizeLinear (QDQ) around the products, the form that NPUs and their tools take.
+*Dynamic* quantization (the default): weights are integers, the scales of inputs are computed in every call.
+*Static* quantization: the scales of inputs are calibrated on speech and stored as pairs of QuantizeLinear and
+DequantizeLinear (QDQ) around the products, the form that NPUs and their tools support.
 
-What stays float: convolutions, norms, and the SSM with its states and its Scan. Its matrices are no stored
-weights of a MatMul but come from nodes, and only products with a stored weight are quantised. What goes out
-of a product is float as well. Large weights that are no integers are stored in half precision
-(`todm.deploy.half`); without that a small net's int8 files take more than a third of its float ones.
+Convolutions, norms and the SSM with its states and its Scan stay in float: only products with a stored weight
+are quantized, and the matrices of an SSM are computed. Outputs of products are float as well. Large weights
+that stay float are stored in half precision (`todm.deploy.half`); without it the int8 files of a small net
+take more than a third of its float files.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _INTEGER_PRODUCTS = {"MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul", 
 
 @dataclass(frozen=True, kw_only=True)
 class Quantization:
-    """How weights and inputs become integers.
+    """How weights and inputs are quantized.
 
     Args:
-        per_channel: one scale for each output of a weight instead of one for the whole.
-        reduce_range: 7-bit weights, for x86 processors without VNNI, where sums of two products of 8 bits
-            can overflow 16 bits.
-        calibration: utterances, samples (S,) float32 at 16 kHz, whose extremes give the static scales; none
-            for dynamic quantisation.
+        per_channel: one scale for each output of a weight instead of one for the whole weight.
+        reduce_range: 7-bit weights, for x86 processors without VNNI, where sums of two 8-bit products can
+            saturate 16 bits.
+        calibration: utterances, samples (S,) float32 at 16 kHz, whose extremes give the static scales; empty
+            for dynamic quantization.
     """
 
     per_channel: bool = True
@@ -52,21 +52,21 @@ class Quantization:
 def quantize_bundle(
     folder: Path, quantization: Quantization | None = None, *, exclude: Collection[str] = ()
 ) -> dict[str, int]:
-    """Write ``encoder.int8.onnx``, ``decoder.int8.onnx`` and ``joiner.int8.onnx`` beside the float files.
+    """Write ``encoder.int8.onnx``, ``decoder.int8.onnx`` and ``joiner.int8.onnx`` into a bundle.
 
-    A decoder or joiner all of whose products are excluded gets no int8 file: its float file is taken then.
+    A decoder or joiner whose products are all excluded gets no int8 file; its float file is used instead.
 
     Args:
-        folder: a bundle with the float files.
-        quantization: dynamic, per channel, 8 bits when None.
-        exclude: names of products to leave in float, as in `list_products`.
+        folder: a bundle with its float files.
+        quantization: how products are quantized; dynamic, per channel, 8 bits when None.
+        exclude: names of products that stay in float, see `list_products`.
 
     Returns:
-        number of integer matrix products in each part.
+        number of integer matrix products in each ONNX file.
 
     Raises:
-        UserError: a float file is missing, an excluded name is in none of them, nothing is left to quantise,
-            or a product did not become an integer one.
+        UserError: a float file is missing, an excluded name is unknown, no product of the encoder is left, or
+            onnxruntime did not run a product in integers.
     """
     quantization = quantization or Quantization()
     files = BundleFiles(folder)
@@ -90,21 +90,21 @@ def quantize_bundle(
             counts[part] = 0
             continue
         if not chosen:
-            raise UserError(f"{source}: no matrix product to make an integer one; use the float files")
+            raise UserError(f"{source}: no matrix product is left to quantize; use the float files")
         quantize_file(source, target, chosen, quantization, feeds.get(part))
         halve_file(target, target)
         counts[part] = count_integer_products(target)
         if counts[part] != len(chosen):
             target.unlink()
             raise UserError(
-                f"{source}: {counts[part]} of {len(chosen)} matrix products became integer ones; use the "
+                f"{source}: only {counts[part]} of {len(chosen)} matrix products run in integers; use the "
                 "float files"
             )
     return counts
 
 
 def calibration_feeds(folder: Path, quantization: Quantization) -> dict[str, Callable[[], Iterator[Feed]]]:
-    """What the float files of `folder` are given while they hear the calibration; empty for dynamic."""
+    """Inputs of the float files during the calibration utterances, by model; empty for dynamic."""
     if not len(quantization.calibration):
         return {}
     return feed_parts(open_bundle(folder), quantization.calibration)
@@ -117,11 +117,19 @@ def quantize_file(
     quantization: Quantization,
     feeds: Callable[[], Iterator[Feed]] | None,
 ) -> None:
-    """Write `source` to `target` with the products `nodes` in integers; static where there are `feeds`."""
+    """Quantize the products `nodes` of `source` and write `target`.
+
+    Args:
+        source: a float ONNX file.
+        target: the int8 file.
+        nodes: names of products, at least one.
+        quantization: how they are quantized.
+        feeds: inputs for the calibration of static quantization; None for dynamic.
+    """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
 
-    assert nodes, "onnxruntime takes an empty list for all nodes"
-    with _quiet():
+    assert nodes, "onnxruntime quantizes all nodes if the list is empty"
+    with _suppress_warnings():
         if feeds is None:
             quantize_dynamic(
                 source,
@@ -134,43 +142,42 @@ def quantize_file(
             )
             return
         quantize_static(
-            _hold_biases_apart(onnx.load(source), nodes),
+            _separate_biases(onnx.load(source), nodes),
             target,
             _Reader(feeds()),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["MatMul"],
             nodes_to_quantize=list(nodes),
-            activation_type=QuantType.QUInt8,  # the faster partner of signed weights on x86
+            activation_type=QuantType.QUInt8,  # faster with signed weights on x86
             weight_type=QuantType.QInt8,
             per_channel=quantization.per_channel,
             reduce_range=quantization.reduce_range,
             extra_options={
                 "OpTypesToExcludeOutputQuantization": ["MatMul"],
                 "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
-                "CalibMaxIntermediateOutputs": 32,  # outputs of so many calls are in memory at once
+                "CalibMaxIntermediateOutputs": 32,  # number of calls whose outputs are kept in memory
             },
         )
 
 
 def list_products(path: Path) -> list[str]:
-    """Names of the nodes of a float ONNX file that multiply with a stored weight."""
+    """List the matrix products with a stored weight in a float ONNX file, by node name."""
     graph = onnx.load(path, load_external_data=False).graph
     stored = {tensor.name for tensor in graph.initializer}
     return [node.name for node in graph.node if node.op_type == "MatMul" and node.input[1] in stored]
 
 
 def count_integer_products(path: Path) -> int:
-    """Products that run in integers, counted in the graph that onnxruntime makes of an ONNX file.
+    """Count the integer products in the graph that onnxruntime optimizes from an ONNX file.
 
-    A QDQ file only holds float products between conversions: whether they are integer ones is for the runtime
-    to see.
+    A QDQ file itself contains float products between conversions; the runtime fuses them.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
-    # One level further the graph fits this processor alone, and onnxruntime warns of saving it.
+    # The next level is specific to this processor, and onnxruntime warns when such a graph is saved.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "optimised.onnx")
@@ -179,11 +186,10 @@ def count_integer_products(path: Path) -> int:
     return sum(node.op_type in _INTEGER_PRODUCTS for node in model.graph.node)
 
 
-def _hold_biases_apart(model: onnx.ModelProto, nodes: Collection[str]) -> onnx.ModelProto:
-    """An empty Reshape behind each of `nodes`.
+def _separate_biases(model: onnx.ModelProto, nodes: Collection[str]) -> onnx.ModelProto:
+    """Insert an identity Reshape after each of `nodes`.
 
-    onnxruntime joins a product of (N, J) with the Add of its bias to a Gemm before it looks for integer
-    products, and that one stays float.
+    Otherwise onnxruntime fuses a product of (N, J) and its bias into a Gemm, which is not quantized.
     """
     graph = model.graph
     described = onnx.shape_inference.infer_shapes(model).graph.value_info
@@ -201,7 +207,7 @@ def _hold_biases_apart(model: onnx.ModelProto, nodes: Collection[str]) -> onnx.M
 
 
 class _Reader:
-    """The feeds as `onnxruntime.quantization.CalibrationDataReader` gives them."""
+    """Feeds with the interface of `onnxruntime.quantization.CalibrationDataReader`."""
 
     def __init__(self, feeds: Iterator[Feed]) -> None:
         self._feeds = feeds
@@ -214,8 +220,8 @@ class _Reader:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the quantiser's advice to preprocess, which our graphs do not need, on the root logger."""
+def _suppress_warnings() -> Iterator[None]:
+    """Suppress the advice of onnxruntime to preprocess, which these graphs do not need."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

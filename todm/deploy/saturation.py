@@ -1,8 +1,7 @@
-"""Whether this processor computes 8-bit products rightly.
+"""Detect processors whose 8-bit products saturate.
 
-x86 without VNNI adds two products of 8 bits in 16 bits, which cut off: 255 x 127 + 255 x 127 does not fit.
-What int8 files say there is no measure of what they say on ARM, or on x86 with VNNI; 7-bit weights fit
-everywhere.
+x86 without VNNI adds two 8-bit products in 16 bits, which saturates: 255 x 127 + 255 x 127 does not fit. int8
+results on such CPUs do not predict results on ARM or VNNI. 7-bit weights are exact everywhere.
 """
 
 from __future__ import annotations
@@ -10,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 HINT = (
-    "this processor cuts off sums of 8-bit products (x86 without VNNI): int8 files are worse here than on "
-    "ARM; export.reduce_range (--reduce-range) makes files that are right on both"
+    "sums of 8-bit products saturate on this processor (x86 without VNNI): int8 files are less accurate here "
+    "than on ARM; export.reduce_range (--reduce-range) writes files that are exact on both"
 )
 
 
 def saturates() -> bool:
-    """Whether onnxruntime gets a product of the largest uint8 and int8 numbers wrong on this processor."""
+    """Whether onnxruntime saturates the product of the largest uint8 and int8 values on this processor."""
     import onnxruntime
     from onnx import TensorProto, helper
 

@@ -1,6 +1,6 @@
-"""What a bundle hears and says, frame by frame: for calibration, and to compare one form of it with another.
+"""Record the inputs and outputs of a bundle frame by frame, for calibration and sensitivity.
 
-Shapes: M encoder frames of all utterances in a row, K labels of context, J joiner width, V vocabulary.
+Shapes: M encoder frames of all utterances concatenated, K labels of context, J joiner width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Feed = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """The path of greedy search through some utterances.
+    """Path of greedy search through some utterances.
 
     Args:
         encoder_out: (M, J) float32.
         contexts: (M, K) int64, the labels before each frame.
-        predictor_out: (M, J) float32, for those labels.
+        predictor_out: (M, J) float32, for these labels.
     """
 
     encoder_out: FloatArray
@@ -36,7 +36,7 @@ class Trace:
 
 
 class _Recorder:
-    """A session that tells what it is given."""
+    """Session that reports its inputs to a callback."""
 
     def __init__(self, session: Any, note: Callable[..., None]) -> None:
         self._session = session
@@ -51,11 +51,11 @@ class _Recorder:
 
 
 def trace_bundle(bundle: Bundle, utterances: Sequence[np.ndarray]) -> Trace:
-    """Transcribe `utterances`, one at a time, and keep what went through decoder and joiner.
+    """Transcribe utterances one at a time and record the inputs of decoder and joiner.
 
     Args:
         bundle: an opened model folder of either mode.
-        utterances: samples (S,) float32 at 16 kHz, at least one of them with a frame.
+        utterances: samples (S,) float32 at 16 kHz, at least one of which has a frame.
     """
     encoder_out: list[FloatArray] = []
     predictor_out: list[FloatArray] = []
@@ -70,14 +70,14 @@ def trace_bundle(bundle: Bundle, utterances: Sequence[np.ndarray]) -> Trace:
         predictor_out.append(predictor.copy())
         contexts.append(latest[0])
 
-    taped = replace(
+    recorded = replace(
         bundle,
         decoder=_Recorder(bundle.decoder, note_context),
         joiner=_Recorder(bundle.joiner, note_frame),
     )
-    recognizer = StreamingRecognizer(taped) if taped.streaming else OfflineRecognizer(taped)
+    recognizer = StreamingRecognizer(recorded) if recorded.streaming else OfflineRecognizer(recorded)
     recognizer.transcribe(list(utterances), batch_size=1)
-    assert encoder_out, "nothing was heard"
+    assert encoder_out, "no frame was decoded"
     return Trace(
         encoder_out=np.concatenate(encoder_out),
         contexts=np.concatenate(contexts),
@@ -86,29 +86,29 @@ def trace_bundle(bundle: Bundle, utterances: Sequence[np.ndarray]) -> Trace:
 
 
 def feed_parts(bundle: Bundle, utterances: Sequence[np.ndarray]) -> dict[str, Callable[[], Iterator[Feed]]]:
-    """Inputs of ``encoder``, ``decoder`` and ``joiner`` while the bundle hears `utterances`.
+    """Inputs of ``encoder``, ``decoder`` and ``joiner`` while the bundle transcribes `utterances`.
 
-    Those of the encoder are made one by one: a streaming one's states would fill the memory.
+    Inputs of the encoder are generated one by one, because the states of a streaming encoder are large.
     """
     trace = trace_bundle(bundle, utterances)
 
-    def named(session: Any, *values: np.ndarray) -> Feed:
+    def name_inputs(session: Any, *values: np.ndarray) -> Feed:
         return {entry.name: value for entry, value in zip(session.get_inputs(), values, strict=True)}
 
     def encoder() -> Iterator[Feed]:
         for samples in utterances:
             for values in _encoder_inputs(bundle, samples):
-                yield named(bundle.encoder, *values)
+                yield name_inputs(bundle.encoder, *values)
 
     return {
         "encoder": encoder,
-        "decoder": lambda: iter([named(bundle.decoder, trace.contexts)]),
-        "joiner": lambda: iter([named(bundle.joiner, trace.encoder_out, trace.predictor_out)]),
+        "decoder": lambda: iter([name_inputs(bundle.decoder, trace.contexts)]),
+        "joiner": lambda: iter([name_inputs(bundle.joiner, trace.encoder_out, trace.predictor_out)]),
     }
 
 
 def _encoder_inputs(bundle: Bundle, samples: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
-    """What the encoder is given for samples (S,): once, or chunk by chunk with its own states."""
+    """Inputs of the encoder for samples (S,): one, or one per chunk with the states of the previous chunk."""
     if bundle.streaming is None:
         feats = compute_fbank(samples)[None]
         if feats.shape[1] >= 2 * bundle.subsampling_factor - 1:
@@ -116,7 +116,7 @@ def _encoder_inputs(bundle: Bundle, samples: np.ndarray) -> Iterator[tuple[np.nd
         return
     states = bundle.init_states(1)
     window, shift = bundle.streaming.window, bundle.streaming.shift
-    # The recogniser ends a stream with digital silence, quieter than anything in it: an extreme that counts.
+    # The recognizer appends digital silence, the minimum of the inputs, which belongs to the calibration.
     silence = np.zeros(bundle.streaming.tail_frames * DEFAULT_FBANK.frame_shift, np.float32)
     feats = compute_fbank(np.concatenate((samples, silence)))[None]
     for start in range(0, feats.shape[1] - window, shift):

@@ -1,7 +1,7 @@
-"""The parity ladder: the same utterances through every form of a net, from torch to the stock host.
+"""Parity checks: transcribe the same utterances with every form of a net, from torch to sherpa-onnx.
 
-Each rung is compared with the one above the device: torch's full pass. A bundle may then be trusted to do on
-the device what it did in training, features and search included.
+Every form is compared with torch's full pass, features and search included: exported models must reproduce
+the transcripts of training.
 """
 
 from __future__ import annotations
@@ -24,24 +24,26 @@ from todm.errors import UserError
 from todm.files import write_json
 from todm.model_dir import load_subnet
 from todm.recognizer import BundleRecognizer, TorchRecognizer
-from todm.runtime.bundle import open_bundle
-from todm.runtime.fbank import DEFAULT_FBANK, compute_fbank
+from todm.runtime.constants import SAMPLE_RATE
+from todm.runtime.fbank import compute_fbank
+from todm.runtime.hosts import load_packages, open_host
 from todm.runtime.layout import BundleFiles
 
-AUDIBLE = 11.5  # nepers of energy, 50 dB
+AUDIBLE_RANGE = 11.5
+"""Range below the loudest bin of a frame in which features are compared: nepers of energy, 50 dB."""
 
 Transcribe = Callable[[Sequence[np.ndarray]], list[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung:
-    """What one form of the net recognised.
+class FormResult:
+    """Transcripts of one form of the net, compared with torch's full pass.
 
     Args:
-        name: which form.
+        name: form of the net, such as ``onnx int8``.
         wer: percent.
         errors: word errors.
-        differing: transcripts that differ from torch's full pass.
+        differing: number of transcripts that differ from torch's full pass.
     """
 
     name: str
@@ -52,31 +54,31 @@ class Rung:
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """The ladder of one bundle on one part.
+    """Parity checks of one bundle on one part of a corpus.
 
     Args:
-        part: of the corpus.
-        utterances: how many.
-        feature_difference: largest difference between training's and the device's features, over bins
-            at most `AUDIBLE` below their frame's loudest; further down both are rounding noise.
-        rungs: torch's full pass first.
-        missing: rungs that could not run here, with the reason.
+        part: name of the part.
+        utterances: number of utterances.
+        feature_difference: largest difference between the features of training and of the device, over bins
+            within `AUDIBLE_RANGE` of the loudest of their frame; lower bins contain rounding noise.
+        forms: one result per form, torch's full pass first.
+        missing: forms that could not run on this machine, with the reason.
     """
 
     part: str
     utterances: int
     feature_difference: float
-    rungs: tuple[Rung, ...]
+    forms: tuple[FormResult, ...]
     missing: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of ``parity.json``."""
+        """Values of ``parity.json``, ready for JSON."""
         return {
             "part": self.part,
             "utterances": self.utterances,
             "feature_difference": self.feature_difference,
-            "wer": {rung.name: round(rung.wer, 3) for rung in self.rungs},
-            "differing": {rung.name: rung.differing for rung in self.rungs[1:]},
+            "wer": {form.name: round(form.wer, 3) for form in self.forms},
+            "differing": {form.name: form.differing for form in self.forms[1:]},
             "missing": self.missing,
         }
 
@@ -84,107 +86,85 @@ class Parity:
 def verify_bundle(
     bundle: Path, subnet: Path, corpus_dir: Path, part: str, *, limit: int = 0, tolerance: float = 0.1
 ) -> Parity:
-    """Run the ladder and write ``parity.json`` into the bundle.
+    """Run the parity checks and write ``parity.json`` into the bundle.
 
     Args:
         bundle: ONNX folder.
-        subnet: the folder it was exported from.
+        subnet: subnet folder that it was exported from.
         corpus_dir: folder in LibriSpeech's layout.
-        part: of the corpus.
-        limit: utterances at most; 0 takes all.
-        tolerance: absolute WER difference, percent, that float ONNX may have from torch.
+        part: name of a part of the corpus.
+        limit: maximum number of utterances; 0 takes all.
+        tolerance: allowed absolute WER difference between float ONNX and torch, percentage points.
 
     Raises:
-        UserError: bad input, or float ONNX further from torch than `tolerance`.
+        UserError: bad input, or a difference above `tolerance`.
     """
     check_bundle(bundle)
     files = BundleFiles(bundle)
     net, _ = load_subnet(subnet)
-    ids, texts, samples = load_part_audio(corpus_dir, part, limit=limit)
+    ids, references, samples = load_part_audio(corpus_dir, part, limit=limit)
     exact = BundleRecognizer(bundle)
-    # Of the bundle: it may have been exported for other chunks than the subnet's config says.
+    # The chunks of the bundle, which may have been exported for others than the subnet's config gives.
     chunks = exact.recognizer.bundle.streaming
     torch_recognizer = TorchRecognizer(net, Tokenizer.load(subnet), chunks)
 
-    forms: dict[str, Transcribe] = {"torch": torch_recognizer.transcribe}
+    recognizers: dict[str, Transcribe] = {"torch": torch_recognizer.transcribe}
     missing: dict[str, str] = {}
     if chunks is not None:
         frames = chunks.shift // net.subsampling_factor
-        forms["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, frames)
-    forms["onnx fp32"] = exact.transcribe
+        recognizers["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, frames)
+    recognizers["onnx fp32"] = exact.transcribe
     for precision in ("int8", "fp16"):
         if precision in files.precisions:
-            forms[f"onnx {precision}"] = BundleRecognizer(bundle, precision=precision).transcribe
+            recognizers[f"onnx {precision}"] = BundleRecognizer(bundle, precision=precision).transcribe
     try:
-        import sherpa_onnx  # noqa: F401
-    except ImportError as error:
-        missing["sherpa-onnx"] = f"not installed ({error})"
+        load_packages("sherpa-onnx")
+    except UserError as error:
+        missing["sherpa-onnx"] = str(error)
     else:
-        forms["sherpa-onnx"] = lambda utterances: sherpa_transcribe(bundle, utterances)
+        recognizers["sherpa-onnx"] = lambda utterances: sherpa_transcribe(bundle, utterances)
 
-    # Spaces between words do not count: hosts print a piece that is nothing but a word's beginning.
-    heard = {
-        name: [" ".join(text.split()) for text in transcribe(samples)] for name, transcribe in forms.items()
+    # Spaces between words are normalized: a host prints a space for a token that is only the start of a word.
+    texts = {
+        name: [" ".join(text.split()) for text in transcribe(samples)]
+        for name, transcribe in recognizers.items()
     }
-    rungs = []
-    for name, hypotheses in heard.items():
-        result = compute_wer(make_utterances(ids, texts, hypotheses), replications=1)
-        differing = sum(one != other for one, other in zip(hypotheses, heard["torch"], strict=True))
-        rungs.append(Rung(name=name, wer=result.wer, errors=result.errors, differing=differing))
+    forms = {}
+    for name, hypotheses in texts.items():
+        result = compute_wer(make_utterances(ids, references, hypotheses), replications=1)
+        differing = sum(one != other for one, other in zip(hypotheses, texts["torch"], strict=True))
+        forms[name] = FormResult(name=name, wer=result.wer, errors=result.errors, differing=differing)
     parity = Parity(
         part=part,
         utterances=len(ids),
         feature_difference=_feature_difference(torch_recognizer, samples),
-        rungs=tuple(rungs),
+        forms=tuple(forms.values()),
         missing=missing,
     )
     write_json(files.parity_report, parity.to_dict())
-    by_name = {rung.name: rung for rung in rungs}
-    gap = abs(by_name["onnx fp32"].wer - by_name["torch"].wer)
+    gap = abs(forms["onnx fp32"].wer - forms["torch"].wer)
     if gap > tolerance:
         raise UserError(
-            f"{bundle}: float ONNX is {gap:.2f} points of WER away from torch (allowed: {tolerance}); "
+            f"{bundle}: the WER of float ONNX differs from torch by {gap:.2f} points (allowed: {tolerance}); "
             "see its parity.json and export the bundle again"
         )
     return parity
 
 
 def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray]) -> list[str]:
-    """Greedy transcripts of the stock host; a stream gets the silence behind it that our runtime gives it."""
-    import sherpa_onnx
-
-    layout = BundleFiles(bundle)
-    files = {
-        "encoder": str(layout.encoder()),
-        "decoder": str(layout.decoder()),
-        "joiner": str(layout.joiner()),
-        "tokens": str(layout.tokens),
-    }
-    chunks = open_bundle(bundle).streaming
-    if chunks is None:
-        offline = sherpa_onnx.OfflineRecognizer.from_transducer(**files, num_threads=1)
-        texts = []
-        for samples in utterances:
-            stream = offline.create_stream()
-            stream.accept_waveform(DEFAULT_FBANK.sample_rate, samples)
-            offline.decode_stream(stream)
-            texts.append(stream.result.text.strip())
-        return texts
-    online = sherpa_onnx.OnlineRecognizer.from_transducer(**files, model_type="lstm", num_threads=1)
-    silence = np.zeros(chunks.tail_frames * DEFAULT_FBANK.frame_shift, dtype=np.float32)
+    """Greedy transcripts of sherpa-onnx; streams end in the same silence as in `todm.runtime`."""
+    host = open_host("sherpa-onnx", bundle, precision="fp32", method="greedy", num_threads=1)
     texts = []
     for samples in utterances:
-        stream = online.create_stream()
-        stream.accept_waveform(DEFAULT_FBANK.sample_rate, np.concatenate((samples, silence)))
+        stream = host.create_stream()
+        stream.accept_waveform(SAMPLE_RATE, samples)
         stream.input_finished()
-        while online.is_ready(stream):
-            online.decode_stream(stream)
-        texts.append(online.get_result(stream).strip())
+        texts.append(stream.get_result())
     return texts
 
 
 def _torch_chunks(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray], chunk: int) -> list[str]:
-    """The streaming net fed `chunk` encoder frames at a time in torch."""
+    """Transcripts of a streaming net in torch, `chunk` encoder frames at a time."""
     net = recognizer.net
     texts = []
     for samples in utterances:
@@ -195,11 +175,11 @@ def _torch_chunks(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray],
 
 
 def _feature_difference(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray]) -> float:
-    """Largest absolute difference of audible log-mel values over a few utterances."""
+    """Largest absolute difference between audible log-mel values of training and device, 20 utterances."""
     largest = 0.0
     for samples in utterances[:20]:
         device = compute_fbank(samples)
-        audible = device > device.max(axis=1, keepdims=True) - AUDIBLE
+        audible = device > device.max(axis=1, keepdims=True) - AUDIBLE_RANGE
         difference = np.abs(recognizer.features(samples) - device)
         largest = max(largest, float(difference[audible].max()))
     return largest
