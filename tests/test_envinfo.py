@@ -93,17 +93,17 @@ def test_k2_absent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_commit_of_a_checkout(tmp_path: Path) -> None:
-    assert envinfo.git_commit(tmp_path) == "not a checkout"
+    assert envinfo.describe_commit(tmp_path) == "not a checkout"
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
     subprocess.run([*git, "init", "-q"], check=True)
-    assert envinfo.git_commit(tmp_path) == "no commit yet"
+    assert envinfo.describe_commit(tmp_path) == "no commit yet"
     (tmp_path / "file").write_text("1")
     subprocess.run([*git, "add", "file"], check=True)
     subprocess.run([*git, "commit", "-q", "-m", "first"], check=True)
-    commit = envinfo.git_commit(tmp_path)
+    commit = envinfo.describe_commit(tmp_path)
     assert len(commit) == 12 and int(commit, 16)
     (tmp_path / "file").write_text("2")
-    assert envinfo.git_commit(tmp_path) == f"{commit} +changes"
+    assert envinfo.describe_commit(tmp_path) == f"{commit} +changes"
 
 
 @pytest.mark.parametrize("words", [[], ["--json"]])

@@ -1,4 +1,4 @@
-"""What a run stands on: versions, machine, commit. Read from metadata; no large package is imported."""
+"""Environment of a run: versions, machine and commit, without importing large packages."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from todm.runtime.machine import cpu_model
+from todm.tables import format_pairs
 
 PACKAGES = (
     "todm",
@@ -33,27 +34,26 @@ PACKAGES = (
 
 
 def collect_env() -> dict[str, str]:
-    """Names and values as plain text, in the order in which they are shown."""
+    """Collect names and values as plain text, in the order of display."""
     env = {"python": f"{platform.python_version()} ({platform.python_implementation()})"}
     env.update({name: package_version(name) for name in PACKAGES})
     env["k2"] = describe_k2()
     env["platform"] = platform.platform()
     env["cpu"] = cpu_model() or platform.processor() or platform.machine()
-    env["cores"] = cores()
-    env["memory"] = memory()
-    env["gpu"] = gpus()
-    env["git commit"] = git_commit(Path(__file__).resolve().parent.parent)
+    env["cores"] = describe_cores()
+    env["memory"] = describe_memory()
+    env["gpu"] = describe_gpus()
+    env["git commit"] = describe_commit(Path(__file__).resolve().parent.parent)
     return env
 
 
 def format_env(env: dict[str, str]) -> str:
-    """An aligned table of `collect_env`'s values."""
-    width = max(len(name) for name in env)
-    return "\n".join(f"{name:<{width}}  {value}" for name, value in env.items())
+    """Format the result of `collect_env` as an aligned table."""
+    return format_pairs(env)
 
 
 def package_version(name: str) -> str:
-    """Version of an installed distribution, ``not found`` otherwise; the package is not imported."""
+    """Return the version of an installed distribution or ``not found``; the package is not imported."""
     try:
         return metadata.version(name) or "unknown version"
     except metadata.PackageNotFoundError:
@@ -61,41 +61,41 @@ def package_version(name: str) -> str:
 
 
 def describe_k2() -> str:
-    """Whether the optional k2 could be imported, told from its files.
+    """Describe the optional k2 and whether it can be imported, from its files.
 
-    A wheel for another Python holds a compiled part that this one does not see; importing it would fail.
+    The compiled module of a wheel for another Python is invisible to this one, and the import would fail.
     """
     version = package_version("k2")
     try:
         if importlib.util.find_spec("k2") is None:
-            return "not found (optional; the native loss does without)"
-        # The compiled part lies beside the package or inside it, depending on how k2 was built.
-        whole = importlib.util.find_spec("_k2") is not None
-        if not whole:
+            return "not found (optional)"
+        # The compiled module is next to the package or inside it, depending on the build of k2.
+        complete = importlib.util.find_spec("_k2") is not None
+        if not complete:
             spec = importlib.util.find_spec("k2")
             places = list(spec.submodule_search_locations or []) if spec else []
             suffixes = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-            whole = any(
+            complete = any(
                 path.name.startswith("_k2") and path.name.endswith(suffixes)
                 for place in places
                 for path in Path(place).iterdir()
             )
     except (ImportError, ValueError, OSError) as error:
-        return f"{version}, broken: {error} (optional; the native loss does without)"
-    if not whole:
-        return f"{version}, broken: no compiled part for this Python (optional; the native loss does without)"
+        return f"{version}, broken: {error} (optional)"
+    if not complete:
+        return f"{version}, broken: no compiled module for this Python (optional)"
     return f"{version} (optional)"
 
 
-def cores() -> str:
-    """Cores that this process may use, and those of the machine."""
+def describe_cores() -> str:
+    """Count the cores that this process may use, and those of the machine."""
     total = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else total
     return str(total) if usable == total else f"{usable} of {total}"
 
 
-def memory() -> str:
-    """Main memory in GiB."""
+def describe_memory() -> str:
+    """Return the size of the main memory in GiB."""
     try:
         size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -103,8 +103,8 @@ def memory() -> str:
     return f"{size / 2**30:.1f} GiB"
 
 
-def gpus() -> str:
-    """Name and memory of each NVIDIA GPU as the driver tells, ``none`` without one."""
+def describe_gpus() -> str:
+    """List name and memory of each NVIDIA GPU from the driver; ``none`` without one."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return "none"
@@ -112,8 +112,8 @@ def gpus() -> str:
     return "; ".join(out.splitlines()) or "none"
 
 
-def git_commit(root: Path) -> str:
-    """Commit of the checkout that this package runs from, ``+changes`` when files differ from it."""
+def describe_commit(root: Path) -> str:
+    """Return the commit of the checkout at `root`, with ``+changes`` if files differ from it."""
     git = shutil.which("git")
     if git is None or not (root / ".git").exists():
         return "not a checkout"
@@ -125,7 +125,7 @@ def git_commit(root: Path) -> str:
 
 
 def _output(command: list[str]) -> str:
-    """Standard output of a short command, empty when it fails or hangs."""
+    """Return the standard output of a short command; empty if it fails or takes more than 5 s."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
     except (OSError, subprocess.TimeoutExpired):

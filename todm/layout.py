@@ -45,7 +45,7 @@ class LangFolder:
 
     @property
     def bpe_model(self) -> Path:
-        """SentencePiece model."""
+        """Serialised SentencePiece model."""
         return self.path / "bpe.model"
 
     @property

@@ -16,8 +16,9 @@ from todm.config import Config
 from todm.config_io import save_config
 from todm.errors import UserError
 from todm.report.card import write_cards
-from todm.report.gather import LADDER, gather
-from todm.report.ladder import format_table, ladder_entries, ladder_table, write_ladder
+from todm.report.contents import LADDER
+from todm.report.gather import gather
+from todm.report.ladder import ladder_entries, ladder_table, write_ladder
 from todm.report.manifest import manifest_entries, write_manifest
 from todm.report.page import render_page
 from todm.report.plots import collect_series
@@ -169,7 +170,7 @@ def test_ladder_has_every_size_in_order_with_its_figures(exp: Path, tmp_path: Pa
     assert (smallest["rtf"], smallest["rtf_int8"]) == (0.04, 0.04)
 
 
-def test_page_stands_alone(exp: Path) -> None:
+def test_page_has_no_external_resources(exp: Path) -> None:
     text = render_page(gather(exp), {"torch": "1.2.3"})
     page = Page(text)
     assert page.tags.count("svg") == 7
@@ -228,13 +229,13 @@ def test_plots_take_their_colours_from_the_page(exp: Path) -> None:
         ("commands.txt", "commands"),
     ],
 )
-def test_a_missing_piece_is_stated(tmp_path: Path, path: str, note: str) -> None:
+def test_a_missing_file_is_noted(tmp_path: Path, path: str, note: str) -> None:
     write_run(tmp_path)
     target = tmp_path / path
     shutil.rmtree(target) if target.is_dir() else target.unlink()
     run = gather(tmp_path)
     assert any(note in text for text in run.missing), run.missing
-    assert note in format_table(*ladder_table(run)) + render_page(run, {})
+    assert note in ladder_table(run).to_text(run.sizes) + render_page(run, {})
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"wer": null}', "\n3\nnull\n"])
@@ -271,7 +272,7 @@ def test_evaluations_of_older_weights_are_not_plotted(tmp_path: Path) -> None:
     write_run(tmp_path)
     newer = EvalCache(tmp_path / "search" / "cache.jsonl", context="newer weights")
     newer.put(SPACE.min(), {"wer": 1.0})
-    assert [point.spec for point in gather(tmp_path).evaluated.points] == [SPACE.min()]
+    assert [point.spec for point in gather(tmp_path).search.points] == [SPACE.min()]
 
 
 def test_series_skip_what_is_not_a_number() -> None:
@@ -287,16 +288,16 @@ def test_series_skip_what_is_not_a_number() -> None:
     assert collect_series(metrics, "valid", ("wer",)) == {}
 
 
-def test_a_net_that_was_trained_on_stands_beside_what_it_was(tmp_path: Path) -> None:
+def test_fine_tuned_subnets_are_compared_with_the_original(tmp_path: Path) -> None:
     write_run(tmp_path)
-    assert "Trained on alone" not in render_page(gather(tmp_path), {})
+    assert "Fine-tuned subnets" not in render_page(gather(tmp_path), {})
     shutil.copytree(tmp_path / "subnets" / "min", tmp_path / "subnets" / "min-tuned")
     write_json(tmp_path / "decode" / "min-tuned" / "dev-clean-2.json", {"wer": 1.25})
     text = render_page(gather(tmp_path), {})
-    assert "Trained on alone" in text and "<td>-1.75</td>" in text
+    assert "Fine-tuned subnets" in text and "<td>-1.75</td>" in text
 
 
-def test_nets_that_were_trained_alone_stand_beside_the_nearest_size(exp: Path, tmp_path: Path) -> None:
+def test_nets_trained_alone_are_compared_with_the_nearest_size(exp: Path, tmp_path: Path) -> None:
     write_run(tmp_path)
     for folder in (tmp_path / "subnets").iterdir():
         if folder.name != "max":
@@ -313,7 +314,7 @@ def test_nets_that_were_trained_alone_stand_beside_the_nearest_size(exp: Path, t
         gather(exp, [tmp_path / "nowhere"])
 
 
-def test_manifest_tells_what_an_app_picks_by(exp: Path) -> None:
+def test_manifest_of_all_bundles(exp: Path) -> None:
     run = gather(exp)
     path = write_manifest(run)
     assert path == exp / "bundles" / "manifest.json"

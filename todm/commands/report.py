@@ -25,23 +25,22 @@ def run(args: argparse.Namespace) -> None:
     """Write ``EXP/report`` and print the ladder."""
     from todm.envinfo import collect_env
     from todm.files import write_text
+    from todm.layout import RunFolder
     from todm.report.card import write_cards
     from todm.report.gather import gather
-    from todm.report.ladder import format_table, ladder_table, write_ladder
+    from todm.report.ladder import ladder_table, write_ladder
     from todm.report.manifest import write_manifest
     from todm.report.page import render_page
 
+    folder = RunFolder(args.exp_dir)
     found = gather(args.exp_dir, args.beside)
-    folder = args.exp_dir / "report"
-    write_ladder(found, folder / "ladder.json")
+    write_ladder(found, folder.ladder)
     # Decoded and measured since they were exported: the bundles say so now.
     write_cards(found)
     write_manifest(found)
-    page = folder / "index.html"
-    write_text(page, render_page(found, collect_env()))
-    heads, rows = ladder_table(found)
-    if rows:
-        print(format_table(heads, rows))
+    write_text(folder.report_page, render_page(found, collect_env()))
+    if found.sizes:
+        print(ladder_table(found).to_text(found.sizes))
     for text in found.missing:
         print(f"not in the report: {text}")
-    print(f"report: {page}")
+    print(f"report: {folder.report_page}")

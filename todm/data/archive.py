@@ -24,15 +24,16 @@ class ArchiveWriter(FeaturesWriter):  # type: ignore[misc]
         self.path = Path(storage_path).with_suffix(".f32")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.file = self.path.open("wb")
+        self.offset = 0
 
     @property
     def storage_path(self) -> str:
         return str(self.path)
 
     def write(self, key: str, value: np.ndarray) -> str:
-        offset = self.file.tell()
-        self.file.write(np.ascontiguousarray(value, dtype="<f4").tobytes())
-        return f"{offset},{value.shape[0]},{value.shape[1]}"
+        key = f"{self.offset},{value.shape[0]},{value.shape[1]}"
+        self.offset += self.file.write(np.ascontiguousarray(value, dtype="<f4").tobytes())
+        return key
 
     def close(self) -> None:
         self.file.close()

@@ -121,7 +121,7 @@ class TrainLoader(EpochLoader):
             yield tuple(cut.id for cut in cuts)
 
     def count_batches(self, epoch: int) -> int:
-        """See `EpochLoader`."""
+        """Count the batches of an epoch; see `EpochLoader`."""
         counted = min(epoch, 1) if self.first_sampler is not self.sampler else 0
         if counted not in self._counts:
             current, self.epoch = self.epoch, counted
@@ -130,7 +130,7 @@ class TrainLoader(EpochLoader):
         return self._counts[counted]
 
     def longest_batches(self, count: int) -> list[Batch]:
-        """See `EpochLoader`."""
+        """Load the largest batches of the current epoch."""
         # The index breaks ties, since cuts cannot be compared.
         sized = (
             (max(cut.duration for cut in cuts) * len(cuts), i, cuts) for i, cuts in enumerate(self._sampler())
@@ -138,7 +138,7 @@ class TrainLoader(EpochLoader):
         return [self.dataset[cuts] for _, _, cuts in heapq.nlargest(count, sized)]
 
     def __iter__(self) -> Iterator[Batch]:
-        """See `EpochLoader`."""
+        """Load the batches of the current epoch."""
         return iter_batches(self.dataset, _Skip(self._sampler(), self.start_batch), self.num_workers)
 
     def _sampler(self) -> CutSampler:

@@ -112,13 +112,13 @@ class SharLoader(EpochLoader):
         self._count = 0
 
     def count_batches(self, epoch: int) -> int:
-        """See `EpochLoader`."""
+        """Count the batches of an epoch; see `EpochLoader`."""
         if not self._count:
             self._count = sum(len(stream.batches) for stream in self._plan(0))
         return self._count
 
     def longest_batches(self, count: int) -> list[Batch]:
-        """See `EpochLoader`."""
+        """Load the largest batches of the current epoch."""
         streams = self._plan(self.epoch)
         sized = [
             (max(self._duration(key) for key in batch) * len(batch), batch)
@@ -131,7 +131,7 @@ class SharLoader(EpochLoader):
         return [self.dataset[batch] for batch in cuts]
 
     def __iter__(self) -> Iterator[Batch]:
-        """See `EpochLoader`."""
+        """Load the batches of the current epoch."""
         streams = self._plan(self.epoch)
         dataset = _StreamDataset(self.config.shar_dir, self.index, streams, self.dataset)
         total = sum(len(stream.batches) for stream in streams)

@@ -1,1 +1,1 @@
-"""What a run folder says, on one page: the size ladder, plots, parity, commands."""
+"""Report of a run folder: one HTML page, size ladder, manifest of the bundles, model cards."""

@@ -1,4 +1,4 @@
-"""The model card of a bundle: what it is, what was measured, how to run it, what to know."""
+"""Model card of a bundle: description, results, usage and limitations."""
 
 from __future__ import annotations
 
@@ -6,116 +6,112 @@ from pathlib import Path
 from typing import Any
 
 from todm.files import write_text
-from todm.report.gather import Run
+from todm.layout import RunFolder
+from todm.report.contents import RunContents
 from todm.report.manifest import manifest_entries
+from todm.runtime.layout import MODEL_NAMES, BundleFiles
+from todm.space.spec import SubnetSpec
+from todm.tables import Column, Table
 
-CARD = "README.md"
+_FACTS = Table[tuple[str, str]](
+    Column("", lambda fact: fact[0], left=True), Column("", lambda fact: fact[1], left=True)
+)
+_WERS = Table[tuple[str, float]](
+    Column("part", lambda row: row[0], left=True), Column("WER %", lambda row: row[1], "{:.2f}")
+)
+_SPEEDS = Table[dict[str, Any]](
+    Column("speed", lambda item: item.get("runtime") or f"predicted for {item['device']}", left=True),
+    Column("precision", lambda item: item["precision"], left=True),
+    Column("threads", lambda item: item["threads"]),
+    Column("RTF", lambda item: item["rtf"], "{:.4f}"),
+    Column("call ms, 95%", lambda item: item["latency_p95_ms"], "{:.1f}"),
+)
 
 
-def write_cards(run: Run) -> list[Path]:
-    """Write ``README.md`` into every bundle of the run."""
+def write_cards(run: RunContents) -> list[Path]:
+    """Write ``README.md`` into every bundle of the run; returns their paths."""
     paths = []
     for entry in manifest_entries(run):
-        path = run.exp / "bundles" / entry["folder"] / CARD
+        path = BundleFiles(RunFolder(run.exp).bundle(entry["folder"])).card
         write_text(path, model_card(run, entry))
         paths.append(path)
     return paths
 
 
-def model_card(run: Run, entry: dict[str, Any]) -> str:
-    """Markdown about one entry of the manifest."""
+def model_card(run: RunContents, entry: dict[str, Any]) -> str:
+    """Format one entry of the manifest as Markdown."""
+    sections = [
+        f"# {entry['name']}",
+        "Speech recogniser: an RNN transducer with a multi-head state-space encoder, one size of a supernet "
+        "trained with todm.",
+        _FACTS.to_markdown(_list_facts(entry)),
+        "## Results",
+        *_format_results(entry),
+        "## Use",
+        "```sh\npip install -r requirements.txt\npython transcribe.py recording.wav\n```",
+        f"sherpa-onnx loads the same files with `{_sherpa_class(entry)}.from_transducer`.",
+        "## Limitations",
+        "\n".join(f"- {text}" for text in _list_limitations(run, entry)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _list_facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    spec = SubnetSpec.from_dict(entry["spec"])
+    widths = ", ".join(map(str, spec.ffn_dims))
     streaming = entry["mode"] == "streaming"
-    widths = ", ".join(map(str, entry["spec"]["ffn_dims"]))
+    chunks = f", chunks of {entry['chunk_ms']} ms" if entry["chunk_ms"] else ""
     facts = [
         (
             "mode",
-            f"streaming, chunks of {entry['chunk_ms']} ms" if streaming else "offline, whole utterances",
+            f"streaming{chunks}" if streaming else "offline, whole utterances",
         ),
-        ("parameters", _count(entry["params"])),
-        ("encoder layers", f"{len(entry['spec']['layers'])}, feed-forward widths {widths}"),
-        ("multiplications per second of audio", _count(entry["macs_per_second"])),
+        ("parameters", _format_count(entry["params"])),
+        ("encoder layers", f"{spec.depth}, feed-forward widths {widths}"),
+        ("multiplications per second of audio", _format_count(entry["macs_per_second"])),
     ]
     if streaming:
         facts.append(("state of a stream", f"{entry['state_bytes'] or 0:,} bytes"))
     for precision, files in entry["files"].items():
-        names = ", ".join(files[part] for part in ("encoder", "decoder", "joiner"))
+        names = ", ".join(files[name] for name in MODEL_NAMES)
         facts.append((precision, f"{files['bytes'] / 1e6:.2f} MB: {names}"))
     if entry["chosen_for"]:
         facts.append(("chosen for", ", ".join(entry["chosen_for"])))
-    lines = [
-        f"# {entry['name']}",
-        "",
-        "A speech recogniser: a transducer (RNN-T) with a multi-head state-space encoder, one size of a "
-        "supernet that todm trained.",
-        "",
-        *_table(("", ""), facts),
-        "",
-        "## Figures",
-        "",
-    ]
+    return facts
+
+
+def _format_results(entry: dict[str, Any]) -> list[str]:
+    sections = []
     if entry["wer"]:
-        rows = [(part, f"{wer:.2f}") for part, wer in entry["wer"].items()]
-        rows += [(f"{part}, int8", f"{wer:.2f}") for part, wer in entry["wer_int8"].items()]
-        lines += ["Word error rate, greedy search:", "", *_table(("part", "WER %"), rows), ""]
+        rows = [*entry["wer"].items(), *((f"{part}, int8", wer) for part, wer in entry["wer_int8"].items())]
+        sections += ["Word error rate, greedy search:", _WERS.to_markdown(rows)]
     else:
-        lines += ["Not decoded on any part of a corpus yet.", ""]
-    speeds = [
-        (item["runtime"], item["precision"], str(item["threads"]), f"{item['rtf']:.4f}", _ms(item))
-        for item in entry["measured"]
-    ]
-    speeds += [
-        (
-            f"predicted for {item['device']}",
-            item["precision"],
-            str(item["threads"]),
-            f"{item['rtf']:.4f}",
-            _ms(item),
-        )
-        for item in entry["predicted"]
-    ]
-    if speeds:
-        heads = ("speed", "precision", "threads", "RTF", "call ms, 95%")
-        lines += [*_table(heads, speeds), ""]
-    lines += [
-        "## Use",
-        "",
-        "```sh",
-        "pip install -r requirements.txt",
-        "python transcribe.py recording.wav",
-        "```",
-        "",
-        "Stock sherpa-onnx loads the same files: "
-        + ("`OnlineRecognizer.from_transducer`." if streaming else "`OfflineRecognizer.from_transducer`."),
-        "",
-        "## What to know",
-        "",
-        "- Audio is 16 kHz, mono, in [-1, 1].",
-    ]
-    if streaming:
-        lines.append("- The last words come out when silence follows them.")
+        sections.append("No corpus part was decoded.")
+    if speeds := [*entry["measured"], *entry["predicted"]]:
+        sections.append(_SPEEDS.to_markdown(speeds))
+    return sections
+
+
+def _list_limitations(run: RunContents, entry: dict[str, Any]) -> list[str]:
+    texts = ["Audio is 16 kHz, mono, in [-1, 1]."]
+    if entry["mode"] == "streaming":
+        texts.append("The last words appear only if silence follows them.")
     if run.config:
-        data = run.config.data
-        lines.append(
-            f"- Trained on {', '.join(data.train_parts)}; other voices, rooms and words than those will fare "
-            "worse than the figures above."
+        parts = ", ".join(run.config.data.train_parts)
+        texts.append(
+            f"Trained on {parts}; expect more errors than above for other voices, rooms and vocabularies."
         )
         if run.config.model.subsampling_factor == 8:
-            lines.append(
-                "- An encoder frame is 80 ms; sherpa-onnx takes it for 40: its timestamps and endpoints are "
-                "halved."
+            texts.append(
+                "An encoder frame is 80 ms, but sherpa-onnx assumes 40 ms: its timestamps and endpoint "
+                "durations are half of the true ones."
             )
-    return "\n".join(lines) + "\n"
+    return texts
 
 
-def _table(heads: tuple[str, ...], rows: list[Any]) -> list[str]:
-    return [
-        "| " + " | ".join(cells) + " |" for cells in (heads, ("---",) * len(heads), *(tuple(r) for r in rows))
-    ]
+def _sherpa_class(entry: dict[str, Any]) -> str:
+    return "OnlineRecognizer" if entry["mode"] == "streaming" else "OfflineRecognizer"
 
 
-def _count(value: int | None) -> str:
+def _format_count(value: int | None) -> str:
     return "not known" if value is None else f"{value:,}"
-
-
-def _ms(item: dict[str, Any]) -> str:
-    return "" if item["latency_p95_ms"] is None else f"{item['latency_p95_ms']:.1f}"

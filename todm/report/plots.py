@@ -1,20 +1,21 @@
-"""Plots as SVG text whose colours are CSS variables, so that they follow the page into dark mode."""
+"""Plots as SVG text with CSS variables as colours, which adapt to the dark mode of the page."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from todm.report.gather import Run, Size
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from todm.report.contents import RunContents, Size
 from todm.search.front import Point
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-# Colours that nothing else in a file can have, and the variables of the page that stand in for them.
+# Placeholder colours, which are replaced by the variables of the page.
 _INK, _FAINT = "#010203", "#040506"
 _SERIES = ("#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04", "#0a0b05", "#0a0b06")
 _VARIABLES = {
@@ -46,14 +47,14 @@ _MODE_MARKER = {"offline": "o", "streaming": "s"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What a Pareto plot has on its other axis.
+class CostAxis:
+    """Horizontal axis of a Pareto plot.
 
     Args:
-        label: of the axis.
-        sizes: a size's costs, a precision each.
-        figure: the objective of the search that is the same thing, or None.
-        scale: what that is divided by.
+        label: label of the axis.
+        sizes: function from a size to its costs by precision.
+        figure: objective of the search that is the same cost, or None.
+        scale: unit of the axis in units of that objective.
     """
 
     label: str
@@ -63,26 +64,26 @@ class Cost:
 
 
 COSTS = (
-    Cost(
+    CostAxis(
         label="parameters, millions",
-        sizes=lambda size: {} if size.params is None else {"fp32": size.params / 1e6},
+        sizes=lambda size: {} if size.millions is None else {"fp32": size.millions},
         figure="params",
         scale=1e6,
     ),
-    Cost(label="ONNX files, MB", sizes=lambda size: size.megabytes, figure="size", scale=1e6),
-    Cost(label="RTF, one thread or the fewest measured", sizes=lambda size: size.rtf),
+    CostAxis(label="ONNX files, MB", sizes=lambda size: size.megabytes, figure="size", scale=1e6),
+    CostAxis(label="RTF, one thread or the fewest measured", sizes=lambda size: size.rtf),
 )
 
 
-def plot_pareto(run: Run, cost: Cost) -> str | None:
-    """WER against a cost: the named sizes on the first decoded part, what the search saw, other nets.
+def plot_pareto(run: RunContents, cost: CostAxis) -> str | None:
+    """Plot WER against a cost: sizes on the first decoded part, evaluated specs, other nets.
 
-    Quantised files are hollow marks, at the word error rate that ``todm verify`` found for them.
+    Quantised files are hollow marks at the word error rate of ``todm verify``.
     """
     part = run.parts[0] if run.parts else None
     figure = cost.figure or ""
-    evaluated = [point for point in run.evaluated.points if figure in point.figures]
-    front = [point for point in run.evaluated.front if figure in point.figures]
+    evaluated = [point for point in run.search.points if figure in point.figures]
+    front = [point for point in run.search.front if figure in point.figures]
     marks = list(_marks(run, cost, part))
     if not marks and not front:
         return None
@@ -106,7 +107,7 @@ def plot_pareto(run: Run, cost: Cost) -> str | None:
                     x, y = [m.x for m in mine], [m.wer for m in mine]
                     axes.scatter(x, y, s=34, marker=marker, facecolors=fill, edgecolors=edge, label=label)
         for m in marks:
-            # Names made from a spec are too long for a plot.
+            # Names of specs are too long for a plot.
             if m.kind != "int8" and not m.size.name.startswith("L"):
                 place = (m.x, m.wer)
                 axes.annotate(m.size.name, place, xytext=(4, 4), textcoords="offset points", fontsize=8)
@@ -121,28 +122,29 @@ def plot_pareto(run: Run, cost: Cost) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Mark:
+    """Mark of one net in a Pareto plot; `kind` is ``fp32``, ``int8`` or ``alone``."""
+
     size: Size
     kind: str
     x: float
     wer: float
 
 
-def _marks(run: Run, cost: Cost, part: str | None) -> Iterable[_Mark]:
+def _marks(run: RunContents, cost: CostAxis, part: str | None) -> Iterable[_Mark]:
     for size in run.sizes:
         costs = cost.sizes(size)
         if part in size.wer and "fp32" in costs:
             yield _Mark(size=size, kind="fp32", x=costs["fp32"], wer=size.wer[part or ""])
-        quantised = size.parity.get("wer onnx int8")
-        if "int8" in costs and isinstance(quantised, int | float) and size.parity.get("part") == part:
-            yield _Mark(size=size, kind="int8", x=costs["int8"], wer=float(quantised))
-    for size in (size for other in run.beside for size in other.sizes):
+        if "int8" in costs and size.wer_int8 is not None and size.parity.get("part") == part:
+            yield _Mark(size=size, kind="int8", x=costs["int8"], wer=size.wer_int8)
+    for size in (size for other in run.compared for size in other.sizes):
         costs = cost.sizes(size)
         if part in size.wer and "fp32" in costs:
             yield _Mark(size=size, kind="alone", x=costs["fp32"], wer=size.wer[part or ""])
 
 
-def plot_widths(run: Run) -> str | None:
-    """Which layers the sizes run, and how wide each feed-forward is: a row of bars for each size."""
+def plot_widths(run: RunContents) -> str | None:
+    """Plot layers and feed-forward widths of the sizes, a row of bars per size."""
     sizes = list(run.sizes)
     if not sizes:
         return None
@@ -170,8 +172,8 @@ def plot_widths(run: Run) -> str | None:
     return _svg(draw, "feed-forward widths per layer", height=0.6 + 0.42 * len(sizes))
 
 
-def plot_losses(run: Run) -> str | None:
-    """Training losses over steps."""
+def plot_losses(run: RunContents) -> str | None:
+    """Plot the training losses over steps."""
     losses = collect_series(run.metrics, "train", ("subnets", "losses"))
     if max((len(series) for series in losses.values()), default=0) < 2:
         return None
@@ -185,15 +187,15 @@ def plot_losses(run: Run) -> str | None:
     return _svg(draw, "training losses")
 
 
-def plot_validation(run: Run) -> str | None:
-    """WER of a few sizes on the dev parts, over steps."""
+def plot_validation(run: RunContents) -> str | None:
+    """Plot the WER of a few sizes on the dev parts over steps."""
     errors = collect_series(run.metrics, "valid", ("wer", "losses"))
     if not errors:
         return None
 
     def draw(axes: Axes) -> None:
         _draw_series(axes, errors, marker=".")
-        # The first epochs' errors near 100% would hide all that comes after.
+        # Errors near 100% in the first epochs would hide the later ones.
         last = max(series[-1][1] for series in errors.values())
         axes.set_ylim(0, min(axes.get_ylim()[1], max(5 * last, 5.0)))
         axes.set_ylabel("dev WER, %")
@@ -201,8 +203,8 @@ def plot_validation(run: Run) -> str | None:
     return _svg(draw, "dev WER during training", height=2.8)
 
 
-def plot_rates(run: Run) -> str | None:
-    """Learning rate over steps."""
+def plot_rates(run: RunContents) -> str | None:
+    """Plot the learning rate over steps."""
     rates = [(int(m["step"]), float(m["lr"])) for m in run.metrics if _is_number(m.get("lr"))]
     if len(rates) < 2:
         return None
@@ -219,13 +221,13 @@ def plot_rates(run: Run) -> str | None:
 def collect_series(
     metrics: Iterable[Mapping[str, Any]], kind: str, groups: Sequence[str], limit: int = 6
 ) -> dict[str, list[tuple[int, float]]]:
-    """Figures by name over steps, from the lines of ``metrics.jsonl`` of one kind.
+    """Collect figures by name as pairs of step and value.
 
     Args:
-        metrics: the lines.
-        kind: ``train`` or ``valid``.
+        metrics: lines of ``metrics.jsonl``.
+        kind: kind of the lines used, ``train`` or ``valid``.
         groups: keys of a line that hold figures by name.
-        limit: names at most, those that occur most.
+        limit: maximum number of names; the most frequent ones are kept.
     """
     series: dict[str, list[tuple[int, float]]] = {}
     for line in metrics:
@@ -252,16 +254,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) < float("inf") and value == value
 
 
-def _xy(points: Sequence[Point], cost: Cost) -> tuple[list[float], list[float]]:
+def _xy(points: Sequence[Point], cost: CostAxis) -> tuple[list[float], list[float]]:
     figure = cost.figure or ""
     return [point.figures[figure] / cost.scale for point in points], [point.wer for point in points]
 
 
 def _svg(draw: Any, title: str, *, width: float = 5.4, height: float = 3.4) -> str:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]  # wants the keys as literals
         figure: Figure = Figure(figsize=(width, height), layout="constrained")
         FigureCanvasSVG(figure)
@@ -272,7 +270,7 @@ def _svg(draw: Any, title: str, *, width: float = 5.4, height: float = 3.4) -> s
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Title": title})
     text = buffer.getvalue()
-    text = text[text.index("<svg") :]  # without the XML prologue, which HTML has no place for
+    text = text[text.index("<svg") :]  # without the XML prologue, which HTML does not allow
     for color, variable in _VARIABLES.items():
         text = text.replace(color, variable)
     return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
