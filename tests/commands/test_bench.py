@@ -16,7 +16,7 @@ from todm.cli import main
 from todm.commands.bench_chart import chart_values, draw_chart
 from todm.commands.device_profile import DeviceProfile, load_device_profile
 from todm.errors import UserError
-from todm.report.gather import _speeds
+from todm.report.gather import _rtf_by_precision
 from todm.runtime.benchmark_result import BenchmarkResult, read_results
 from todm.runtime.hosts import HOSTS, Registration
 
@@ -61,7 +61,7 @@ def test_table_files_and_chart(bundles: list[str], tmp_path: Path, capsys: Captu
     assert len(results) == 2 * len(runtimes)
     # What the report shows for a size is our own runtime's figure.
     ours = {r["precision"]: r["rtf"] for r in results if r["runtime"] == "onnxruntime"}
-    assert _speeds(read_results(tmp_path / "out" / "min.json")) == ours
+    assert _rtf_by_precision(read_results(tmp_path / "out" / "min.json")) == ours
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"min.json", "max.json", "bench.png"}
     assert (tmp_path / "out" / "bench.png").read_bytes()[:4] == b"\x89PNG"
 
