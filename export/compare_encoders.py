@@ -27,8 +27,7 @@ import onnxruntime
 import torch
 from onnx import numpy_helper
 
-from todm.config import Config
-from todm.config_io import load_config
+from todm.config import Config, load_config
 from todm.decode.streaming import chunk_frames
 from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
 from todm.deploy.graph import Graph

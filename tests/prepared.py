@@ -18,8 +18,8 @@ from todm.config import (
     SearchConfig,
     SpaceConfig,
     TrainConfig,
+    save_config,
 )
-from todm.config_io import save_config
 from todm.data.prepare import prepare
 from todm.extract import extract
 from todm.model_dir import load_supernet, save_subnet, save_supernet

@@ -15,7 +15,7 @@ import yaml
 
 from tests.prepared import CONFIG, finish_run, prepare_run, speak
 from todm.cli import COMMANDS, main
-from todm.config_io import load_config
+from todm.config import load_config
 
 Err = pytest.CaptureFixture[str]
 

@@ -13,8 +13,16 @@ import soundfile
 
 from tests.prepared import CONFIG, speak, write_corpus
 from todm.cli import main
-from todm.config import AugmentConfig, Config, DistillConfig, DropoutConfig, LossConfig, OptimConfig
-from todm.config_io import load_config, save_config
+from todm.config import (
+    AugmentConfig,
+    Config,
+    DistillConfig,
+    DropoutConfig,
+    LossConfig,
+    OptimConfig,
+    load_config,
+    save_config,
+)
 from todm.space.cost import count_params
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec

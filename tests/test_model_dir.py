@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_supernet, write_lang
-from todm.config import Config, SpaceConfig
-from todm.config_io import load_config, save_config
+from todm.config import Config, SpaceConfig, load_config, save_config
 from todm.errors import UserError
 from todm.extract import extract
 from todm.model_dir import (

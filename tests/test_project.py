@@ -102,7 +102,7 @@ def parse_todm(words: list[str]) -> None:
     module.add_arguments(parser)
     args, rest = parser.parse_known_args(words[1:])
     if rest:
-        from todm.config_io import load_config
+        from todm.config import load_config
 
         assert hasattr(args, "conf"), f"unknown words {rest}"
         load_config(None, rest)

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = _parse(words)
         if getattr(args, "print_config", False):
-            from todm.config_io import config_to_yaml, load_config
+            from todm.config import config_to_yaml, load_config
 
             print(config_to_yaml(load_config(args.conf, args.overrides)), end="")
             return 0

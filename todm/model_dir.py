@@ -16,8 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from todm.config import Config
-from todm.config_io import load_config, save_config
+from todm.config import Config, load_config, save_config
 from todm.errors import UserError
 from todm.extract import extract
 from todm.files import atomic_file

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from todm.config_io import load_config
+from todm.config import load_config
 from todm.errors import UserError
 from todm.train.measurement import measure
 from todm.train.step_benchmark import BatchShape, prepare_steps

@@ -78,7 +78,7 @@ settings() {
 import hashlib, json, sys
 from pathlib import Path
 
-from todm.config_io import load_config
+from todm.config import load_config
 from todm.errors import UserError
 from todm.space.space import SearchSpace
 

@@ -19,7 +19,7 @@ from todm.ablation.report import write_report
 from todm.ablation.results import Results
 from todm.ablation.runs import is_done, prepare_data, run_folder, run_grid
 from todm.cli import main
-from todm.config_io import save_config
+from todm.config import save_config
 from todm.errors import UserError
 from todm.space.cost import count_params
 

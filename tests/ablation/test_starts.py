@@ -16,7 +16,7 @@ from todm.ablation.grid import Grid, PlannedRun, load_grid
 from todm.ablation.measure import training_cost
 from todm.ablation.runs import _Children, prepare_data, run_folder, run_grid
 from todm.ablation.starts import missing_starts, start_checkpoint, start_of
-from todm.config_io import save_config
+from todm.config import save_config
 from todm.train.average import average
 from todm.train.loop import train
 

@@ -11,8 +11,7 @@ pytest.importorskip("onnxruntime")
 
 from tests.nets import MODEL, SPACE, make_supernet, write_lang
 from todm.cli import main
-from todm.config import Config, SpaceConfig
-from todm.config_io import save_config
+from todm.config import Config, SpaceConfig, save_config
 from todm.model_dir import save_supernet
 from todm.search.front import Point, SearchResult
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.prepared import CONFIG, prepare_run
 from todm.cli import main
-from todm.config_io import save_config
+from todm.config import save_config
 from todm.train.checkpoint import list_checkpoints
 
 

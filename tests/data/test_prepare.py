@@ -142,7 +142,7 @@ def test_count_encoder_frames_follow_the_valid_convolutions() -> None:
 def test_command_runs_the_stages_asked_for(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("todm.config_io")
+    pytest.importorskip("todm.config")
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     conf = tmp_path / "conf.yaml"

@@ -28,8 +28,12 @@ from tests.nets import (  # noqa: E402
     random_specs,
     write_lang,
 )
-from todm.config import Config, ExportConfig, ModelConfig  # noqa: E402
-from todm.config_io import load_config  # noqa: E402
+from todm.config import (  # noqa: E402
+    Config,
+    ExportConfig,
+    ModelConfig,
+    load_config,
+)
 from todm.deploy.bundle import write_bundle  # noqa: E402
 from todm.deploy.contract import check_bundle  # noqa: E402
 from todm.deploy.onnx_export import export_bundle  # noqa: E402

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs, write_lang
-from todm.config import Config, DropoutConfig, DropoutScheduleConfig, ModelConfig
-from todm.config_io import load_config
+from todm.config import Config, DropoutConfig, DropoutScheduleConfig, ModelConfig, load_config
 from todm.dropout import build_policy
 from todm.dropout.standout import SampledGate
 from todm.errors import UserError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from todm.config_io import load_config
+from todm.config import load_config
 from todm.errors import UserError
 from todm.space.cost import count_params
 from todm.space.space import SearchSpace

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from todm.config import Config
-from todm.config_io import save_config
+from todm.config import Config, save_config
 from todm.errors import UserError
 from todm.report.card import write_cards
 from todm.report.contents import LADDER

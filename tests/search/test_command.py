@@ -13,8 +13,7 @@ import soundfile
 import torch
 
 from todm.cli import main
-from todm.config import Config, DataConfig, ModelConfig, SearchConfig, SpaceConfig
-from todm.config_io import save_config
+from todm.config import Config, DataConfig, ModelConfig, SearchConfig, SpaceConfig, save_config
 from todm.data.prepare import prepare
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import make_streaming_view

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.prepared import prepare_run
 from tests.train.runs import assert_identical, newest, settings
-from todm.config_io import save_config
+from todm.config import save_config
 from todm.train.checkpoint import list_checkpoints
 
 LONGEST = 2.0

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from todm.commands import average as command
-from todm.config import Config, ModelConfig, SpaceConfig
-from todm.config_io import save_config
+from todm.config import Config, ModelConfig, SpaceConfig, save_config
 from todm.errors import UserError
 from todm.train.average import RunningAverage, average, mean_weights
 from todm.train.checkpoint import checkpoint_path, save_checkpoint

@@ -13,8 +13,7 @@ from tests.prepared import write_corpus
 from tests.train.runs import assert_identical, newest, records, settings
 from tests.train.test_two_processes import free_port, whole_run
 from todm.cli import main
-from todm.config import Config
-from todm.config_io import save_config
+from todm.config import Config, save_config
 from todm.errors import UserError
 from todm.train.loop import train
 

@@ -13,8 +13,7 @@ import torch
 from tests.nets import SPACE
 from tests.prepared import CONFIG
 from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest, records, settings
-from todm.config import DropoutConfig, DropoutScheduleConfig, SpaceConfig
-from todm.config_io import config_from_dict, load_config
+from todm.config import DropoutConfig, DropoutScheduleConfig, SpaceConfig, config_from_dict, load_config
 from todm.data.batch import Batch
 from todm.decode.evaluate import transcribe_batches
 from todm.errors import UserError

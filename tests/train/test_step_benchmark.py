@@ -11,7 +11,7 @@ import torch
 
 from tests.prepared import CONFIG
 from todm.cli import main
-from todm.config_io import save_config
+from todm.config import save_config
 from todm.train.measurement import measure, measure_peak_bytes
 from todm.train.step import PART
 from todm.train.step_benchmark import BatchShape

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.train.runs import NewRun, assert_identical, newest, settings
-from todm.config import Config
-from todm.config_io import save_config
+from todm.config import Config, save_config
 from todm.train.sync import interface_towards
 
 ADDRESSES = ("10.203.77.1", "10.203.77.2")

@@ -18,8 +18,7 @@ from torch.multiprocessing.spawn import spawn
 from tests.nets import SPACE, make_batch, make_supernet
 from tests.prepared import CONFIG
 from tests.train.runs import NewRun, assert_identical, newest, settings
-from todm.config import Config, DropoutConfig
-from todm.config_io import save_config
+from todm.config import Config, DropoutConfig, save_config
 from todm.data.batch import Batch
 from todm.dropout import build_policy
 from todm.nn.supernet import Supernet

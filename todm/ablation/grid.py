@@ -29,8 +29,7 @@ from typing import Any
 
 import yaml
 
-from todm.config import Config
-from todm.config_io import load_config
+from todm.config import Config, load_config
 from todm.errors import UserError
 from todm.space.space import SearchSpace
 

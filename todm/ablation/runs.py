@@ -30,7 +30,7 @@ from todm.ablation.starts import (
     start_of,
     take_over_start,
 )
-from todm.config_io import save_config
+from todm.config import save_config
 from todm.data.prepare import prepare
 from todm.errors import UserError
 from todm.files import write_text

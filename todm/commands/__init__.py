@@ -9,7 +9,7 @@ from pathlib import Path
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """For commands that take a whole config: ``--conf FILE``, dotted overrides and ``--print_config``.
 
-    Words that the command does not know become overrides (``args.overrides``); `todm.config_io` refuses
+    Words that the command does not know become overrides (``args.overrides``); `todm.config` refuses
     those that are not settings either.
     """
     parser.add_argument("--conf", type=Path, help="YAML config; recipes/librispeech/conf has examples")

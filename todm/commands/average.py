@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write EXP/supernet and say so."""
-    from todm.config_io import load_config
+    from todm.config import load_config
     from todm.dropout.reweighted import sparsify
     from todm.errors import UserError
     from todm.model_dir import save_supernet

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     """Print three tables; write the JSON and the chart."""
     import torch
 
-    from todm.config_io import load_config
+    from todm.config import load_config
     from todm.errors import UserError
     from todm.runtime.machine import describe_machine
     from todm.train.step_benchmark import (

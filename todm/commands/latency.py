@@ -142,7 +142,7 @@ def _write_speech(exp: Path, path: Path, seconds: float = SECONDS) -> Path:
     import numpy as np
     import soundfile
 
-    from todm.config_io import load_config
+    from todm.config import load_config
     from todm.data.features import load_audio
     from todm.data.loader import load_cuts
     from todm.runtime.fbank import DEFAULT_FBANK
@@ -211,7 +211,7 @@ def _export(exp: Path, target: Path, supernet: object, spec: SubnetSpec) -> Path
     import shutil
     from dataclasses import replace
 
-    from todm.config_io import load_config
+    from todm.config import load_config
     from todm.deploy.bundle import write_bundle
     from todm.extract import extract
     from todm.nn.supernet import Supernet

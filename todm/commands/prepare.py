@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    from todm.config_io import load_config
+    from todm.config import load_config
     from todm.data.prepare import prepare
 
     config = load_config(args.conf, getattr(args, "overrides", []))

@@ -176,7 +176,8 @@ def _settings(args: argparse.Namespace) -> tuple[Config, SearchConfig]:
     """The run's config, and its search section with what the command line says."""
     from dataclasses import replace
 
-    from todm.config_io import check_ranges, load_config
+    from todm.config import load_config
+    from todm.config.io import check_ranges
     from todm.errors import UserError
 
     config = load_config(args.exp_dir / "config.yaml")

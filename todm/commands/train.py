@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train; without ``--conf`` the run folder's own config is used."""
-    from todm.config_io import load_config
+    from todm.config import load_config
     from todm.data.tokenizer import Tokenizer
     from todm.launch import run_together, started_by_launcher
     from todm.train.finetune import compare_tuned, find_subnet, fine_tune, tuning_dir

@@ -14,8 +14,7 @@ import onnx
 from onnx import TensorProto
 
 from todm import __version__
-from todm.config import Config
-from todm.config_io import save_config
+from todm.config import Config, save_config
 from todm.decode.streaming import make_streaming_view
 from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
 from todm.deploy.graph import Graph

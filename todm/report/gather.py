@@ -12,8 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from todm.config import Config
-from todm.config_io import load_config
+from todm.config import Config, load_config
 from todm.errors import UserError
 from todm.files import read_json
 from todm.layout import LangFolder, ModelFolder, RunFolder

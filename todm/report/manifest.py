@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from todm.config_io import load_config
+from todm.config import load_config
 from todm.errors import UserError
 from todm.files import write_json
 from todm.layout import RunFolder

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from typing import Any, NamedTuple, TypeVar
 
-from todm.config_io import config_to_yaml
+from todm.config import config_to_yaml
 from todm.report.contents import DecodeResult, RunContents, Size
 from todm.report.ladder import ladder_table
 from todm.report.plots import COSTS, plot_losses, plot_pareto, plot_rates, plot_validation, plot_widths

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from todm.config import Config, SpaceConfig
-from todm.config_io import load_config, save_config
+from todm.config import Config, SpaceConfig, load_config, save_config
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches

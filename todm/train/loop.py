@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from todm.config import Config
-from todm.config_io import save_config
+from todm.config import Config, save_config
 from todm.data.augment import append_silence, augment, scale_strength
 from todm.data.batch import Batch
 from todm.data.loader import load_cuts, make_eval_loader, make_train_loader

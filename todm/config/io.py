@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from todm.config import Config
+from todm.config.sections import Config
 from todm.errors import UserError
 from todm.files import write_text
 

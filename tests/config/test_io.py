@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from todm.config import Config
-from todm.config_io import config_from_dict, config_to_yaml, load_config, save_config
+from todm.config import Config, config_from_dict, config_to_yaml, load_config, save_config
 from todm.errors import UserError
 
 
