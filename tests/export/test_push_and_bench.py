@@ -25,7 +25,7 @@ from todm.commands.device_profile import load_device_profile
 from todm.runtime.standalone import add_runtime
 
 EXPORT = Path(__file__).parents[2] / "export"
-SCRIPT = EXPORT / "push_and_bench.sh"
+SCRIPT = EXPORT / "tools" / "push_and_bench.sh"
 Push = Callable[..., "subprocess.CompletedProcess[str]"]
 
 # Each notes its words, one call per line, and then does on this machine what it would do on the device.
@@ -175,7 +175,7 @@ def test_what_goes_wrong_is_one_sentence(
 
     python = ("--python", sys.executable)
     assert "BUNDLE: missing" in reason()
-    assert f"{tmp_path}: no bundle there" in reason(tmp_path, "me@board")
+    assert f"{tmp_path}: not a bundle" in reason(tmp_path, "me@board")
     assert "USER@HOST: missing" in reason(bundle)
     assert "--port: needs a value" in reason(bundle, "me@board", "--port")
     assert "--fast: no such option" in reason("--fast", bundle, "me@board")
@@ -191,11 +191,11 @@ def test_what_goes_wrong_is_one_sentence(
     assert "adb: not reachable over adb (no devices)" in reason("--adb", bundle, down=True)
     assert "has no python9; install Python" in reason("--python", "python9", bundle, "me@board")
     sentence = reason(*python, "--runtime", "onnxruntime no-such-package", bundle, "me@board")
-    assert f"run there: {sys.executable} -m pip install no-such-package" in sentence
+    assert f"run on the device: {sys.executable} -m pip install no-such-package" in sentence
     missing = reason(*python, "--folder", "/nowhere", bundle, "me@board")
     assert "cannot make a folder in /nowhere" in missing
     sentence = reason(*python, "--precision", "int8", bundle, "me@board")
-    assert "measuring failed: " in sentence and "encoder.int8.onnx: no such file" in sentence
+    assert "benchmark failed: " in sentence and "encoder.int8.onnx: no such file" in sentence
     (bundle / "bench.py").unlink()
     assert "has no bench.py; export the model again" in reason(bundle, "me@board")
     assert list(device.glob("todm*")) == [] and list(tmp_path.glob("*.json")) == []

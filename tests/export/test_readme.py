@@ -13,7 +13,7 @@ README = ROOT / "export" / "README.md"
 
 
 def test_commands_are_real() -> None:
-    script = (ROOT / "export" / "push_and_bench.sh").read_text()
+    script = (ROOT / "export" / "tools" / "push_and_bench.sh").read_text()
     lines = [line for line in commands_in(README) if line.startswith(("todm ", "export/", "python export/"))]
     assert len(lines) >= 9
     for line in lines:

@@ -16,7 +16,7 @@ pytest.importorskip("onnxruntime")
 from tests.runtime.conftest import make_utterances, save_bundle
 from todm.runtime.recognizer import open_recognizer
 
-EXAMPLES = Path(__file__).parents[2] / "export" / "sherpa_onnx"
+EXAMPLES = Path(__file__).parents[2] / "export" / "examples"
 MODES = ("offline", "streaming")
 
 

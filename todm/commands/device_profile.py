@@ -19,7 +19,7 @@ class DeviceProfile:
 
     Args:
         name: of the profile.
-        reach: how ``export/push_and_bench.sh`` gets there.
+        reach: how ``export/tools/push_and_bench.sh`` gets there.
         python: the command of the Python there.
         threads: numbers of threads to measure, each at least 1.
         precision: the precisions to measure.

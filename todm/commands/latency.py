@@ -3,9 +3,10 @@
 EXP/devices/NAME/bundles gets the subnets: the smallest, the largest and some in between of every mode, and
 random ones that are kept out of the fit and tell its error. Without --with they are measured on this machine.
 With it, the command given is run for each, {bundle}, {audio} and {out} replaced, for example
-"export/push_and_bench.sh --device FILE --audio {audio} --out {out} {bundle} user@board". All are measured in
-turn, on speech of the first dev part, and all again; the least of each counts, since whatever else runs there
-only adds time. What was measured is not measured again. --results and --held-out fit files that are there.
+"export/tools/push_and_bench.sh --device FILE --audio {audio} --out {out} {bundle} user@board".
+All are measured in turn, on speech of the first dev part, and all again; the least of each counts, since
+whatever else runs there only adds time. What was measured is not measured again. --results and --held-out fit
+files that are there.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
-"""Stream for hours through one state: is memory flat, is the state sound, is the text that of a fresh start?
+"""Stream hours of audio through one state and check memory, state and text.
 
-    python export/soak.py BUNDLE --corpus-dir DIR --part PART [--hours 1] [--pause 1.5] [--endpoints] [...]
+    python export/tools/soak.py BUNDLE --corpus-dir DIR --part PART [--hours 1] [--pause 1.5] [--endpoints]
 
-The utterances of the part follow each other with digital silence between them, over and over, in one stream
-of the bundle's own runtime. From the middle of one pause to the middle of the next the text is compared with
-that of a new stream which begins at the first of them, and the errors of both are counted. The one stream
-keeps its state and its last labels all the time. With ``--endpoints`` it is cut as sherpa-onnx cuts it
-(``reset_encoder=True``): after 1.2 s without a token a segment ends, after 2.4 s more the state is forgotten
-(take a pause of 4 s). ``--silence`` streams silence alone instead, and no word may come. Exit code 1 if a
-state is not finite, memory grows, or silence makes words.
+The utterances of the part are repeated with digital silence between them, in one stream of todm's runtime.
+From the middle of one pause to the middle of the next the text is compared with that of a new stream, and
+the word error rates of both are computed. The long stream keeps its state and its last labels. With
+``--endpoints`` it is segmented as in sherpa-onnx (``reset_encoder=True``): a segment ends after 1.2 s
+without a token, and the state is reset after another 2.4 s (use a pause of 4 s). ``--silence`` streams only
+silence, which must not give any word. Exit code 1 if a state is not finite, memory grows, or silence gives
+words.
 """
 
 from __future__ import annotations
@@ -26,28 +26,27 @@ from todm.data.part_audio import load_part_audio
 from todm.decode.wer import compute_wer, make_utterances
 from todm.errors import UserError
 from todm.runtime.bundle import open_bundle
-from todm.runtime.errors import BundleError
+from todm.runtime.constants import SAMPLE_RATE
 from todm.runtime.fbank import DEFAULT_FBANK
 from todm.runtime.machine import rss_mb
 from todm.runtime.streaming import Stream, StreamingRecognizer
 
-SAMPLE_RATE = 16000
 ALLOWED_GROWTH_MB = 8.0
-"""Between the first and the last tenth of the time."""
+"""Allowed growth of memory between the first and the last tenth of the time."""
 
 
 def main() -> int:
-    """Print a line for every tenth of the time and the verdict; 0 when all is well."""
+    """Print a line per tenth of the time and the result; returns 0 if all checks pass."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bundle", type=Path, help="streaming ONNX folder")
     parser.add_argument("--corpus-dir", type=Path, help="folder in LibriSpeech's layout")
-    parser.add_argument("--part", help="its part")
-    parser.add_argument("--silence", action="store_true", help="silence in place of a corpus")
-    parser.add_argument("--hours", type=float, default=1.0, help="audio to stream (1)")
+    parser.add_argument("--part", help="part of the corpus")
+    parser.add_argument("--silence", action="store_true", help="stream silence instead of a corpus")
+    parser.add_argument("--hours", type=float, default=1.0, help="hours of audio (1)")
     parser.add_argument(
         "--pause", type=float, default=1.5, help="seconds of silence between utterances (1.5)"
     )
-    parser.add_argument("--endpoints", action="store_true", help="cut the stream where an end is heard")
+    parser.add_argument("--endpoints", action="store_true", help="segment the stream at endpoints")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "int8"])
     args = parser.parse_args()
     if args.silence == bool(args.corpus_dir and args.part):
@@ -62,7 +61,7 @@ def main() -> int:
         ids, texts, utterances = load_part_audio(args.corpus_dir, args.part)
     half_pause = np.zeros(round(args.pause * SAMPLE_RATE / 2), dtype=np.float32)
     pieces = [np.concatenate((half_pause, samples, half_pause)) for samples in utterances]
-    # A whole number of chunks each: a few milliseconds of another phase change texts as well.
+    # Whole chunks, because a shift of the chunks by milliseconds changes some texts, too.
     assert recognizer.bundle.streaming is not None
     chunk = recognizer.bundle.streaming.shift * DEFAULT_FBANK.frame_shift
     pieces = [np.pad(piece, (0, -len(piece) % chunk)) for piece in pieces]
@@ -70,57 +69,60 @@ def main() -> int:
 
     stream = recognizer.create_stream()
     wanted = args.hours * 3600
-    heard, began, tenth = 0.0, time.perf_counter(), 0
+    seconds, began, tenth = 0.0, time.perf_counter(), 0
     memory: list[float] = []
     num_segments = num_different = 0
-    heard_texts: list[str] = []
+    texts_of_stream: list[str] = []
     largest = 0.0
-    for piece, alone in cycle(zip(pieces, fresh, strict=True)):
+    for piece, expected in cycle(zip(pieces, fresh, strict=True)):
         text = decode(recognizer, stream, piece, endpoints=args.endpoints)
         if not args.endpoints:
             recognizer.reset(stream)
-        heard += len(piece) / SAMPLE_RATE
+        seconds += len(piece) / SAMPLE_RATE
         num_segments += 1
-        num_different += text != alone
-        heard_texts.append(text)
-        largest = max(largest, *(float(np.abs(part).max()) for part in stream.states))
-        if heard >= wanted * (tenth + 1) / 10:
+        num_different += text != expected
+        texts_of_stream.append(text)
+        largest = max(largest, *(float(np.abs(state).max()) for state in stream.states))
+        if seconds >= wanted * (tenth + 1) / 10:
             tenth += 1
             memory.append(rss_mb() or 0.0)
             print(
-                f"{heard / 60:6.1f} min  {memory[-1]:7.1f} MB  largest state {largest:.3g}  "
-                f"{num_different} of {num_segments} texts differ from a fresh start"
+                f"{seconds / 60:6.1f} min  {memory[-1]:7.1f} MB  largest state {largest:.3g}  "
+                f"{num_different} of {num_segments} texts differ from those of a new stream"
             )
-        if heard >= wanted:
+        if seconds >= wanted:
             break
     growth = memory[-1] - memory[0]
-    verdict = {
+    result = {
         "bundle": args.bundle.resolve().name,
         "precision": args.precision,
-        "hours": heard / 3600,
-        "real_time_factor": (time.perf_counter() - began) / heard,
-        "state_bytes": sum(part.nbytes for part in stream.states),
+        "hours": seconds / 3600,
+        "real_time_factor": (time.perf_counter() - began) / seconds,
+        "state_bytes": sum(state.nbytes for state in stream.states),
         "largest_state": largest,
         "memory_growth_mb": growth,
         "segments": num_segments,
         "different": num_different,
-        "words": sum(len(text.split()) for text in heard_texts),
+        "words": sum(len(text.split()) for text in texts_of_stream),
     }
     if not args.silence:
         rounds = range(num_segments)
-        for key, said in (("wer", heard_texts), ("wer_fresh", [fresh[i % len(fresh)] for i in rounds])):
-            spoken = [texts[i % len(texts)] for i in rounds]
+        for key, hypotheses in (
+            ("wer", texts_of_stream),
+            ("wer_fresh", [fresh[i % len(fresh)] for i in rounds]),
+        ):
+            references = [texts[i % len(texts)] for i in rounds]
             names = [ids[i % len(ids)] for i in rounds]
-            verdict[key] = compute_wer(make_utterances(names, spoken, said), replications=1).wer
-    print(json.dumps(verdict))
-    sound = np.isfinite(largest) and growth <= ALLOWED_GROWTH_MB and not (args.silence and verdict["words"])
-    return 0 if sound else 1
+            result[key] = compute_wer(make_utterances(names, references, hypotheses), replications=1).wer
+    print(json.dumps(result))
+    passed = np.isfinite(largest) and growth <= ALLOWED_GROWTH_MB and not (args.silence and result["words"])
+    return 0 if passed else 1
 
 
 def decode(
     recognizer: StreamingRecognizer, stream: Stream, samples: np.ndarray, *, endpoints: bool = False
 ) -> str:
-    """Text after more samples (S,), given 100 ms at a time: of the segments that end in them and the last."""
+    """Decode more samples (S,), 100 ms at a time; returns the text of all their segments."""
     texts = []
     for begin in range(0, len(samples), SAMPLE_RATE // 10):
         stream.accept_waveform(SAMPLE_RATE, samples[begin : begin + SAMPLE_RATE // 10])
@@ -135,6 +137,6 @@ def decode(
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (UserError, BundleError) as error:
+    except UserError as error:
         print(f"soak.py: {error}", file=sys.stderr)
         sys.exit(2)

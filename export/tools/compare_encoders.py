@@ -1,14 +1,14 @@
-"""Time a config's largest encoder, with random weights, against other ONNX encoders and against a floor.
+"""Time the largest encoder of a config, with random weights, against other ONNX encoders and a lower bound.
 
-    python export/compare_encoders.py CONF [--against ENCODER.onnx ...] [--seconds 10] [--chunk-ms 320]
+    python export/tools/compare_encoders.py CONF [--against ENCODER.onnx ...] [--seconds 10] [--chunk-ms 320]
 
-All of them run in this process on one thread, in turn, round after round; medians and their ratios are
-printed. What is timed is the encoder alone: x (1, 100 per second, 80) and, offline, x_lens (1,). An encoder
-to compare with takes the same two inputs, as icefall's ``export-onnx.py`` writes it; a file named
+All encoders run in this process on one thread, interleaved so that load affects all equally; medians and
+their ratios are printed. Only the encoder is timed: x (1, 100 per second, 80) and, offline, x_lens (1,). An
+encoder to compare with takes the same two inputs, as icefall's ``export-onnx.py`` writes them; a file named
 ``*.int8.onnx`` is compared with our int8.
 
-The floor is a stack of plain feed-forward layers with the parameters of our encoder, one frame per encoder
-frame: no net that multiplies every frame with all of its parameters is faster.
+The lower bound ("floor") is a stack of feed-forward layers with the parameters of our encoder, one frame
+per encoder frame: no net that multiplies every frame with all of its parameters is faster.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from todm.deploy.graph import Graph
 from todm.deploy.quantize import Quantization, list_products, quantize_file
 from todm.errors import UserError
 from todm.nn.transducer import Transducer
+from todm.runtime.constants import NUM_MEL_BINS
 from todm.runtime.fbank import DEFAULT_FBANK
 from todm.runtime.machine import describe_machine
 from todm.space.space import SearchSpace
@@ -43,16 +44,18 @@ PRECISIONS = ("fp32", "int8")
 
 
 def main() -> None:
-    """Print one table for whole utterances and one for a chunk of a stream."""
+    """Print one table for whole utterances and one for a streaming chunk."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("conf", type=Path, help="YAML file whose largest net is measured")
+    parser.add_argument("conf", type=Path, help="YAML file; its largest net is measured")
     parser.add_argument(
         "--against", type=Path, nargs="+", default=[], metavar="FILE", help="offline encoders"
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="audio of the offline encoders (10)")
-    parser.add_argument("--chunk-ms", type=int, default=320, help="audio in one chunk of a stream (320)")
-    parser.add_argument("--rounds", type=int, default=15, help="timed calls of each; medians count (15)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
+    parser.add_argument("--seconds", type=float, default=10.0, help="duration of offline audio (10)")
+    parser.add_argument("--chunk-ms", type=int, default=320, help="duration of a streaming chunk (320)")
+    parser.add_argument(
+        "--rounds", type=int, default=15, help="timed calls per encoder, of which the median is taken (15)"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write all results as JSON")
     args = parser.parse_args()
     if missing := [path for path in (args.conf, *args.against) if not path.is_file()]:
         raise UserError(f"{missing[0]}: no such file")
@@ -89,9 +92,9 @@ def main() -> None:
 def make_files(
     folder: Path, config: Config, ours: onnx.ModelProto, num_frames: int
 ) -> dict[tuple[str, str], Path]:
-    """Our encoder and its floor in both precisions, as files by (name, precision)."""
+    """Write our encoder and the lower bound in both precisions; returns files by (name, precision)."""
     width, hidden = config.model.d_model, max(config.space.ffn_dims)
-    floor = floor_encoder(width, hidden, count_weights(ours) // (2 * width * hidden), num_frames)
+    floor = build_floor_encoder(width, hidden, count_weights(ours) // (2 * width * hidden), num_frames)
     files = {}
     for name, model in (("ours", ours), ("floor", floor.model({}, opset=config.export.opset))):
         source, target = folder / f"{name}.onnx", folder / f"{name}.int8.onnx"
@@ -101,8 +104,8 @@ def make_files(
     return files
 
 
-def floor_encoder(width: int, hidden: int, num_layers: int, num_frames: int) -> Graph:
-    """Feed-forward layers of `hidden` units with ReLU: x (1, `num_frames`, `width`) to the same shape."""
+def build_floor_encoder(width: int, hidden: int, num_layers: int, num_frames: int) -> Graph:
+    """Build feed-forward layers of `hidden` units with ReLU: x (1, `num_frames`, `width`) -> same shape."""
     rng = np.random.default_rng(0)
     graph = Graph("floor")
     x = graph.input("x", (1, num_frames, width))
@@ -115,14 +118,14 @@ def floor_encoder(width: int, hidden: int, num_layers: int, num_frames: int) -> 
 
 
 def count_weights(model: onnx.ModelProto) -> int:
-    """Stored numbers of a model."""
+    """Number of stored weights of a model."""
     return sum(numpy_helper.to_array(tensor).size for tensor in model.graph.initializer)
 
 
 def compare(
     title: str, files: dict[tuple[str, str], Path], num_frames: int, rounds: int
 ) -> dict[str, object]:
-    """Time `files` in turn and print their medians, and what share of each ours takes."""
+    """Time `files` interleaved; print medians and the ratio of ours to each."""
     sessions = {key: open_session(path) for key, path in files.items()}
     feeds = {key: make_feed(session, num_frames) for key, session in sessions.items()}
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in files}
@@ -147,7 +150,7 @@ def compare(
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """On one thread; exit with a sentence if it is no encoder."""
+    """Open an encoder on one thread; `UserError` if onnxruntime cannot load it."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
@@ -158,7 +161,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def make_feed(session: onnxruntime.InferenceSession, num_frames: int) -> dict[str, np.ndarray]:
-    """Random values for every input: `num_frames` frames where the length is free, zeros for states."""
+    """Random values for x, with `num_frames` frames if its length is dynamic; zeros for states."""
     rng = np.random.default_rng(1)
     feed = {}
     for value in session.get_inputs():
@@ -166,7 +169,7 @@ def make_feed(session: onnxruntime.InferenceSession, num_frames: int) -> dict[st
         if value.name == "x":
             shape = [
                 size if isinstance(size, int) else free
-                for size, free in zip(value.shape, (1, num_frames, 80), strict=True)
+                for size, free in zip(value.shape, (1, num_frames, NUM_MEL_BINS), strict=True)
             ]
             feed["x"] = rng.standard_normal(shape, dtype=np.float32)
         elif value.name == "x_lens":

@@ -1,4 +1,4 @@
-"""Transcribe a file as it would arrive, in sherpa-onnx: python streaming.py STREAMING_BUNDLE FILE"""
+"""Stream a file through a streaming bundle in sherpa-onnx: python streaming.py STREAMING_BUNDLE FILE"""
 
 import sys
 from pathlib import Path
@@ -7,8 +7,8 @@ import numpy as np
 import sherpa_onnx
 import soundfile
 
-PIECE_SECONDS = 0.1  # what a microphone might deliver
-TAIL_SECONDS = 0.4  # silence behind the end, so that the last words leave the encoder
+PIECE_SECONDS = 0.1  # duration of audio per call, as from a microphone
+TAIL_SECONDS = 0.4  # trailing silence, needed to decode the last words
 
 
 def main(bundle: Path, path: Path) -> None:

@@ -1,7 +1,7 @@
-"""Transcribe a file, favouring given words, in sherpa-onnx: python hotwords.py BUNDLE FILE WORDS...
+"""Transcribe a file with hotwords in sherpa-onnx: python hotwords.py BUNDLE FILE WORDS...
 
-WORDS are phrases in the spelling of the training texts, each with a weight above 0 if you like,
-as in "NEW YORK :3.0".
+WORDS are phrases in the spelling of the training texts, each with an optional weight above 0, as in
+"NEW YORK :3.0".
 """
 
 import json
@@ -12,7 +12,7 @@ import numpy as np
 import sherpa_onnx
 import soundfile
 
-SCORE = 2.0  # added per matched piece of a phrase without a weight of its own, in nepers
+SCORE = 2.0  # bonus per matched piece of a phrase without a weight, in nats
 
 
 def main(bundle: Path, path: Path, phrases: list[str]) -> None:
@@ -22,14 +22,14 @@ def main(bundle: Path, path: Path, phrases: list[str]) -> None:
         "decoder": str(bundle / "decoder.onnx"),
         "joiner": str(bundle / "joiner.onnx"),
         "tokens": str(bundle / "tokens.txt"),
-        "decoding_method": "modified_beam_search",  # greedy search knows no hotwords
+        "decoding_method": "modified_beam_search",  # greedy search ignores hotwords
         "modeling_unit": "bpe",
         "bpe_vocab": str(bundle / "bpe.vocab"),  # splits the phrases into the model's pieces
         "hotwords_score": SCORE,
     }
     samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
     audio = samples.mean(axis=1)
-    hotwords = "/".join(phrases)  # between phrases; a file, one phrase per line, goes as hotwords_file
+    hotwords = "/".join(phrases)  # for a file with one phrase per line use hotwords_file
     if json.loads((bundle / "spec.json").read_text())["mode"] == "offline":
         offline = sherpa_onnx.OfflineRecognizer.from_transducer(**settings)
         stream = offline.create_stream(hotwords=hotwords)
@@ -40,7 +40,7 @@ def main(bundle: Path, path: Path, phrases: list[str]) -> None:
     online = sherpa_onnx.OnlineRecognizer.from_transducer(**settings, model_type="lstm")
     stream = online.create_stream(hotwords=hotwords)
     stream.accept_waveform(sample_rate, audio)
-    # A window of silence behind the end, so that the last words leave the encoder.
+    # Trailing silence, needed to decode the last words.
     stream.accept_waveform(sample_rate, np.zeros(int(1.5 * sample_rate), dtype=np.float32))
     stream.input_finished()
     while online.is_ready(stream):

@@ -1,11 +1,10 @@
-"""Is the offline encoder linear in length? Time, memory and exactness for 1 to 10 minutes of audio.
+"""Check that an offline encoder is exact, and linear in time and memory, for 1 to 10 minutes of audio.
 
-    python export/long_audio.py BUNDLE SUBNET [--minutes 1 2 5 10] [--out FILE]
+    python export/tools/long_audio.py BUNDLE SUBNET [--minutes 1 2 5 10] [--out FILE]
 
-Every length runs in a process of its own on random features. Its output is compared with torch's convolution
-by FFT over the whole length, which knows no blocks. Exit code 1 if they differ by more than a thousandth of
-the largest value, or if a further minute takes over 1.5 times the memory or time that it takes from the
-shortest length to the next.
+Each length runs in a subprocess on random features. The output is compared with torch's convolution by FFT
+over the whole length. Exit code 1 if they differ by more than a thousandth of the largest value, or if an
+additional minute takes more than 1.5 times the memory or time of a minute between the two shortest lengths.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from todm.nn import mhssm
 from todm.nn.ssm import convolve_fft
 from todm.nn.transducer import Transducer
 from todm.runtime.bundle import open_bundle
-from todm.runtime.errors import BundleError
+from todm.runtime.constants import NUM_MEL_BINS
 from todm.runtime.machine import peak_rss_mb, rss_mb
 
 FRAMES_PER_MINUTE = 6000
@@ -37,11 +36,11 @@ ALLOWED_GROWTH = 1.5
 
 
 def main() -> int:
-    """Print a line per length; 0 when the encoder is exact and linear."""
+    """Print a line per length; returns 0 if the encoder is exact and linear."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("bundle", type=Path, help="offline ONNX folder")
-    parser.add_argument("subnet", type=Path, help="the subnet it was exported from")
-    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10], help="(1 2 5 10)")
+    parser.add_argument("subnet", type=Path, help="subnet that it was exported from")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1, 2, 5, 10], help="lengths (1 2 5 10)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write everything as JSON")
     args = parser.parse_args()
     net, _ = load_subnet(args.subnet)
@@ -66,20 +65,20 @@ def main() -> int:
 
 
 def is_linear(rows: list[dict[str, float]], key: str) -> bool:
-    """Whether further minutes cost no more as they get many; what is paid once does not count."""
+    """Whether the cost of an additional minute does not grow; fixed costs are ignored."""
     costs = [(b[key] - a[key]) / (b["minutes"] - a["minutes"]) for a, b in pairwise(rows)]
     return all(cost <= ALLOWED_GROWTH * costs[0] for cost in costs)
 
 
 def make_features(minutes: float) -> np.ndarray:
-    """Random features (1, T, 80) of the range that log-mel energies have."""
+    """Random features (1, T, 80) in the range of log-mel energies."""
     rng = np.random.default_rng(0)
-    feats = rng.standard_normal((1, round(minutes * FRAMES_PER_MINUTE), 80), dtype=np.float32)
+    feats = rng.standard_normal((1, round(minutes * FRAMES_PER_MINUTE), NUM_MEL_BINS), dtype=np.float32)
     return feats * np.float32(3.0) - np.float32(7.0)
 
 
 def run_encoder(folder: Path, minutes: float) -> tuple[np.ndarray, float, float]:
-    """Encoder output (1, T', J), seconds, and the memory it took beyond the opened model's, 2^20 bytes."""
+    """Encode random features: output (1, T', J), seconds, and additional memory, 2^20 bytes."""
     bundle = open_bundle(folder)
     feats = make_features(minutes)
     bundle.encode(feats[:, :100], np.array([100]))
@@ -91,7 +90,7 @@ def run_encoder(folder: Path, minutes: float) -> tuple[np.ndarray, float, float]
 
 @torch.inference_mode()
 def encode_by_fft(net: Transducer, feats: np.ndarray) -> np.ndarray:
-    """The net's output with every SSM computed by `convolve_fft`; the layers come in their order."""
+    """Output of the net with every SSM computed by `convolve_fft`; layers are called in order."""
     layers = iter(net.encoder_layers)
 
     def convolve(u: torch.Tensor, operators: object, *, num_forward: int) -> torch.Tensor:
@@ -105,6 +104,6 @@ def encode_by_fft(net: Transducer, feats: np.ndarray) -> np.ndarray:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except (UserError, BundleError) as error:
+    except UserError as error:
         print(f"long_audio.py: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,23 +1,23 @@
 #!/usr/bin/env bash
-# Copy a bundle with its torch-free runtime to a device, measure it there, bring the figures back.
+# Copy a bundle with its runtime to a device, run its benchmark there, and fetch the results.
 set -euo pipefail
 
 usage() {
   cat <<'END'
 usage: push_and_bench.sh [options] BUNDLE USER@HOST     over ssh
-       push_and_bench.sh [options] --adb BUNDLE         over adb, to the only device that is connected
-       push_and_bench.sh [options] --adb BUNDLE SERIAL  over adb, to this one of several
+       push_and_bench.sh [options] --adb BUNDLE         over adb, to the only connected device
+       push_and_bench.sh [options] --adb BUNDLE SERIAL  over adb, to one of several devices
 options:
-  --out FILE          where the figures go, a JSON list (./NAME.DEVICE.json)
-  --device FILE       a profile of export/devices: how to get there, python, threads, precision
+  --out FILE          file for the results, a JSON list (./NAME.DEVICE.json)
+  --device FILE       profile of export/devices: connection, python, threads, precision
   --python COMMAND    Python on the device (python3)
   --threads "1 2"     numbers of threads to measure (1)
-  --precision "int8"  precisions to measure (all that the bundle has)
-  --runtime "NAME"    onnxruntime (default) and others that are installed on the device
+  --precision "int8"  precisions to measure (all of the bundle)
+  --runtime "NAME"    runtimes installed on the device (onnxruntime)
   --rounds N          warm passes over the audio (3)
-  --audio FILE        measure on this file, which is copied too; may be repeated (10 s of noise)
-  --folder DIR        where to make a temporary folder on the device (where its mktemp does)
-  --port N            of ssh
+  --audio FILE        audio file to measure on; may be repeated (10 s of noise)
+  --folder DIR        parent of the temporary folder on the device (default of its mktemp)
+  --port N            port of ssh
   --identity FILE     private key of ssh
   --ssh-option TEXT   passed to ssh as -o TEXT; may be repeated
 END
@@ -59,13 +59,13 @@ while (($#)); do
   shift
 done
 
-# The profiles are flat, so that this needs no Python here; `todm bench --device` checks them in full.
+# Profiles are flat YAML, read without Python; `todm bench --device` validates them.
 profile() {
   sed -n "s/^$1: *//p" "$device" | sed 's/ *#.*//' | tr -d '[],"' | head -n 1
 }
 
 if [[ -n $device ]]; then
-  [[ -f $device ]] || fail "$device: no such device profile; take one of export/devices"
+  [[ -f $device ]] || fail "$device: no such device profile; give one of export/devices"
   reach=$(profile reach)
   case $reach in
     adb) adb=1 ;;
@@ -80,7 +80,7 @@ python=${python:-python3} threads=${threads:-1}
 
 ((${#words[@]} > 0)) || fail "BUNDLE: missing; see --help"
 bundle=${words[0]%/} target=${words[1]:-}
-[[ -f $bundle/encoder.onnx ]] || fail "$bundle: no bundle there (encoder.onnx is missing); todm export makes one"
+[[ -f $bundle/encoder.onnx ]] || fail "$bundle: not a bundle (encoder.onnx is missing); todm export writes one"
 [[ -f $bundle/bench.py ]] || fail "$bundle: has no bench.py; export the model again"
 ((adb)) || [[ -n $target ]] || fail "USER@HOST: missing; name the device after the bundle, or give --adb"
 ((${#words[@]} < 3)) || fail "${words[2]}: one bundle and one device at a time"
@@ -97,12 +97,12 @@ out=${out:-$name.${place//[^A-Za-z0-9._-]/-}.json}
 if ((adb)); then tool=adb; else tool=ssh; fi
 command -v "$tool" >/dev/null || fail "$tool: not installed here; install it first"
 
-# Every word of a remote command goes through the device's shell: quote each once.
+# The device's shell parses remote commands: quote each word once.
 quote() {
   printf '%q ' "$@"
 }
 
-# The last thing that a tool complained of; ssh ends its lines as terminals want them.
+# Last error message of a tool, without the carriage returns of ssh.
 error=$(mktemp)
 reason() {
   tail -n 1 "$error" | tr -d '\r'
@@ -121,14 +121,14 @@ else
   common=(-o BatchMode=yes -o ConnectTimeout=10)
   [[ -z $identity ]] || common+=(-i "$identity")
   common+=(${ssh_options[@]+"${ssh_options[@]}"})
-  ssh_there() { ssh "${common[@]}" ${port:+-p "$port"} -- "$target" "$1"; }
-  remote() { ssh_there "$1" </dev/null; }
-  # Not scp: its newer form wants an sftp server there, its older one splits names at blanks.
+  run_ssh() { ssh "${common[@]}" ${port:+-p "$port"} -- "$target" "$1"; }
+  remote() { run_ssh "$1" </dev/null; }
+  # Not scp: its newer protocol needs an sftp server, its older one splits names at blanks.
   push() {
     if [[ -d $1 ]]; then
-      tar -C "$1" -cf - . | ssh_there "mkdir $(quote "$2") && tar -C $(quote "$2") -xf -"
+      tar -C "$1" -cf - . | run_ssh "mkdir $(quote "$2") && tar -C $(quote "$2") -xf -"
     else
-      ssh_there "cat >$(quote "$2")" <"$1"
+      run_ssh "cat >$(quote "$2")" <"$1"
     fi
   }
   pull() { remote "cat $(quote "$1")" >"$2"; }
@@ -137,23 +137,23 @@ else
 fi
 
 remote "command -v $(quote "$python")" >/dev/null 2>&1 ||
-  fail "$place: has no $python; install Python there or name another with --python"
+  fail "$place: has no $python; install Python or give another with --python"
 packages=(numpy kaldi-native-fbank)
 for word in $runtime; do packages+=("$word"); done
 ((${#audio[@]} == 0)) || packages+=(soundfile)
 search='import importlib.util as u, sys; print(*[p for p in sys.argv[1:] if not u.find_spec(p.replace("-", "_"))])'
 missing=$(remote "$(quote "$python" -c "$search" "${packages[@]}")" 2>"$error") ||
-  fail "$place: $python does not run ($(reason)); name another with --python"
+  fail "$place: $python does not run ($(reason)); give another with --python"
 missing=${missing//$'\r'/}
-[[ -z $missing ]] || fail "$place: packages are missing; run there: $python -m pip install $missing"
+[[ -z $missing ]] || fail "$place: packages are missing; run on the device: $python -m pip install $missing"
 
-# Without a folder mktemp knows the place: an Android shell has one of its own.
+# Without --folder mktemp chooses the place; an Android shell has its own default.
 if [[ -n $folder ]]; then make=(mktemp -d "$folder/todm-bench.XXXXXX"); else make=(mktemp -d -t todm-bench.XXXXXX); fi
-base=${folder:-its place for temporary files}
+base=${folder:-its default folder for temporary files}
 work=$(remote "$(quote "${make[@]}")" 2>"$error") ||
-  fail "$place: cannot make a folder in $base ($(reason)); name another with --folder"
+  fail "$place: cannot make a folder in $base ($(reason)); give another with --folder"
 work=${work//$'\r'/}
-[[ $work == */todm-bench.* ]] || fail "$place: cannot make a folder in $base; name another with --folder"
+[[ $work == */todm-bench.* ]] || fail "$place: cannot make a folder in $base; give another with --folder"
 trap 'rm -f "$error"; remote "rm -rf $(quote "$work")" >/dev/null 2>&1 || true' EXIT
 
 push "$bundle" "$work/$name" 2>"$error" ||
@@ -165,7 +165,7 @@ for file in ${audio[@]+"${audio[@]}"}; do
   push "$file" "$sound" 2>"$error" || fail "$place: $file could not be copied ($(reason))"
 done
 
-# No cd: a relative name of the Python counts from where the shell begins.
+# No cd: a relative path of Python is relative to the login folder.
 call=("$python" "$work/$name/bench.py" --rounds "$rounds" --out "$work/bench.json" --threads)
 for word in $threads; do call+=("$word"); done
 call+=(--runtime)
@@ -176,10 +176,10 @@ if [[ -n $precision ]]; then
 fi
 call+=(-- ${sounds[@]+"${sounds[@]}"})
 remote "$(quote "${call[@]}")" >/dev/null 2>"$error" ||
-  fail "$place: measuring failed: $(reason)"
+  fail "$place: benchmark failed: $(reason)"
 
-# First beside its place: a broken copy must not replace older figures.
+# Fetched to a temporary name first: a broken copy must not replace older results.
 pull "$work/bench.json" "$out.part" 2>"$error" ||
-  fail "$place: the figures could not be copied ($(reason)); run it again"
+  fail "$place: the results could not be copied ($(reason)); run it again"
 mv "$out.part" "$out"
 echo "$out"
