@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from todm.commands import average as command
 from todm.config import Config, ModelConfig, SpaceConfig, save_config
 from todm.errors import UserError
+from todm.layout import checkpoint_path
 from todm.train.average import RunningAverage, average, mean_weights
-from todm.train.checkpoint import checkpoint_path, save_checkpoint
+from todm.train.checkpoint import save_checkpoint
 
 
 class Net(nn.Module):

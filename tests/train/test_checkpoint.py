@@ -20,10 +20,10 @@ import torch
 from todm import files
 from todm.config import Config, DataConfig, ModelConfig, SpaceConfig
 from todm.errors import UserError
+from todm.layout import checkpoint_path
 from todm.train.checkpoint import (
     FORMAT,
     check_same_architecture,
-    checkpoint_path,
     latest_checkpoint,
     list_checkpoints,
     load_checkpoint,

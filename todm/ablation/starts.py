@@ -16,7 +16,7 @@ from pathlib import Path
 from todm.ablation.grid import PlannedRun
 from todm.config import AugmentConfig, Config, DistillConfig, DropoutConfig, SandwichConfig
 from todm.files import atomic_path
-from todm.train.checkpoint import checkpoint_path
+from todm.layout import checkpoint_path
 
 METRICS = Path("train", "metrics.jsonl")
 

@@ -25,6 +25,7 @@ from todm.decode.greedy import greedy_search
 from todm.decode.streaming import apply_streaming_view, make_streaming_view
 from todm.decode.wer import WerResult, compute_wer, make_utterances
 from todm.extract import extract
+from todm.layout import RunFolder
 from todm.losses import rnnt_loss
 from todm.model_dir import load_supernet
 from todm.nn.supernet import SharedPass, Supernet
@@ -132,9 +133,10 @@ class SupernetEvaluator:
         Raises:
             UserError: the supernet or a dev part is missing.
         """
-        supernet, config = load_supernet(exp_dir / "supernet")
-        tokenizer = Tokenizer.load(exp_dir / "supernet")
-        cuts = _draw_dev_cuts(exp_dir / "data", config.data.dev_parts, num_utterances, seed)
+        run = RunFolder(exp_dir)
+        supernet, config = load_supernet(run.supernet)
+        tokenizer = Tokenizer.load(run.supernet)
+        cuts = _draw_dev_cuts(run.data, config.data.dev_parts, num_utterances, seed)
         return cls(supernet, list(make_eval_loader(cuts, tokenizer)), tokenizer, config.export.chunk_ms)
 
     @torch.inference_mode()
@@ -232,8 +234,9 @@ class BundleEvaluator:
         """The same utterances as `SupernetEvaluator.load`, as audio."""
         from todm.data.features import load_audio
 
-        supernet, config = load_supernet(exp_dir / "supernet")
-        cuts = _draw_dev_cuts(exp_dir / "data", config.data.dev_parts, num_utterances, seed)
+        run = RunFolder(exp_dir)
+        supernet, config = load_supernet(run.supernet)
+        cuts = _draw_dev_cuts(run.data, config.data.dev_parts, num_utterances, seed)
         audio = [load_audio(cut.recording.sources[0].source) for cut in cuts]
         texts = [str(cut.supervisions[0].text) for cut in cuts]
         return cls(supernet, audio, texts, precision, write_bundle)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from todm.errors import UserError
+from todm.layout import RunFolder
 from todm.train.checkpoint import list_checkpoints, load_checkpoint, load_latest
 
 
@@ -124,7 +125,7 @@ def average(exp_dir: Path, *, from_running: bool = True, last: int = 1) -> dict[
     """
     if last < 1:
         raise UserError(f"--last: need at least 1 checkpoint, got {last}")
-    folder = exp_dir / "checkpoints"
+    folder = RunFolder(exp_dir).checkpoints
     found = load_latest(folder)
     if found is None:
         raise UserError(f"{folder}: no checkpoints; train first (todm train)")

@@ -22,6 +22,7 @@ from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
 from todm.extract import extract
+from todm.layout import RunFolder
 from todm.nn.supernet import Supernet
 from todm.runtime.constants import BLANK_ID
 from todm.space.space import SearchSpace
@@ -42,14 +43,15 @@ def calibrate_run(weights: dict[str, Tensor], config: Config, exp_dir: Path) -> 
     Returns:
         one line on what it did.
     """
-    tokenizer = Tokenizer.load(exp_dir / "data" / "lang")
+    run = RunFolder(exp_dir)
+    tokenizer = Tokenizer.load(run.lang)
     space = SearchSpace.from_config(config)
     net = Supernet(config.model, space, tokenizer.vocab_size).eval()
     net.load_state_dict(weights)
     bias = net.full.joiner.output.bias
     before = bias[BLANK_ID].item()
     count = config.train.calibrate_utterances
-    cuts = first_train_cuts(config.data, exp_dir / "data", count)
+    cuts = first_train_cuts(config.data, run.data, count)
     batches = list(make_eval_loader(cuts, tokenizer))
     specs = dict.fromkeys(space.ladder().values())
     errors = calibrate_blank(net, specs, batches, tokenizer, config.export.chunk_ms)

@@ -16,7 +16,6 @@ The loop adds what else it needs to resume exactly (random states, the sampler's
 from __future__ import annotations
 
 import logging
-import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,22 +27,12 @@ from torch import Tensor
 from todm.config import Config
 from todm.errors import UserError
 from todm.files import atomic_file, find_leftovers
+from todm.layout import checkpoint_step
 
 FORMAT = 1
 REQUIRED_KEYS = ("model", "config", "vocab_size", "step")
 # Settings that a checkpoint of before them does not name, and what it was trained with.
 _ADDED = {"ffn_gate": "none", "ffn_gate_scale": 1.0, "ffn_gate_bias": 0.0}
-_NAME = re.compile(r"step-(\d+)\.pt")
-
-
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint after `step` batches lies.
-
-    Example:
-        >>> checkpoint_path(Path("exp/checkpoints"), 410).as_posix()
-        'exp/checkpoints/step-00000410.pt'
-    """
-    return folder / f"step-{step:08d}.pt"
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -114,7 +103,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """The folder's checkpoints, newest (most steps) first, readable or not."""
     if not folder.is_dir():
         return []
-    found = [(int(match[1]), path) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+    found = [(step, path) for path in folder.iterdir() if (step := checkpoint_step(path)) is not None]
     return [path for _, path in sorted(found, reverse=True)]
 
 

@@ -22,7 +22,7 @@ from todm.decode.wer import compute_wer
 from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
 from todm.files import write_json
-from todm.layout import ModelFolder, RunFolder
+from todm.layout import LangFolder, ModelFolder, RunFolder
 from todm.model_dir import load_subnet, load_supernet, save_subnet
 from todm.nn.transducer import Transducer
 from todm.space.space import SearchSpace
@@ -51,36 +51,36 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
         UserError: no such subnet, a tokeniser other than that of the data, settings that would change the
             net, or what training itself raises.
     """
-    source, target = find_subnet(exp_dir, name), exp_dir / "subnets" / f"{name}-tuned"
-    run_dir = tuning_dir(exp_dir, name)
-    lang_dir = exp_dir / "data" / "lang"
-    if not (lang_dir / "tokens.txt").is_file():
-        raise UserError(f"{lang_dir / 'tokens.txt'}: missing; run 'todm prepare' first")
-    if (lang_dir / "tokens.txt").read_bytes() != (source / "tokens.txt").read_bytes():
-        raise UserError(f"{source}: its tokens.txt is not that of {lang_dir}; extract the subnet again")
+    run, tuning = RunFolder(exp_dir), RunFolder(exp_dir).tuning(name)
+    source, target = find_subnet(exp_dir, name), run.subnet(f"{name}-tuned")
+    tokens = LangFolder(run.lang).tokens
+    if not tokens.is_file():
+        raise UserError(f"{tokens}: missing; run 'todm prepare' first")
+    if tokens.read_bytes() != ModelFolder(source).tokens.read_bytes():
+        raise UserError(f"{source}: its {tokens.name} is not that of {run.lang}; extract the subnet again")
 
     net, _ = load_subnet(source)
     spec = own_spec(net.spec)
-    defaults = tuning_config(load_config(conf or exp_dir / "config.yaml"), spec)
-    save_config(defaults, run_dir / "config.yaml")
-    config = load_config(run_dir / "config.yaml", overrides)
+    defaults = tuning_config(load_config(conf or run.config), spec)
+    save_config(defaults, tuning.config)
+    config = load_config(tuning.config, overrides)
     if (config.model, config.space) != (defaults.model, defaults.space):
         raise UserError("model, space: fine-tuning keeps the subnet as it is; leave these settings out")
     start = WarmStart(
         space=SearchSpace.of(spec),
-        weights=_starting_weights(net, exp_dir / "supernet"),
-        data_dir=exp_dir / "data",
+        weights=_starting_weights(net, run.supernet),
+        data_dir=run.data,
         origin=hashlib.sha256(
             ModelFolder(source).weights.read_bytes() + net.spec.to_json().encode()
         ).hexdigest(),
     )
-    train(config, run_dir, start)
+    train(config, tuning.path, start)
     if World.from_env().is_main:
         tuned = Transducer(config.model, spec, net.vocab_size)
-        weights = average(run_dir)
+        weights = average(tuning.path)
         sparsify(weights, config.train.dropout)
         tuned.load_state_dict({key: weights[f"full.{key}"] for key in tuned.state_dict()})
-        save_subnet(target, tuned, config, lang_dir)
+        save_subnet(target, tuned, config, run.lang)
     return target
 
 
@@ -89,17 +89,17 @@ def compare_tuned(exp_dir: Path, name: str) -> dict[str, dict[str, float]]:
 
     Greedy search in torch; also written to ``EXP/fine-tune/<name>/compare.json``.
     """
+    run = RunFolder(exp_dir)
     found: dict[str, dict[str, float]] = {}
     for when, folder in (("before", name), ("after", f"{name}-tuned")):
-        net, config = load_subnet(exp_dir / "subnets" / folder)
-        tokenizer = Tokenizer.load(exp_dir / "subnets" / folder)
+        net, config = load_subnet(run.subnet(folder))
+        tokenizer = Tokenizer.load(run.subnet(folder))
         chunks = make_streaming_view(net, config.export.chunk_ms)
         for part in config.data.dev_parts:
-            batches = make_eval_loader(load_cuts(exp_dir / "data", part), tokenizer)
+            batches = make_eval_loader(load_cuts(run.data, part), tokenizer)
             scored = transcribe_batches(net, batches, tokenizer, chunks=chunks)
             found.setdefault(part, {})[when] = compute_wer(scored, replications=1).wer
-    path = tuning_dir(exp_dir, name) / "compare.json"
-    write_json(path, found)
+    write_json(run.tuning(name).tuning_comparison, found)
     return found
 
 
@@ -108,13 +108,13 @@ def find_subnet(exp_dir: Path, name: str) -> Path:
     known = [path.name for path in RunFolder(exp_dir).find_subnets()]
     if name not in known:
         choice = f"choose one of {', '.join(known)}" if known else "run 'todm extract' first"
-        raise UserError(f"{exp_dir / 'subnets'}: no such subnet {name!r}; {choice}")
-    return exp_dir / "subnets" / name
+        raise UserError(f"{RunFolder(exp_dir).subnets}: no such subnet {name!r}; {choice}")
+    return RunFolder(exp_dir).subnet(name)
 
 
 def tuning_dir(exp_dir: Path, name: str) -> Path:
     """Where the subnet's own run lives."""
-    return exp_dir / "fine-tune" / name
+    return RunFolder(exp_dir).tuning(name).path
 
 
 def own_spec(spec: SubnetSpec) -> SubnetSpec:

@@ -38,6 +38,7 @@ from todm.dropout.reweighted import sparsify
 from todm.envinfo import collect_env
 from todm.errors import UserError
 from todm.extract import extract
+from todm.layout import DataFolder, RunFolder, checkpoint_path
 from todm.nn.supernet import Supernet, is_ssm_parameter
 from todm.runtime.constants import BLANK_ID
 from todm.space.sandwich import draw_specs
@@ -45,7 +46,6 @@ from todm.space.space import SearchSpace
 from todm.train.average import RunningAverage
 from todm.train.checkpoint import (
     check_same_architecture,
-    checkpoint_path,
     find_checkpoint,
     list_checkpoints,
     load_checkpoint,
@@ -146,16 +146,17 @@ class Run:
         until: int = 0,
     ) -> None:
         self.config, self.exp_dir, self.world, self.device = config, exp_dir, world, device
+        self.folder = RunFolder(exp_dir)
         self.stop = stop
         self.space = SearchSpace.from_config(config) if start is None else start.space
-        self.data_dir = exp_dir / "data" if start is None else start.data_dir
+        self.data_dir = self.folder.data if start is None else start.data_dir
         self.origin = "" if start is None else start.origin
-        self.tokenizer = Tokenizer.load(self.data_dir / "lang")
+        self.tokenizer = Tokenizer.load(DataFolder(self.data_dir).lang)
         self.dropout = build_policy(config.train.dropout, self.space)
 
         torch.manual_seed(config.train.seed)  # initialisation only; steps have generators of their own
         net = Supernet(config.model, self.space, self.tokenizer.vocab_size)
-        set_feature_stats(net, self.data_dir / "stats.json")
+        set_feature_stats(net, DataFolder(self.data_dir).stats)
         if start is not None:
             net.load_state_dict(start.weights)
         self.net = net.to(device)
@@ -204,7 +205,7 @@ class Run:
 
     def resume(self) -> None:
         """Continue a checkpoint, as ``train.resume`` says, and open the logs at that step."""
-        folder = self.exp_dir / "checkpoints"
+        folder = self.folder.checkpoints
         found = find_checkpoint(self.config.train.resume, folder)
         if found is not None and found[1].get("origin", "") != self.origin:
             log.info("%s began with other weights; beginning anew", found[0])
@@ -227,9 +228,9 @@ class Run:
             log.info("resumed %s: epoch %d, batch %d, step %d", path, self.epoch, self.batch, self.step)
         self._check_together()
         if self.world.is_main:
-            save_config(self.config, self.exp_dir / "config.yaml")
-            self.metrics = JsonLines(self.exp_dir / "train" / "metrics.jsonl", step=self.step)
-            self.tensorboard = TensorBoard(self.exp_dir / "tensorboard", step=self.step)
+            save_config(self.config, self.folder.config)
+            self.metrics = JsonLines(self.folder.metrics, step=self.step)
+            self.tensorboard = TensorBoard(self.folder.tensorboard, step=self.step)
             params = sum(parameter.numel() for parameter in self.net.parameters())
             log.info(
                 "%.2f M parameters, vocabulary %d, %d batches per epoch, %d steps, on %s",
@@ -333,7 +334,7 @@ class Run:
             self.num_bad = 0
             return
         self.num_bad += 1
-        path = self.exp_dir / "train" / f"skipped-batches.rank{self.world.rank}.jsonl"
+        path = self.folder.skipped_batches(self.world.rank)
         with path.open("a") as file:
             file.write(json.dumps({"step": self.step, "ids": batch.ids}) + "\n")
         log.warning("step %d skipped: its gradient is not finite; its utterances are in %s", self.step, path)
@@ -360,7 +361,7 @@ class Run:
 
     def _roll_back(self) -> None:
         """Go on from the newest checkpoint from before the collapse, with a lower learning rate."""
-        folder = self.exp_dir / "checkpoints"
+        folder = self.folder.checkpoints
         before, collapsed_at = self.guard.good_step, self.step
         paths = [path for path in list_checkpoints(folder) if path not in self.outdated]
         good = [path for path in paths if path <= checkpoint_path(folder, before)]
@@ -452,7 +453,7 @@ class Run:
     def _save(self) -> None:
         if not self.world.is_main:
             return
-        folder = self.exp_dir / "checkpoints"
+        folder = self.folder.checkpoints
         state = {
             "model": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
