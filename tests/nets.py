@@ -34,7 +34,9 @@ MODEL = ModelConfig(
     joiner_dim=12,
 )
 
-SPACE = SearchSpace(num_layers=3, depths=(1, 2, 3), ffn_dims=(8, 16, 24), modes=("offline", "streaming"))
+SPACE = SearchSpace(
+    num_layers=3, depths=(1, 2, 3), widths={"ffn_dim": (8, 16, 24)}, modes=("offline", "streaming")
+)
 
 
 def make_supernet(

@@ -41,7 +41,7 @@ CONFIG = Config(
     ),
     augment=AugmentConfig(time_mask_frames=10, freq_mask_bins=10, tail_frames=10),
     model=MODEL,
-    space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes),
+    space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes),
     train=TrainConfig(
         num_epochs=3,
         device="cpu",

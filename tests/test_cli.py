@@ -110,7 +110,7 @@ BAD = [
     ("train --exp-dir RUN --train.epochs 3", "train.epochs"),
     ("train --exp-dir RUN --train.num_epochs three", "train.num_epochs"),
     ("train --exp-dir RUN --space.depths [3,1]", "space.depths"),
-    ("train --exp-dir RUN --space.ffn_dims [24,8]", "space.ffn_dims"),
+    ("train --exp-dir RUN --space.widths.ffn_dim [24,8]", "space.widths.ffn_dim"),
     ("train --exp-dir RUN --model.num_heads 6", "model.num_heads"),
     ("train --exp-dir RUN --model.d_model 24", "its architecture differs from the config"),
     ("train --exp-dir RUN --train.device tpu", "train.device"),

@@ -47,8 +47,8 @@ def test_equals_a_streaming_only_supernet() -> None:
 
 def test_layers_need_not_be_the_space_s_own_choice() -> None:
     supernet = make_exact_supernet()
-    assert_same_net(supernet, SubnetSpec(layers=(1,), ffn_dims=(24,), mode="streaming"))
-    assert_same_net(supernet, SubnetSpec(layers=(1, 2), ffn_dims=(24, 8), mode="offline"))
+    assert_same_net(supernet, SubnetSpec(layers=(1,), widths={"ffn_dim": (24,)}, mode="streaming"))
+    assert_same_net(supernet, SubnetSpec(layers=(1, 2), widths={"ffn_dim": (24, 8)}, mode="offline"))
 
 
 def test_nothing_elastic_is_left() -> None:
@@ -87,8 +87,8 @@ def test_extraction_leaves_the_supernet_as_it_was() -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        SubnetSpec(layers=(0, 3), ffn_dims=(8, 8), mode="offline"),
-        SubnetSpec(layers=(0,), ffn_dims=(9,), mode="offline"),
+        SubnetSpec(layers=(0, 3), widths={"ffn_dim": (8, 8)}, mode="offline"),
+        SubnetSpec(layers=(0,), widths={"ffn_dim": (9,)}, mode="offline"),
     ],
 )
 def test_outside_the_space(spec: SubnetSpec) -> None:
@@ -97,10 +97,11 @@ def test_outside_the_space(spec: SubnetSpec) -> None:
 
 
 def test_mode_that_was_never_trained() -> None:
-    space = SearchSpace(num_layers=3, depths=(3,), ffn_dims=(8,), modes=("streaming",))
+    space = SearchSpace(num_layers=3, depths=(3,), widths={"ffn_dim": (8,)}, modes=("streaming",))
     with pytest.raises(UserError, match="outside the trained space"):
         extract(
-            make_exact_supernet(space=space), SubnetSpec(layers=(0, 1, 2), ffn_dims=(8, 8, 8), mode="offline")
+            make_exact_supernet(space=space),
+            SubnetSpec(layers=(0, 1, 2), widths={"ffn_dim": (8, 8, 8)}, mode="offline"),
         )
 
 

@@ -26,7 +26,7 @@ from todm.model_dir import (
 from todm.space.spec import SubnetSpec
 
 CONFIG = Config(
-    model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)
+    model=MODEL, space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
 )
 
 
@@ -90,7 +90,7 @@ def test_plain_nets(supernet_dir: Path, subnet_dir: Path) -> None:
     checkpoint.touch()
     with pytest.raises(UserError, match="needed here, not a checkpoint"):
         load_plain(checkpoint, "max")
-    SubnetSpec(layers=(0,), ffn_dims=(9,), mode="offline").save(supernet_dir.parent / "odd.json")
+    SubnetSpec(layers=(0,), widths={"ffn_dim": (9,)}, mode="offline").save(supernet_dir.parent / "odd.json")
     with pytest.raises(UserError, match="outside the trained space"):
         load_plain(supernet_dir, str(supernet_dir.parent / "odd.json"))
     assert resolve_spec(SPACE, "min") == SPACE.min()

@@ -19,7 +19,7 @@ from todm.runtime.errors import BundleError
 from todm.runtime.fbank import compute_fbank, num_frames
 
 CONFIG = Config(
-    model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)
+    model=MODEL, space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
 )
 MODES: list[Literal["offline", "streaming"]] = ["offline", "streaming"]
 

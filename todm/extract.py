@@ -28,7 +28,7 @@ def extract(supernet: Supernet, spec: SubnetSpec) -> Transducer:
     net = Transducer(supernet.config, live, supernet.vocab_size).to(full.norm.weight)
     for name in ("subsampling", "norm", "encoder_proj", "predictor", "joiner"):
         net.get_submodule(name).load_state_dict(full.get_submodule(name).state_dict())
-    for layer, index, ffn_dim in zip(net.encoder_layers, spec.layers, spec.ffn_dims, strict=True):
+    for layer, index, ffn_dim in zip(net.encoder_layers, spec.layers, spec.width("ffn_dim"), strict=True):
         source = full.encoder_layers[index]
         layer.ssm_norm.load_state_dict(source.ssm_norm.state_dict())
         layer.ffn_norm.load_state_dict(source.ffn_norm.state_dict())
@@ -48,6 +48,6 @@ def live_spec(supernet: Supernet, spec: SubnetSpec) -> SubnetSpec:
     """The spec of the net that `extract` returns for `spec`: its widths count the units that do something."""
     slices = (
         slice_feed_forward(supernet.full.encoder_layers[index].ffn, ffn_dim)
-        for index, ffn_dim in zip(spec.layers, spec.ffn_dims, strict=True)
+        for index, ffn_dim in zip(spec.layers, spec.width("ffn_dim"), strict=True)
     )
-    return replace(spec, ffn_dims=tuple(int(live_units(weights).sum()) for weights in slices))
+    return replace(spec, widths={"ffn_dim": tuple(int(live_units(weights).sum()) for weights in slices)})

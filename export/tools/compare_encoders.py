@@ -93,7 +93,7 @@ def make_files(
     folder: Path, config: Config, ours: onnx.ModelProto, num_frames: int
 ) -> dict[tuple[str, str], Path]:
     """Write our encoder and the lower bound in both precisions; returns files by (name, precision)."""
-    width, hidden = config.model.d_model, max(config.space.ffn_dims)
+    width, hidden = config.model.d_model, max(config.space.widths["ffn_dim"])
     floor = build_floor_encoder(width, hidden, count_weights(ours) // (2 * width * hidden), num_frames)
     files = {}
     for name, model in (("ours", ours), ("floor", floor.model({}, opset=config.export.opset))):

@@ -26,7 +26,10 @@ GRID = {
         "base": None,
         "same": {"settings": {"train.max_steps": 4}},
         "constant": {"settings": {"train.dropout.policy": "constant", "train.dropout.rate": 0.2}},
-        "alone": {"settings": {"space.depths": [6], "space.ffn_dims": [576]}, "sizes": {"min": "max"}},
+        "alone": {
+            "settings": {"space.depths": [6], "space.widths": {"ffn_dim": [576]}},
+            "sizes": {"min": "max"},
+        },
     },
     "tables": [{"title": "One", "reference": "base", "variants": ["constant", "alone"]}],
     "curves": [{"title": "Two", "variants": ["base"], "sizes": ["max"]}],
@@ -59,7 +62,7 @@ def test_variants_over_seeds_seed_by_seed(write: Write) -> None:
         assert (run.config.train.num_epochs, run.config.train.max_steps) == (2, 4)
     constant = runs[2].config.train.dropout
     assert (constant.policy, constant.rate) == ("constant", 0.2)
-    assert runs[3].config.space.ffn_dims == (576,)
+    assert runs[3].config.space.widths["ffn_dim"] == (576,)
     assert [run.variant for run in grid.plan(["constant"])] == ["constant"] * 2
     alone = grid.variants["alone"]
     assert alone.ladder_name("min") == "max" and alone.ladder_name("max") is None

@@ -37,7 +37,7 @@ def results(tmp_path: Path) -> Results:
         "base": "base.yaml",
         "seeds": [1, 2],
         "variants": {
-            "alone": {"settings": {"space.depths": [6], "space.ffn_dims": [576]}},
+            "alone": {"settings": {"space.depths": [6], "space.widths": {"ffn_dim": [576]}}},
             "all": {},
             "late": {"settings": {"train.num_epochs": 3}},
         },

@@ -15,13 +15,13 @@ from todm.config import Config, SpaceConfig, save_config
 from todm.model_dir import save_supernet
 from todm.search.front import Point, SearchResult
 
-CHOSEN = SPACE.uniform(2, 24, "streaming")
+CHOSEN = SPACE.uniform(2, {"ffn_dim": 24}, "streaming")
 
 
 @pytest.fixture
 def exp(tmp_path: Path) -> Path:
     config = Config(
-        model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)
+        model=MODEL, space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
     )
     folder = tmp_path / "exp"
     save_config(config, folder / "config.yaml")

@@ -28,7 +28,7 @@ from pathlib import Path
 bundle, audio, out = map(Path, sys.argv[1:])
 assert audio.stat().st_size > 1000
 spec = json.loads((bundle / "spec.json").read_text())
-rtf = 0.01 * len(spec["layers"]) + 0.001 * sum(spec["ffn_dims"])
+rtf = 0.01 * len(spec["layers"]) + 0.001 * sum(spec["widths"]["ffn_dim"])
 entry = {"spec": spec, "mode": spec["mode"], "runtime": "onnxruntime", "precision": "int8",
          "method": "greedy", "num_threads": 2, "chunk_ms": None if spec["mode"] == "offline" else 320.0,
          "rtf": rtf, "latency_ms": {"p95": 100 * rtf}, "machine": {"cpu": "toy"}}
@@ -42,7 +42,7 @@ out.write_text(json.dumps([entry]))
 @pytest.fixture
 def exp(tmp_path: Path) -> Path:
     config = Config(
-        model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)
+        model=MODEL, space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
     )
     config = replace(config, data=CONFIG.data)
     folder = prepare_run(tmp_path, config)
@@ -75,7 +75,7 @@ def test_a_device_is_measured_once_and_fitted(exp: Path, capsys: pytest.CaptureF
     table = DeviceTable.load(exp / "devices" / "pi4.json")
     spec = SPACE.mid("streaming")
     rtf = table.predict("rtf", spec, precision="int8")
-    assert rtf == pytest.approx(0.01 * spec.depth + 0.001 * sum(spec.ffn_dims))
+    assert rtf == pytest.approx(0.01 * spec.depth + 0.001 * sum(spec.width("ffn_dim")))
     measured = exp / "devices" / "pi4" / "measured.txt"
     assert len(measured.read_text().splitlines()) == 2 * (4 + 3)
     # Nothing is measured again; two more are.

@@ -29,9 +29,9 @@ def test_round_trips(tmp_path: Path) -> None:
 def test_order_defaults_file_overrides(tmp_path: Path) -> None:
     path = tmp_path / "conf.yaml"
     path.write_text("train: {num_epochs: 7, optim: {lr: 0.01}}\nspace: {depths: [2, 6]}\n")
-    config = load_config(path, ["--train.num_epochs", "9", "--space.ffn_dims=[8, 16]"])
+    config = load_config(path, ["--train.num_epochs", "9", "--space.widths.ffn_dim=[8, 16]"])
     assert config.train.num_epochs == 9 and config.train.optim.lr == 0.01
-    assert config.space.depths == (2, 6) and config.space.ffn_dims == (8, 16)
+    assert config.space.depths == (2, 6) and config.space.widths["ffn_dim"] == (8, 16)
     assert config.train.seed == Config().train.seed
 
 

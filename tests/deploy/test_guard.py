@@ -172,7 +172,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     net = make_talkative(SPACE.max(), feats=torch.from_numpy(compute_fbank(audio))[None])
     config = Config(
         model=MODEL,
-        space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes),
+        space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes),
         export=ExportConfig(guard_absolute=1e6, calibration_utterances=2),
     )
     save_subnet(tmp_path / "max", net, config, tmp_path / "lang")
@@ -200,7 +200,7 @@ def test_one_size_that_fails_does_not_stop_the_others(
     write_corpus(tmp_path / "corpus", num_train=0, num_dev=2)
     Tokenizer.train(["AB BA ABBA CAB ABC BAC CCC ACBA"] * 20, VOCAB_SIZE).save(tmp_path / "lang")
     config = Config(
-        model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)
+        model=MODEL, space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
     )
     for name in ("a", "b"):
         save_subnet(

@@ -159,7 +159,7 @@ def test_metadata_and_files(opset: int, lang: Path, tmp_path: Path) -> None:
 def test_quantised_files(lang: Path, tmp_path: Path) -> None:
     """Most of a net of ordinary widths is in its products: the files shrink and still say the same."""
     model = ModelConfig(num_layers=2, subsampling_channels=16, d_model=128, head_dim=32, joiner_dim=128)
-    space = replace(SPACE, num_layers=2, depths=(2,), ffn_dims=(512,))
+    space = replace(SPACE, num_layers=2, depths=(2,), widths={"ffn_dim": (512,)})
     for mode in SPACE.modes:
         net = extract(make_supernet(space=space, model=model), space.max(mode))
         folder = tmp_path / mode

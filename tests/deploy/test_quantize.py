@@ -43,7 +43,7 @@ from todm.runtime.recognizer import open_recognizer  # noqa: E402
 Mode = Literal["offline", "streaming"]
 MODES: tuple[Mode, ...] = ("offline", "streaming")
 WIDE = ModelConfig(num_layers=2, subsampling_channels=16, d_model=128, head_dim=32, joiner_dim=128)
-WIDE_SPACE = replace(SPACE, num_layers=2, depths=(2,), ffn_dims=(512,))
+WIDE_SPACE = replace(SPACE, num_layers=2, depths=(2,), widths={"ffn_dim": (512,)})
 SPEECH = make_noise([32000, 16000, 24000], seed=2)
 IN_PROJ = "layer0.ffn.in_proj.matmul"
 

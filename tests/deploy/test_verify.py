@@ -26,7 +26,7 @@ from todm.runtime.fbank import compute_fbank
 from todm.runtime.recognizer import open_recognizer
 
 CONFIG = Config(
-    model=MODEL, space=SpaceConfig(depths=SPACE.depths, ffn_dims=SPACE.ffn_dims, modes=SPACE.modes)
+    model=MODEL, space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
 )
 
 

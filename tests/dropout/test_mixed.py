@@ -40,7 +40,10 @@ def test_layers_are_switched_off_front_to_back_over_the_first_two_thirds() -> No
     assert active(0.66, whole) == [False, False, True]
     assert active(0.67, whole) == [False] * 3
     # A layer's turn is that of its place in the supernet, whatever runs beside it.
-    assert active(0.45, SubnetSpec(layers=(0, 2), ffn_dims=(8, 8), mode="offline")) == [False, True]
+    assert active(0.45, SubnetSpec(layers=(0, 2), widths={"ffn_dim": (8, 8)}, mode="offline")) == [
+        False,
+        True,
+    ]
 
 
 def test_the_rate_follows_the_width() -> None:

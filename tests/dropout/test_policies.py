@@ -45,7 +45,7 @@ def test_one_rate_for_each_running_layer(policy: str) -> None:
 
 
 def test_subnet_scaled_is_in_proportion_to_the_width() -> None:
-    spec = SubnetSpec(layers=(0, 2), ffn_dims=(8, 24), mode="offline")
+    spec = SubnetSpec(layers=(0, 2), widths={"ffn_dim": (8, 24)}, mode="offline")
     hidden, out, ssm = rates("subnet_scaled", spec)
     assert hidden == pytest.approx((0.2 * 8 / 24, 0.2))
     assert out == hidden
@@ -55,11 +55,16 @@ def test_subnet_scaled_is_in_proportion_to_the_width() -> None:
 
 def test_subnet_scaled_grows_with_any_width() -> None:
     for spec in random_specs(20):
-        for layer, dim in enumerate(spec.ffn_dims):
+        for layer, dim in enumerate(spec.width("ffn_dim")):
             if dim == 24:
                 continue
             wider = replace(
-                spec, ffn_dims=tuple(24 if i == layer else other for i, other in enumerate(spec.ffn_dims))
+                spec,
+                widths={
+                    "ffn_dim": tuple(
+                        24 if i == layer else other for i, other in enumerate(spec.width("ffn_dim"))
+                    )
+                },
             )
             small, large = rates("subnet_scaled", spec), rates("subnet_scaled", wider)
             assert large[0][layer] > small[0][layer] and large[2][0] > small[2][0]
@@ -67,7 +72,7 @@ def test_subnet_scaled_grows_with_any_width() -> None:
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_a_net_alone_keeps_p_whatever_its_widths(policy: str) -> None:
-    spec = SubnetSpec(layers=(0, 1), ffn_dims=(8, 24), mode="streaming")
+    spec = SubnetSpec(layers=(0, 1), widths={"ffn_dim": (8, 24)}, mode="streaming")
     plan = build_policy(DropoutConfig(policy=policy, rate=0.2), SearchSpace.of(spec)).plan(spec)
     for site in site_rates(plan):
         assert site in ((0.2, 0.2), (0.0, 0.0))
@@ -76,7 +81,7 @@ def test_a_net_alone_keeps_p_whatever_its_widths(policy: str) -> None:
 
 def test_max_only_spares_the_students() -> None:
     assert rates("max_only", SPACE.mid()) == ((0.0,) * 2,) * 3
-    almost = SubnetSpec(layers=(0, 1, 2), ffn_dims=(24, 24, 16), mode="offline")
+    almost = SubnetSpec(layers=(0, 1, 2), widths={"ffn_dim": (24, 24, 16)}, mode="offline")
     assert rates("max_only", almost) == ((0.0,) * 3,) * 3
 
 

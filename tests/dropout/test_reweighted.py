@@ -192,7 +192,9 @@ def test_zeros_are_exact_survive_and_dead_units_are_cut(units: bool) -> None:
     batch = make_batch([97, 61], [5, 0])
     for spec in random_specs(6):
         net = extract(supernet, spec)
-        assert all(new < old for new, old in zip(net.spec.ffn_dims, spec.ffn_dims, strict=True))
+        assert all(
+            new < old for new, old in zip(net.spec.width("ffn_dim"), spec.width("ffn_dim"), strict=True)
+        )
         assert net.spec == live_spec(supernet, spec)
         assert sum(p.numel() for p in net.parameters()) == count_params(MODEL, net.spec, VOCAB_SIZE)
         for layer in net.encoder_layers:
@@ -224,7 +226,7 @@ def test_all_units_dead_leaves_one() -> None:
     for layer in supernet.full.encoder_layers:
         layer.ffn.out_proj.weight.zero_()
     net = extract(supernet, SPACE.min())
-    assert net.spec.ffn_dims == (1,) * net.spec.depth
+    assert net.spec.width("ffn_dim") == (1,) * net.spec.depth
 
 
 @pytest.mark.parametrize(

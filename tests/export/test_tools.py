@@ -23,7 +23,7 @@ from todm.model_dir import save_subnet
 EXPORT = Path(__file__).parents[2] / "export" / "tools"
 SMALL = """
 model: {num_layers: 2, d_model: 16, num_heads: 4, head_dim: 4, state_dim: 2, subsampling_channels: 4}
-space: {depths: [1, 2], ffn_dims: [8, 16]}
+space: {depths: [1, 2], widths: {ffn_dim: [8, 16]}}
 """
 
 

@@ -56,13 +56,13 @@ def test_the_spec_takes_effect() -> None:
     net = make_exact_supernet()
     batch = make_exact_batch([60], [3])
     specs = [
-        SubnetSpec(layers=layers, ffn_dims=(dim,) * len(layers), mode=mode)
+        SubnetSpec(layers=layers, widths={"ffn_dim": (dim,) * len(layers)}, mode=mode)
         for layers in ((0,), (2,), (0, 2), (1, 2), (0, 1, 2))
-        for dim in SPACE.ffn_dims
+        for dim in SPACE.widths["ffn_dim"]
         for mode in SPACE.modes
     ]
     specs += [
-        SubnetSpec(layers=(0, 1, 2), ffn_dims=dims, mode="offline")
+        SubnetSpec(layers=(0, 1, 2), widths={"ffn_dim": dims}, mode="offline")
         for dims in ((8, 8, 16), (8, 16, 8), (16, 8, 8))
     ]
     outputs = [net(batch, spec)[0] for spec in specs]
@@ -150,7 +150,7 @@ def test_detached_tensors_keep_their_values_and_need_gradients() -> None:
 
 def test_layers_that_a_spec_leaves_out_get_no_gradient() -> None:
     net = make_exact_supernet()
-    grads = run_all(net, [SubnetSpec(layers=(0, 2), ffn_dims=(8, 16), mode="streaming")])
+    grads = run_all(net, [SubnetSpec(layers=(0, 2), widths={"ffn_dim": (8, 16)}, mode="streaming")])
     own = {name for name, grad in grads.items() if bool((grad != 0).any())}
     assert not any(name.startswith("full.layers.1.") for name in own)
     width = grads["full.layers.0.ffn.in_proj.weight"]

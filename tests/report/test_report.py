@@ -106,9 +106,9 @@ def write_run(exp: Path) -> None:
     results = [
         {"name": "size", "spec": spec.to_dict(), "mode": "offline", "runtime": "onnxruntime",
          "precision": "int8", "method": "greedy", "num_threads": 1, "chunk_ms": None,
-         "rtf": 0.001 * sum(spec.ffn_dims),
-         "latency_ms": {"p95": 0.1 * sum(spec.ffn_dims)}, "machine": {"cpu": "Cortex-A72"}}
-        for spec in (SPACE.min(), SPACE.max(), SPACE.mid(), SPACE.uniform(SPACE.depths[0], 576, "offline"))
+         "rtf": 0.001 * sum(spec.width("ffn_dim")),
+         "latency_ms": {"p95": 0.1 * sum(spec.width("ffn_dim"))}, "machine": {"cpu": "Cortex-A72"}}
+        for spec in (SPACE.min(), SPACE.max(), SPACE.mid(), *SPACE.shallow_corners("offline"))
     ]  # fmt: skip
     fit_device("pi4", [("result", BenchmarkResult.from_dict(result, "result")) for result in results]).save(
         exp / "devices" / "pi4.json"
@@ -341,7 +341,7 @@ def test_manifest_of_all_bundles(exp: Path) -> None:
     assert small["measured"][0]["memory_mb"] == 40.0
     (predicted,) = small["predicted"]
     assert (predicted["device"], predicted["threads"]) == ("pi4", 1)
-    assert predicted["rtf"] == pytest.approx(0.001 * sum(SPACE.min().ffn_dims))
+    assert predicted["rtf"] == pytest.approx(0.001 * sum(SPACE.min().width("ffn_dim")))
     assert by_name["min-streaming"]["predicted"] == [], "only offline was measured"
     assert manifest_entries(run) == entries
 

@@ -208,7 +208,7 @@ def save_bundle(
     assert len(symbols) == VOCAB
     lines = [f"{symbol} {i}\n" for i, symbol in enumerate(symbols)]
     (folder / "tokens.txt").write_text("".join(lines), encoding="utf-8")
-    spec = {"layers": [0, 1], "ffn_dims": [4, 4], "mode": mode}
+    spec = {"layers": [0, 1], "widths": {"ffn_dim": [4, 4]}, "mode": mode}
     (folder / "spec.json").write_text(json.dumps(spec))
     return folder
 

@@ -8,8 +8,8 @@ from todm.errors import UserError
 from todm.search.cache import EvalCache
 from todm.space.spec import SubnetSpec
 
-SMALL = SubnetSpec(layers=(0,), ffn_dims=(8,), mode="offline")
-LARGE = SubnetSpec(layers=(0, 1), ffn_dims=(8, 16), mode="streaming")
+SMALL = SubnetSpec(layers=(0,), widths={"ffn_dim": (8,)}, mode="offline")
+LARGE = SubnetSpec(layers=(0, 1), widths={"ffn_dim": (8, 16)}, mode="streaming")
 
 
 def test_keeps_results_between_processes(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ CONFIG = Config(
         predictor_dim=8,
         joiner_dim=8,
     ),
-    space=SpaceConfig(depths=(1, 2, 3), ffn_dims=(8, 16, 24)),
+    space=SpaceConfig(depths=(1, 2, 3), widths={"ffn_dim": (8, 16, 24)}),
     search=SearchConfig(evaluations=9, population=4, seed=2),
 )
 

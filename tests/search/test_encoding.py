@@ -10,7 +10,7 @@ from todm.search.encoding import Encoding
 from todm.space.space import SearchSpace
 
 SPACE = SearchSpace(
-    num_layers=6, depths=(3, 4, 6), ffn_dims=(144, 288, 432, 576), modes=("offline", "streaming")
+    num_layers=6, depths=(3, 4, 6), widths={"ffn_dim": (144, 288, 432, 576)}, modes=("offline", "streaming")
 )
 
 
@@ -36,5 +36,5 @@ def test_a_layer_keeps_its_width_when_the_depth_changes() -> None:
     encoding = Encoding(space=SPACE, mode="offline")
     shallow = encoding.decode((0, 3, 0, 2, 0, 0, 1))
     deep = encoding.decode((2, 3, 0, 2, 0, 0, 1))
-    for layer, dim in zip(shallow.layers, shallow.ffn_dims, strict=True):
-        assert deep.ffn_dims[deep.layers.index(layer)] == dim
+    for layer, dim in zip(shallow.layers, shallow.width("ffn_dim"), strict=True):
+        assert deep.width("ffn_dim")[deep.layers.index(layer)] == dim

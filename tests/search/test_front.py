@@ -14,7 +14,7 @@ NAMES = ("wer", "params")
 
 
 def point(params: float, wer: float) -> Point:
-    spec = SubnetSpec(layers=(0,), ffn_dims=(max(1, int(params)),), mode="offline")
+    spec = SubnetSpec(layers=(0,), widths={"ffn_dim": (max(1, int(params)),)}, mode="offline")
     return Point(spec=spec, figures={"wer": wer, "params": params})
 
 
@@ -37,7 +37,7 @@ def test_front_is_exactly_the_undominated_values(pairs: list[tuple[int, int]]) -
 @given(cubes)
 def test_front_of_three_objectives(triples: list[tuple[int, int, int]]) -> None:
     names = ("a", "b", "c")
-    spec = SubnetSpec(layers=(0,), ffn_dims=(1,), mode="offline")
+    spec = SubnetSpec(layers=(0,), widths={"ffn_dim": (1,)}, mode="offline")
     points = [Point(spec=spec, figures=dict(zip(names, map(float, t), strict=True))) for t in triples]
     expected = {
         t

@@ -21,12 +21,12 @@ from todm.search.objective_set import ObjectiveSet
 from todm.space.spec import SubnetSpec
 
 RNG = random.Random(0)
-FITTED = [SPACE.min(), SPACE.max(), SPACE.mid(), SPACE.uniform(12, 64, "offline")]
+FITTED = [SPACE.min(), SPACE.max(), SPACE.mid(), SPACE.uniform(12, {"ffn_dim": 64}, "offline")]
 HELD_OUT = [SPACE.sample(RNG, "offline") for _ in range(6)]
 
 
 def true_rtf(spec: SubnetSpec) -> float:
-    return 0.002 + 0.001 * spec.depth + 4e-6 * sum(spec.ffn_dims)
+    return 0.002 + 0.001 * spec.depth + 4e-6 * sum(spec.width("ffn_dim"))
 
 
 def result(spec: SubnetSpec, factor: float = 1.0, **changes: Any) -> tuple[str, BenchmarkResult]:
@@ -101,7 +101,7 @@ def test_the_fastest_pass_is_what_a_net_takes() -> None:
 
 def test_what_was_not_measured_like_it_is_refused() -> None:
     table = make_table()
-    small = SPACE.uniform(6, 64, "offline")
+    small = SPACE.uniform(6, {"ffn_dim": 64}, "offline")
     with pytest.raises(
         UserError, match=r"pi4: streaming, fp32 was not measured there \(only offline, fp32, 1"
     ):
@@ -116,14 +116,14 @@ def test_what_was_not_measured_like_it_is_refused() -> None:
     ("spec", "what"),
     [
         (
-            SubnetSpec(layers=tuple(range(13)), ffn_dims=(64,) * 13, mode="offline"),
+            SubnetSpec(layers=tuple(range(13)), widths={"ffn_dim": (64,) * 13}, mode="offline"),
             "depth 13 is outside the 6",
         ),
         (
-            SubnetSpec(layers=tuple(range(6)), ffn_dims=(64,) * 5 + (512,), mode="offline"),
+            SubnetSpec(layers=tuple(range(6)), widths={"ffn_dim": (64,) * 5 + (512,)}, mode="offline"),
             "width 512 is outside",
         ),
-        (SubnetSpec(layers=tuple(range(5)), ffn_dims=(64,) * 5, mode="offline"), "depth 5"),
+        (SubnetSpec(layers=tuple(range(5)), widths={"ffn_dim": (64,) * 5}, mode="offline"), "depth 5"),
     ],
 )
 def test_never_extrapolates_silently(spec: SubnetSpec, what: str) -> None:

@@ -68,7 +68,7 @@ def test_spends_exactly_its_budget_and_starts_from_the_ends(tmp_path: Path) -> N
 def test_the_first_generation_is_spread_over_the_sizes() -> None:
     specs = first_specs(SPACE, "offline", 10, seed=0)
     assert len(set(specs)) == 10
-    widths = sorted(sum(spec.ffn_dims) for spec in specs)
+    widths = sorted(sum(spec.width("ffn_dim")) for spec in specs)
     low, high = widths[0], widths[-1]
     assert max(b - a for a, b in itertools.pairwise(widths)) < 0.35 * (high - low)
     # More than there are specs of one width: random ones as well.
@@ -134,25 +134,25 @@ def test_three_objectives(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", list(SEARCHES))
 def test_a_space_smaller_than_the_budget_is_searched_whole(tmp_path: Path, method: str) -> None:
-    space = SearchSpace(num_layers=2, depths=(1, 2), ffn_dims=(8, 16), modes=("offline",))
+    space = SearchSpace(num_layers=2, depths=(1, 2), widths={"ffn_dim": (8, 16)}, modes=("offline",))
     points = search(tmp_path, Evaluator(), seed=0, space=space, method=method)
     assert len(points) == 2 + 4
 
 
 @pytest.mark.parametrize("method", list(SEARCHES))
 def test_a_space_of_one_spec(tmp_path: Path, method: str) -> None:
-    space = SearchSpace(num_layers=2, depths=(2,), ffn_dims=(8,), modes=("offline",))
+    space = SearchSpace(num_layers=2, depths=(2,), widths={"ffn_dim": (8,)}, modes=("offline",))
     assert [p.spec for p in search(tmp_path, Evaluator(), seed=0, space=space, method=method)] == [
         space.max()
     ]
 
 
 def test_the_grid_covers_all_combinations_of_a_small_space() -> None:
-    space = SearchSpace(num_layers=3, depths=(2, 3), ffn_dims=(8, 16, 24), modes=("offline",))
+    space = SearchSpace(num_layers=3, depths=(2, 3), widths={"ffn_dim": (8, 16, 24)}, modes=("offline",))
     assert len(set(grid_specs(space, "offline", 27))) == 9 + 27
     few = list(grid_specs(space, "offline", 5))
     assert len(few) == 10
-    assert {space.uniform(d, w, "offline") for d in (2, 3) for w in (8, 24)} <= set(few)
+    assert {space.uniform(d, {"ffn_dim": w}, "offline") for d in (2, 3) for w in (8, 24)} <= set(few)
 
 
 def test_shrinking_ends_inside_or_at_the_smallest() -> None:

@@ -40,9 +40,9 @@ def test_every_early_objective_grows_with_the_spec() -> None:
     assert names == ["params", "macs", "state"]
     objectives = make_objectives([ObjectiveRef(name=name) for name in names], SETUP)
     for mode in SPACE.modes:
-        base = SPACE.uniform(8, 128, mode)
-        wider = dataclasses.replace(base, ffn_dims=(192, *base.ffn_dims[1:]))
-        deeper = SPACE.uniform(10, 128, mode)
+        base = SPACE.uniform(8, {"ffn_dim": 128}, mode)
+        wider = dataclasses.replace(base, widths={"ffn_dim": (192, *base.width("ffn_dim")[1:])})
+        deeper = SPACE.uniform(10, {"ffn_dim": 128}, mode)
         for objective in objectives:
             assert not objective.decoded
             value = objective.measure(base, {})
@@ -74,7 +74,7 @@ def test_a_budget_keeps_the_order_and_asks_for_each_spec_once() -> None:
         return evaluate(specs)
 
     budget = Evaluations(judge=make_judge(), evaluate=count, evaluations=3)
-    one, two, three, four = (SPACE.uniform(depth, 64, "offline") for depth in (12, 6, 10, 8))
+    one, two, three, four = (SPACE.uniform(depth, {"ffn_dim": 64}, "offline") for depth in (12, 6, 10, 8))
     points = budget([one, two, one])
     assert [point.spec for point in points if point] == [one, two, one]
     assert budget([two, three, four])[2] is None and budget.spent

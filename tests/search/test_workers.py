@@ -10,7 +10,7 @@ from todm.search.nsga2 import search_at_random
 from todm.search.objective_set import Evaluations
 from todm.search.workers import Workers
 
-SPECS = [SPACE.uniform(depth, dim, "offline") for depth in (6, 8) for dim in (64, 128, 256)]
+SPECS = [SPACE.uniform(depth, {"ffn_dim": dim}, "offline") for depth in (6, 8) for dim in (64, 128, 256)]
 
 
 def test_processes_give_what_one_gives(tmp_path: Path) -> None:

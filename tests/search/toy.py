@@ -17,7 +17,7 @@ from todm.space.spec import SubnetSpec
 
 CONFIG = Config(
     model=ModelConfig(num_layers=12),
-    space=SpaceConfig(depths=(6, 8, 10, 12), ffn_dims=(64, 128, 192, 256)),
+    space=SpaceConfig(depths=(6, 8, 10, 12), widths={"ffn_dim": (64, 128, 192, 256)}),
 )
 SPACE = SearchSpace.from_config(CONFIG)
 SETUP = ObjectiveContext(config=CONFIG, vocab_size=40, precision="fp32")
@@ -26,7 +26,7 @@ USE = (1.0, 0.1, 0.2, 2.0, 0.1, 0.3, 0.1, 1.5, 0.2, 0.1, 1.0, 0.6)
 
 
 def toy_wer(spec: SubnetSpec) -> float:
-    gain = sum(USE[layer] * dim**0.5 for layer, dim in zip(spec.layers, spec.ffn_dims, strict=True))
+    gain = sum(USE[layer] * dim**0.5 for layer, dim in zip(spec.layers, spec.width("ffn_dim"), strict=True))
     return 400.0 / (20.0 + gain) + (1.0 if spec.mode == "streaming" else 0.0)
 
 

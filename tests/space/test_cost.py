@@ -42,7 +42,9 @@ def nets(draw: st.DrawFn) -> tuple[ModelConfig, SubnetSpec, int]:
         joiner_dim=draw(st.integers(1, 9)),
     )
     widths = tuple(draw(st.lists(st.integers(1, 30), min_size=depth, max_size=depth)))
-    spec = SubnetSpec(layers=tuple(range(depth)), ffn_dims=widths, mode=draw(st.sampled_from(modes)))
+    spec = SubnetSpec(
+        layers=tuple(range(depth)), widths={"ffn_dim": widths}, mode=draw(st.sampled_from(modes))
+    )
     return model, spec, draw(st.integers(2, 40))
 
 

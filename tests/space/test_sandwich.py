@@ -9,7 +9,9 @@ from todm.config import SandwichConfig
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace
 
-SPACE = SearchSpace(num_layers=4, depths=(2, 3, 4), ffn_dims=(8, 16, 32), modes=("offline", "streaming"))
+SPACE = SearchSpace(
+    num_layers=4, depths=(2, 3, 4), widths={"ffn_dim": (8, 16, 32)}, modes=("offline", "streaming")
+)
 
 
 def test_same_seed_and_step_same_specs() -> None:
@@ -50,7 +52,7 @@ def test_random_specs_are_drawn_anew() -> None:
 
 
 def test_a_space_of_one_spec_gives_the_teacher_alone() -> None:
-    space = SearchSpace(num_layers=2, depths=(2,), ffn_dims=(8,), modes=("streaming",))
+    space = SearchSpace(num_layers=2, depths=(2,), widths={"ffn_dim": (8,)}, modes=("streaming",))
     config = SandwichConfig(num_corners=2, num_random=2)
     assert draw_specs(space, config, seed=0, step=3) == (space.max(),)
 

@@ -17,7 +17,7 @@ def specs(draw: st.DrawFn) -> SubnetSpec:
     widths = draw(st.lists(st.integers(1, 4000), min_size=len(layers), max_size=len(layers)))
     modes: list[Mode] = ["offline", "streaming"]
     mode = draw(st.sampled_from(modes))
-    return SubnetSpec(layers=tuple(sorted(layers)), ffn_dims=tuple(widths), mode=mode)
+    return SubnetSpec(layers=tuple(sorted(layers)), widths={"ffn_dim": tuple(widths)}, mode=mode)
 
 
 @given(specs(), specs())
@@ -30,7 +30,7 @@ def test_equal_specs_have_equal_text_and_name(one: SubnetSpec, other: SubnetSpec
 
 def test_name_tells_order_of_widths_and_layers_apart() -> None:
     variants = [
-        SubnetSpec(layers=layers, ffn_dims=dims, mode=mode)
+        SubnetSpec(layers=layers, widths={"ffn_dim": dims}, mode=mode)
         for layers in ((0, 1), (0, 2))
         for dims in ((8, 16), (16, 8))
         for mode in ("offline", "streaming")
@@ -39,7 +39,7 @@ def test_name_tells_order_of_widths_and_layers_apart() -> None:
 
 
 def test_file_round_trip(tmp_path: Path) -> None:
-    spec = SubnetSpec(layers=(0, 3), ffn_dims=(8, 16), mode="streaming")
+    spec = SubnetSpec(layers=(0, 3), widths={"ffn_dim": (8, 16)}, mode="streaming")
     spec.save(tmp_path / "spec.json")
     assert SubnetSpec.load(tmp_path / "spec.json") == spec
 
@@ -59,6 +59,8 @@ def test_file_round_trip(tmp_path: Path) -> None:
         ('{"layers": [0, 1], "ffn_dims": [8], "mode": "offline"}', "one positive width per layer"),
         ('{"layers": [0, 1], "ffn_dims": [8, 0], "mode": "offline"}', "one positive width per layer"),
         ('{"layers": [0], "ffn_dims": [8], "mode": "both"}', "mode must be"),
+        ('{"layers": [0], "widths": 8, "mode": "offline"}', "widths must map"),
+        ('{"layers": [0], "widths": {"ffn_dim": [8, 9]}, "mode": "offline"}', r"widths\.ffn_dim needs one"),
         ('{"layers": ["a"], "ffn_dims": [8], "mode": "offline"}', "layers"),
         ('{"layers": 3, "ffn_dims": [8], "mode": "offline"}', "layers"),
     ],
@@ -69,3 +71,18 @@ def test_broken_files_are_the_users_fault(text: str | None, reason: str, tmp_pat
         path.write_text(text)
     with pytest.raises(UserError, match=reason):
         SubnetSpec.load(path)
+
+
+def test_files_of_before_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "spec.json"
+    path.write_text('{"ffn_dims": [8, 16], "layers": [0, 3], "mode": "streaming"}')
+    assert SubnetSpec.load(path) == SubnetSpec(layers=(0, 3), widths={"ffn_dim": (8, 16)}, mode="streaming")
+
+
+def test_widths_are_immutable_and_ordered_by_name() -> None:
+    one = SubnetSpec(layers=(0,), widths={"b": [2], "a": [1]}, mode="offline")
+    other = SubnetSpec(layers=(0,), widths={"a": (1,), "b": (2,)}, mode="offline")
+    assert one == other and hash(one) == hash(other) and one.to_json() == other.to_json()
+    assert one < SubnetSpec(layers=(0,), widths={"a": (1,), "b": (3,)}, mode="offline")
+    with pytest.raises(TypeError):
+        one.widths["a"] = (3,)  # type: ignore[index]

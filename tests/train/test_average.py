@@ -199,7 +199,7 @@ def test_command_writes_a_supernet_folder(tmp_path: Path) -> None:
             predictor_dim=4,
             joiner_dim=4,
         ),
-        space=SpaceConfig(depths=(1,), ffn_dims=(4, 8)),
+        space=SpaceConfig(depths=(1,), widths={"ffn_dim": (4, 8)}),
     )
     lang = tmp_path / "data" / "lang"
     lang.mkdir(parents=True)

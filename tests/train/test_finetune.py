@@ -24,7 +24,7 @@ from todm.train.checkpoint import list_checkpoints, load_checkpoint
 from todm.train.finetune import fine_tune, own_spec, tuning_config
 from todm.train.loop import Run
 
-UNEVEN = SubnetSpec(layers=(0, 2), ffn_dims=(24, 8), mode="streaming")
+UNEVEN = SubnetSpec(layers=(0, 2), widths={"ffn_dim": (24, 8)}, mode="streaming")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_starts_from_the_subnet_and_writes_another(exp: Path, monkeypatch: pytes
     assert all(path.read_bytes() == content for path, content in before.items())
 
     tuned, config = load_subnet(target)
-    assert tuned.spec == SubnetSpec(layers=(0, 1), ffn_dims=(24, 8), mode="streaming")
+    assert tuned.spec == SubnetSpec(layers=(0, 1), widths={"ffn_dim": (24, 8)}, mode="streaming")
     assert config.model.num_layers == 2
     params = sum(parameter.numel() for parameter in tuned.parameters())
     assert params == sum(parameter.numel() for parameter in source.parameters())
@@ -115,7 +115,7 @@ def test_defaults_are_gentle() -> None:
     assert config.train.optim.ssm_lr < CONFIG.train.optim.ssm_lr
     assert config.train.dropout.rate == pytest.approx(0.1 * (24 + 8) / (24 * 3))
     assert config.train.dropout.reweighted.strength < CONFIG.train.dropout.reweighted.strength
-    assert config.space.ffn_dims == (8, 24) and config.space.depths == (2,)
+    assert config.space.widths["ffn_dim"] == (8, 24) and config.space.depths == (2,)
     assert config.data == CONFIG.data
 
 

@@ -265,7 +265,9 @@ def test_a_checkpoint_of_another_architecture_is_refused(new_run: NewRun) -> Non
     wider = replace(settings(), model=replace(CONFIG.model, d_model=20))
     with pytest.raises(UserError, match=r"step-00000002\.pt.*model\.d_model 16 there, 20 here"):
         train(wider, exp)
-    deeper = replace(settings(), space=SpaceConfig(depths=(2, 3), ffn_dims=SPACE.ffn_dims, modes=SPACE.modes))
+    deeper = replace(
+        settings(), space=SpaceConfig(depths=(2, 3), widths=dict(SPACE.widths), modes=SPACE.modes)
+    )
     with pytest.raises(UserError, match=r"space\.depths"):
         train(deeper, exp)
     assert_identical(newest(exp), before)
@@ -273,7 +275,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(new_run: NewRun) -> Non
 
 def test_an_impossible_space_is_refused_before_anything_is_written(new_run: NewRun) -> None:
     exp = new_run("exp")
-    backwards = replace(settings(), space=SpaceConfig(depths=(3, 1), ffn_dims=(8,)))
+    backwards = replace(settings(), space=SpaceConfig(depths=(3, 1), widths={"ffn_dim": (8,)}))
     with pytest.raises(UserError, match=r"space\.depths"):
         train(backwards, exp)
     assert not (exp / "checkpoints").exists() and not (exp / "train").exists()

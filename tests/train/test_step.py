@@ -221,7 +221,7 @@ def test_students_do_not_move_the_teacher() -> None:
     """What only the max net has gets the same gradient with or without students."""
     net = make_exact_supernet()
     config = make_config(objective="distill_only")
-    students = [SubnetSpec(layers=(0, 2), ffn_dims=(8, 8), mode="offline")]
+    students = [SubnetSpec(layers=(0, 2), widths={"ffn_dim": (8, 8)}, mode="offline")]
     _, alone = take_step(net, config, [SPACE.max()])
     _, together = take_step(net, config, [SPACE.max(), *students])
     for name, grad in alone.items():
@@ -300,7 +300,7 @@ def test_dropout_is_drawn_from_the_generator() -> None:
 
 @pytest.mark.parametrize("mode", SPACE.modes)
 def test_a_space_of_one_spec(mode: Literal["offline", "streaming"]) -> None:
-    space = SearchSpace(num_layers=3, depths=(3,), ffn_dims=(8,), modes=(mode,))
+    space = SearchSpace(num_layers=3, depths=(3,), widths={"ffn_dim": (8,)}, modes=(mode,))
     net = make_exact_supernet(space=space)
     losses, grads = take_step(net, make_config(), [space.max()])
     assert len(losses) == 1
@@ -363,7 +363,7 @@ def test_streaming_nets_learn_the_offline_lattice_some_frames_later() -> None:
         specs = [SPACE.max("offline"), SPACE.max("streaming")]
         losses = step(batch, specs, step=10**6, generator=torch.Generator()).on_host()
     assert losses[1].parts["distill"] == pytest.approx(0.0, abs=1e-4)
-    single = SearchSpace(num_layers=3, depths=(3,), ffn_dims=(8,), modes=("streaming",))
+    single = SearchSpace(num_layers=3, depths=(3,), widths={"ffn_dim": (8,)}, modes=("streaming",))
     assert (
         SandwichStep(make_exact_supernet(space=single), config, build_policy(config.dropout, single)).lag == 0
     )

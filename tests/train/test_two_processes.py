@@ -42,9 +42,9 @@ def rows(batch: Batch, part: slice) -> Batch:
 
 # The middle layer runs in none of them.
 SPECS = [
-    SubnetSpec(layers=(0, 2), ffn_dims=(24, 24), mode="offline"),
-    SubnetSpec(layers=(0, 2), ffn_dims=(8, 16), mode="streaming"),
-    SubnetSpec(layers=(2,), ffn_dims=(16,), mode="offline"),
+    SubnetSpec(layers=(0, 2), widths={"ffn_dim": (24, 24)}, mode="offline"),
+    SubnetSpec(layers=(0, 2), widths={"ffn_dim": (8, 16)}, mode="streaming"),
+    SubnetSpec(layers=(2,), widths={"ffn_dim": (16,)}, mode="offline"),
 ]
 
 

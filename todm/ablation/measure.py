@@ -54,7 +54,7 @@ def _measure_size(evaluator: SupernetEvaluator, spec: SubnetSpec) -> dict[str, A
         "params": sum(parameter.numel() for parameter in net.parameters()),
         "ffn_nonzero": nonzero,
         # Of the widths before units that vanished were cut.
-        "ffn_weights": 2 * net.config.d_model * sum(spec.ffn_dims),
+        "ffn_weights": 2 * net.config.d_model * sum(spec.width("ffn_dim")),
         "wer": total.wer,
         "ins": total.ins,
         "del": total.dels,

@@ -118,11 +118,14 @@ def plan_specs(
     fit: list[SubnetSpec] = []
     held_out: list[SubnetSpec] = []
     for one in space.modes if mode is None else [m for m in space.modes if m == mode]:
-        depths, dims = space.depths, space.ffn_dims
+        depths = space.depths
         ends = [space.min(one), space.max(one)]
-        cross = [space.uniform(depths[0], dims[-1], one), space.uniform(depths[-1], dims[0], one)]
-        line = [space.uniform(depth, dim, one) for depth in depths for dim in dims]
-        line = sorted(set(line) - {*ends, *cross}, key=lambda s: (sum(s.ffn_dims), s))
+        cross = [
+            space.uniform(depths[0], space.width_at(1.0), one),
+            space.uniform(depths[-1], space.width_at(0.0), one),
+        ]
+        line = [space.uniform(depth, width, one) for depth in depths for width in space.uniform_widths()]
+        line = sorted(set(line) - {*ends, *cross}, key=lambda s: (s.size, s))
         count = max(0, min(num_fit - 4, len(line)))
         even = [line[round((i + 0.5) * len(line) / count - 0.5)] for i in range(count)]
         chosen = list(dict.fromkeys([*ends, *cross, *even]))[:num_fit]

@@ -153,12 +153,13 @@ class SpaceConfig:
 
     Args:
         depths: numbers of encoder layers that a subnet may run, ascending.
-        ffn_dims: feed-forward widths that a layer may run at, ascending; the last is the full width.
+        widths: widths that a layer may run at, by dimension name (``ffn_dim``: hidden units of the
+            feed-forward); ascending, the last is the full width.
         modes: ``offline`` runs all SSM heads, ``streaming`` the forward ones only.
     """
 
     depths: tuple[int, ...] = (4, 5, 6)
-    ffn_dims: tuple[int, ...] = (192, 320, 448, 576)
+    widths: dict[str, tuple[int, ...]] = field(default_factory=lambda: {"ffn_dim": (192, 320, 448, 576)})
     modes: tuple[Mode, ...] = ("offline", "streaming")
 
 

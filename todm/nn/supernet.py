@@ -138,7 +138,7 @@ class Supernet(nn.Module):
         assert self.space.contains(spec), spec
         plan = plan or DropoutPlan.none(spec.depth)
         x = shared.x
-        for index, ffn_dim, dropout in zip(spec.layers, spec.ffn_dims, plan.layers, strict=True):
+        for index, ffn_dim, dropout in zip(spec.layers, spec.width("ffn_dim"), plan.layers, strict=True):
             x = self.run_layer(x, shared, index, ffn_dim, spec.mode, dropout, generator)
         return self.finish(x)
 

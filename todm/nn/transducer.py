@@ -41,7 +41,7 @@ class Transducer(nn.Module):
             NUM_MEL_BINS, config.subsampling_channels, config.d_model, config.subsampling_factor
         )
         self.layers = nn.ModuleList(
-            EncoderLayer(config, dim, bidirectional=spec.mode == "offline") for dim in spec.ffn_dims
+            EncoderLayer(config, dim, bidirectional=spec.mode == "offline") for dim in spec.width("ffn_dim")
         )
         self.norm = make_norm(config.d_model)
         self.encoder_proj = nn.Linear(config.d_model, config.joiner_dim)

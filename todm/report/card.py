@@ -58,7 +58,7 @@ def model_card(run: RunContents, entry: dict[str, Any]) -> str:
 
 def _list_facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
     spec = SubnetSpec.from_dict(entry["spec"])
-    widths = ", ".join(map(str, spec.ffn_dims))
+    widths = "; ".join(f"{name} {', '.join(map(str, values))}" for name, values in spec.widths.items())
     streaming = entry["mode"] == "streaming"
     chunks = f", chunks of {entry['chunk_ms']} ms" if entry["chunk_ms"] else ""
     facts = [
@@ -67,7 +67,7 @@ def _list_facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
             f"streaming{chunks}" if streaming else "offline, whole utterances",
         ),
         ("parameters", _format_count(entry["params"])),
-        ("encoder layers", f"{spec.depth}, feed-forward widths {widths}"),
+        ("encoder layers", f"{spec.depth}, widths {widths}"),
         ("multiplications per second of audio", _format_count(entry["macs_per_second"])),
     ]
     if streaming:

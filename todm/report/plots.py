@@ -148,15 +148,15 @@ def plot_widths(run: RunContents) -> str | None:
     sizes = list(run.sizes)
     if not sizes:
         return None
-    widest = max(dim for size in sizes for dim in size.spec.ffn_dims)
+    widest = max(dim for size in sizes for dim in size.spec.width("ffn_dim"))
     num_layers = max(size.spec.layers[-1] for size in sizes) + 1
 
     def draw(axes: Axes) -> None:
         for row, size in enumerate(reversed(sizes)):
             color = _MODE_COLOR[size.spec.mode]
-            heights = [0.85 * dim / widest for dim in size.spec.ffn_dims]
+            heights = [0.85 * dim / widest for dim in size.spec.width("ffn_dim")]
             axes.bar(size.spec.layers, heights, bottom=row, width=0.9, color=color, alpha=0.45)
-            for layer, dim in zip(size.spec.layers, size.spec.ffn_dims, strict=True):
+            for layer, dim in zip(size.spec.layers, size.spec.width("ffn_dim"), strict=True):
                 place = (layer, row)
                 axes.annotate(
                     str(dim), place, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7

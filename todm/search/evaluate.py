@@ -67,7 +67,7 @@ class PrefixCache:
             spec: what runs.
             batch: number of the batch.
         """
-        layers = list(zip(spec.layers, spec.ffn_dims, strict=True))
+        layers = list(zip(spec.layers, spec.width("ffn_dim"), strict=True))
         keys = [(batch, spec.mode, *layers[:depth]) for depth in range(1, len(layers))]
         start = next((d for d in range(len(keys), 0, -1) if keys[d - 1] in self._outputs), 0)
         x = self._outputs[keys[start - 1]] if start else shared.x

@@ -150,8 +150,8 @@ class Fit:
         inside = [item.spec for item in self.fitted]
         for what, values, own in (
             ("depth", [s.depth for s in inside], [spec.depth]),
-            ("width", [dim for s in inside for dim in s.ffn_dims], list(spec.ffn_dims)),
-            ("total width", [sum(s.ffn_dims) for s in inside], [sum(spec.ffn_dims)]),
+            ("width", [dim for s in inside for dim in s.width("ffn_dim")], list(spec.width("ffn_dim"))),
+            ("total width", [sum(s.width("ffn_dim")) for s in inside], [sum(spec.width("ffn_dim"))]),
         ):
             low, high = min(values), max(values)
             if min(own) < low or max(own) > high:

@@ -13,7 +13,7 @@ from todm.space.spec import SubnetSpec
 
 @dataclass(frozen=True, kw_only=True)
 class LinearCostModel:
-    """``base + depth * per_layer + sum(ffn_dims) * per_unit``, none of them negative.
+    """``base + depth * per_layer + sum(widths) * per_unit``, none of them negative.
 
     The layers of a net differ in their feed-forward width only, hence one intercept and one slope for all.
 
@@ -29,7 +29,7 @@ class LinearCostModel:
 
     def __call__(self, spec: SubnetSpec) -> float:
         """The figure of `spec`."""
-        return self.base + spec.depth * self.per_layer + sum(spec.ffn_dims) * self.per_unit
+        return self.base + spec.depth * self.per_layer + sum(spec.width("ffn_dim")) * self.per_unit
 
     def to_dict(self) -> dict[str, float]:
         """Plain values for JSON."""
@@ -50,7 +50,7 @@ def fit_additive(specs: Sequence[SubnetSpec], values: Sequence[float]) -> Linear
         from scipy.optimize import nnls
     except ImportError as error:
         raise UserError(f"scipy is not installed ({error}); pip install 'todm[search]'") from error
-    columns = np.array([[1.0, spec.depth, sum(spec.ffn_dims)] for spec in specs])
+    columns = np.array([[1.0, spec.depth, sum(spec.width("ffn_dim"))] for spec in specs])
     if np.linalg.matrix_rank(columns) < 3:
         raise UserError(
             f"{len(specs)} specs do not determine a base, a cost per layer and a cost per unit; measure some "

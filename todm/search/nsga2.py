@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -170,8 +171,8 @@ def first_specs(
     """
     rng = random.Random(f"first-specs-{seed}-{mode}")
     ends = [space.min(mode), space.max(mode)]
-    line = [space.uniform(depth, dim, mode) for depth in space.depths for dim in space.ffn_dims]
-    line = sorted((s for s in line if s not in ends), key=lambda s: (sum(s.ffn_dims), s))
+    line = [space.uniform(depth, width, mode) for depth in space.depths for width in space.uniform_widths()]
+    line = sorted((s for s in line if s not in ends), key=lambda s: (s.size, s))
     count = max(0, min(population - len(ends), len(line)))
     even = [line[round((i + 0.5) * len(line) / count - 0.5)] for i in range(count)]
     specs = itertools.chain(ends, even, _samples(space, mode, rng))
@@ -180,12 +181,18 @@ def first_specs(
 
 def grid_specs(space: SearchSpace, mode: Mode, count: int) -> Iterator[SubnetSpec]:
     """At most `count` specs of each depth, at even steps through all combinations of widths."""
-    dims = space.ffn_dims
     for depth in space.depths:
-        total = len(dims) ** depth
+        layers = space.layers_at(depth)
+        total = math.prod(len(values) ** depth for values in space.widths.values())
         for index in dict.fromkeys(i * (total - 1) // max(1, count - 1) for i in range(count)):
-            widths = tuple(dims[index // len(dims) ** place % len(dims)] for place in range(depth))
-            yield SubnetSpec(layers=space.layers_at(depth), ffn_dims=widths, mode=mode)
+            widths = {}
+            for name, values in space.widths.items():
+                places = []
+                for _ in layers:
+                    index, place = divmod(index, len(values))
+                    places.append(values[place])
+                widths[name] = tuple(places)
+            yield SubnetSpec(layers=layers, widths=widths, mode=mode)
 
 
 def shrink(

@@ -19,7 +19,7 @@ def count_params(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
     shared = _subsampling(config) + _predictor(config, vocab_size)
     shared += 2 * d_model  # norm after the last layer
     shared += _linear(d_model, config.joiner_dim) + _linear(config.joiner_dim, vocab_size)
-    return shared + sum(_layer(config, spec, ffn_dim) for ffn_dim in spec.ffn_dims)
+    return shared + sum(_layer(config, spec, ffn_dim) for ffn_dim in spec.width("ffn_dim"))
 
 
 def count_macs(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
@@ -36,7 +36,7 @@ def count_macs(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
     d_model, channels = config.d_model, _channels(config, spec)
     ssm = channels * (6 * config.state_dim + 1)
     layer = d_model * channels + ssm + channels // 2 * d_model
-    total = sum(layer + 2 * d_model * ffn_dim for ffn_dim in spec.ffn_dims)
+    total = sum(layer + 2 * d_model * ffn_dim for ffn_dim in spec.width("ffn_dim"))
     total += d_model * config.joiner_dim + config.joiner_dim * vocab_size
     inputs, bins = 1, NUM_MEL_BINS
     frames: int = config.subsampling_factor

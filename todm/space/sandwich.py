@@ -22,7 +22,7 @@ def draw_specs(space: SearchSpace, config: SandwichConfig, *, seed: int, step: i
     as if it had not stopped.
 
     Example:
-        >>> space = SearchSpace(num_layers=2, depths=(1, 2), ffn_dims=(4, 8), modes=("offline",))
+        >>> space = SearchSpace(num_layers=2, depths=(1, 2), widths={"ffn_dim": (4, 8)}, modes=("offline",))
         >>> specs = draw_specs(space, SandwichConfig(), seed=0, step=0)
         >>> specs[0] == space.max(), space.min() in specs
         (True, True)

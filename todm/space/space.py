@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from todm.config import Config, Mode
 from todm.errors import UserError
 from todm.space.spec import SubnetSpec
+from todm.space.widths import Widths
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class SearchSpace:
     Args:
         num_layers: layers of the whole supernet.
         depths: allowed depths, ascending, at most `num_layers`.
-        ffn_dims: allowed feed-forward widths, ascending; the last is the full width.
+        widths: allowed widths of every elastic dimension by its name, ascending; the last is the full width.
         modes: allowed modes.
         only: the one spec of a net that is trained alone; see `of`. None for all that the lists allow.
 
@@ -31,12 +33,14 @@ class SearchSpace:
 
     num_layers: int
     depths: tuple[int, ...]
-    ffn_dims: tuple[int, ...]
+    widths: Mapping[str, tuple[int, ...]]
     modes: tuple[Mode, ...]
     only: SubnetSpec | None = None
 
     def __post_init__(self) -> None:
-        for key, values in (("depths", self.depths), ("ffn_dims", self.ffn_dims)):
+        object.__setattr__(self, "widths", Widths(self.widths))
+        lists = {"depths": self.depths, **{f"widths.{name}": values for name, values in self.widths.items()}}
+        for key, values in lists.items():
             if not values or list(values) != sorted(set(values)) or values[0] < 1:
                 raise UserError(
                     f"space.{key}: need positive numbers in ascending order (min first, max last), "
@@ -56,7 +60,7 @@ class SearchSpace:
         return cls(
             num_layers=config.model.num_layers,
             depths=config.space.depths,
-            ffn_dims=config.space.ffn_dims,
+            widths=config.space.widths,
             modes=config.space.modes,
         )
 
@@ -65,7 +69,7 @@ class SearchSpace:
         """The space that holds `spec` alone: a net whose layers are all that there are.
 
         Example:
-            >>> spec = SubnetSpec(layers=(0, 1), ffn_dims=(16, 8), mode="streaming")
+            >>> spec = SubnetSpec(layers=(0, 1), widths={"ffn_dim": (16, 8)}, mode="streaming")
             >>> space = SearchSpace.of(spec)
             >>> space.max() == space.min() == spec, list(space.corners())
             (True, [])
@@ -74,7 +78,7 @@ class SearchSpace:
         return cls(
             num_layers=spec.depth,
             depths=(spec.depth,),
-            ffn_dims=tuple(sorted(set(spec.ffn_dims))),
+            widths={name: tuple(sorted(set(values))) for name, values in spec.widths.items()},
             modes=(spec.mode,),
             only=spec,
         )
@@ -83,7 +87,7 @@ class SearchSpace:
         """Indices of the layers kept at `depth`.
 
         Example:
-            >>> space = SearchSpace(num_layers=6, depths=(3, 6), ffn_dims=(8,), modes=("offline",))
+            >>> space = SearchSpace(num_layers=6, depths=(3, 6), widths={"ffn_dim": (8,)}, modes=("offline",))
             >>> space.layers_at(3)
             (0, 2, 5)
         """
@@ -92,22 +96,42 @@ class SearchSpace:
         span = self.num_layers - 1
         return tuple(i * span // (depth - 1) for i in range(depth))
 
-    def uniform(self, depth: int, ffn_dim: int, mode: Mode) -> SubnetSpec:
-        """The spec with one width everywhere (the only one, where there is but one)."""
-        return self.only or SubnetSpec(layers=self.layers_at(depth), ffn_dims=(ffn_dim,) * depth, mode=mode)
+    def uniform(self, depth: int, width: Mapping[str, int], mode: Mode) -> SubnetSpec:
+        """The spec with the same widths in all layers, one for each dimension; `only` where it is set."""
+        if self.only is not None:
+            return self.only
+        widths = {name: (width[name],) * depth for name in self.widths}
+        return SubnetSpec(layers=self.layers_at(depth), widths=widths, mode=mode)
+
+    def shallow_corners(self, mode: Mode) -> list[SubnetSpec]:
+        """The smallest spec with one dimension at its full width, for each dimension."""
+        least, full = self.width_at(0.0), self.width_at(1.0)
+        return [self.uniform(self.depths[0], {**least, name: full[name]}, mode) for name in self.widths]
+
+    def uniform_widths(self) -> Iterator[dict[str, int]]:
+        """All choices of one width for each dimension, for `uniform`."""
+        for values in itertools.product(*self.widths.values()):
+            yield dict(zip(self.widths, values, strict=True))
+
+    def width_at(self, share: float) -> dict[str, int]:
+        """Width of each dimension at a place in its list: 0 smallest, 0.5 (upper) middle, 1 largest."""
+        return {
+            name: values[min(int(share * len(values)), len(values) - 1)]
+            for name, values in self.widths.items()
+        }
 
     def max(self, mode: Mode | None = None) -> SubnetSpec:
         """The largest spec; of the first mode of the space when none is given."""
-        return self.uniform(self.depths[-1], self.ffn_dims[-1], mode or self.modes[0])
+        return self.uniform(self.depths[-1], self.width_at(1.0), mode or self.modes[0])
 
     def min(self, mode: Mode | None = None) -> SubnetSpec:
         """The smallest spec; of the first mode of the space when none is given."""
-        return self.uniform(self.depths[0], self.ffn_dims[0], mode or self.modes[0])
+        return self.uniform(self.depths[0], self.width_at(0.0), mode or self.modes[0])
 
     def mid(self, mode: Mode | None = None) -> SubnetSpec:
         """Middle depth, middle width (the upper one of an even number)."""
         depth = self.depths[len(self.depths) // 2]
-        return self.uniform(depth, self.ffn_dims[len(self.ffn_dims) // 2], mode or self.modes[0])
+        return self.uniform(depth, self.width_at(0.5), mode or self.modes[0])
 
     def ladder(self) -> dict[str, SubnetSpec]:
         """The named sizes every run ships: ``min, mid, max`` and ``min-streaming, ...``."""
@@ -126,13 +150,16 @@ class SearchSpace:
         raise UserError(f"spec {text!r}: not one of {', '.join(ladder)}; or give the path of a spec.json")
 
     def sample(self, rng: random.Random, mode: Mode | None = None) -> SubnetSpec:
-        """Uniform depth, uniform width per layer, uniform mode unless one is given."""
+        """Draw depth, the widths of every layer, and the mode unless one is given, each uniformly."""
         if self.only is not None:
             return self.only
         depth = rng.choice(self.depths)
-        widths = tuple(rng.choice(self.ffn_dims) for _ in range(depth))
+        # Reproducibility of a run depends on the order of the draws: depth, widths by layer, mode.
+        widths = {
+            name: tuple(rng.choice(values) for _ in range(depth)) for name, values in self.widths.items()
+        }
         chosen = rng.choice(self.modes) if mode is None else mode
-        return SubnetSpec(layers=self.layers_at(depth), ffn_dims=widths, mode=chosen)
+        return SubnetSpec(layers=self.layers_at(depth), widths=widths, mode=chosen)
 
     def contains(self, spec: SubnetSpec) -> bool:
         """Whether the supernet can run `spec`: known layers, widths from the list, known mode."""
@@ -141,7 +168,8 @@ class SearchSpace:
         return (
             spec.layers[-1] < self.num_layers
             and spec.mode in self.modes
-            and all(dim in self.ffn_dims for dim in spec.ffn_dims)
+            and set(spec.widths) == set(self.widths)
+            and all(set(widths) <= set(self.widths[name]) for name, widths in spec.widths.items())
         )
 
     def check(self, spec: SubnetSpec) -> None:
@@ -149,11 +177,11 @@ class SearchSpace:
         if not self.contains(spec):
             raise UserError(
                 f"spec {spec.to_json()}: outside the trained space (layers 0 to {self.num_layers - 1}, "
-                f"ffn_dims {list(self.ffn_dims)}, modes {list(self.modes)})"
+                f"widths {self.widths}, modes {list(self.modes)})"
             )
 
     def corners(self) -> Iterator[SubnetSpec]:
-        """Smallest and largest spec of each mode, without the overall max, for the sandwich rule."""
+        """Smallest and largest spec of each mode except the overall max, for the sandwich rule."""
         top = self.max()
         seen = {top}
         for pick in (self.min, self.max):

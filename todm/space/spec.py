@@ -1,10 +1,10 @@
-"""`SubnetSpec`: which encoder layers run, how wide each feed-forward is, offline or streaming."""
+"""`SubnetSpec`: which encoder layers run, their widths, offline or streaming."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,58 +12,71 @@ from typing import Any
 from todm.config import Mode
 from todm.errors import UserError
 from todm.files import write_json
+from todm.space.widths import Widths
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class SubnetSpec:
-    """One subnet of a supernet: hashable, torch-free, the same thing in a cache key and on a device.
+    """One subnet of a supernet: hashable, without torch, the same in a cache key and on a device.
 
     Args:
         layers: indices of the supernet's encoder layers that run, ascending, at least one.
-        ffn_dims: feed-forward width of each of those layers, all positive.
+        widths: width of each of those layers in every elastic dimension, by the dimension's name
+            (`todm.space.dimensions`); all positive. Any mapping is accepted and stored as `Widths`.
         mode: ``offline`` (forward and backward SSM heads) or ``streaming`` (forward heads only).
 
     Raises:
         UserError: the fields contradict each other.
 
     Example:
-        >>> spec = SubnetSpec(layers=(0, 2), ffn_dims=(64, 128), mode="offline")
-        >>> spec.depth, spec.name
-        (2, 'L2-96-off-ff87')
+        >>> spec = SubnetSpec(layers=(0, 2), widths={"ffn_dim": (64, 128)}, mode="offline")
+        >>> spec.depth, spec.width("ffn_dim")
+        (2, (64, 128))
         >>> SubnetSpec.from_dict(spec.to_dict()) == spec
         True
     """
 
     layers: tuple[int, ...]
-    ffn_dims: tuple[int, ...]
+    widths: Mapping[str, Sequence[int]]
     mode: Mode
 
     def __post_init__(self) -> None:
         if not self.layers or list(self.layers) != sorted(set(self.layers)) or self.layers[0] < 0:
             raise UserError(f"spec: layers must be ascending indices, got {list(self.layers)}")
-        if len(self.ffn_dims) != len(self.layers) or min(self.ffn_dims) < 1:
-            raise UserError(
-                f"spec: ffn_dims needs one positive width per layer ({len(self.layers)}), "
-                f"got {list(self.ffn_dims)}"
-            )
+        for name, widths in self.widths.items():
+            if len(widths) != len(self.layers) or min(widths) < 1:
+                raise UserError(
+                    f"spec: widths.{name} needs one positive width per layer ({len(self.layers)}), "
+                    f"got {list(widths)}"
+                )
         if self.mode not in ("offline", "streaming"):
             raise UserError(f"spec: mode must be 'offline' or 'streaming', got {self.mode!r}")
+        object.__setattr__(self, "widths", Widths(self.widths))
 
     @property
     def depth(self) -> int:
         """Number of encoder layers that run."""
         return len(self.layers)
 
+    def width(self, dimension: str) -> tuple[int, ...]:
+        """Widths of the running layers in one elastic dimension, in order."""
+        return tuple(self.widths[dimension])
+
+    @property
+    def size(self) -> int:
+        """Sum of all widths: a rough size for sorting specs of equal depth."""
+        return sum(sum(widths) for widths in self.widths.values())
+
     @property
     def name(self) -> str:
-        """Short, unique and stable: depth, mean width, mode and four digits of a hash."""
-        mean = round(sum(self.ffn_dims) / self.depth)
+        """Short, unique and stable: depth, mean width of each dimension, mode and four digits of a hash."""
+        means = "x".join(str(round(sum(widths) / self.depth)) for widths in self.widths.values())
         digest = hashlib.sha256(self.to_json().encode()).hexdigest()[:4]
-        return f"L{self.depth}-{mean}-{self.mode[:3]}-{digest}"
+        return "-".join(part for part in (f"L{self.depth}", means, self.mode[:3], digest) if part)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON or YAML."""
-        return {"layers": list(self.layers), "ffn_dims": list(self.ffn_dims), "mode": self.mode}
+        return {"layers": list(self.layers), "mode": self.mode, "widths": Widths(self.widths).to_dict()}
 
     def to_json(self) -> str:
         """One canonical line: equal specs give equal text."""
@@ -71,13 +84,25 @@ class SubnetSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SubnetSpec:
-        """Inverse of `to_dict`; anything else than the three fields raises `UserError`."""
-        if set(data) != {"layers", "ffn_dims", "mode"}:
-            raise UserError(f"spec: expected the keys layers, ffn_dims and mode, got {sorted(data)}")
-        for key in ("layers", "ffn_dims"):
-            if not isinstance(data[key], (list, tuple)) or not all(type(item) is int for item in data[key]):
-                raise UserError(f"spec: {key} must be a list of whole numbers, got {data[key]!r}")
-        return cls(layers=tuple(data["layers"]), ffn_dims=tuple(data["ffn_dims"]), mode=data["mode"])
+        """Inverse of `to_dict`; also reads the form of before, with ``ffn_dims`` instead of ``widths``.
+
+        Raises:
+            UserError: other keys, or values of a wrong type.
+        """
+        if set(data) == {"layers", "ffn_dims", "mode"}:
+            data = {"layers": data["layers"], "widths": {"ffn_dim": data["ffn_dims"]}, "mode": data["mode"]}
+        if set(data) != {"layers", "widths", "mode"}:
+            raise UserError(f"spec: expected the keys layers, mode and widths, got {sorted(data)}")
+        if not isinstance(data["widths"], Mapping):
+            raise UserError(f"spec: widths must map dimension names to lists, got {data['widths']!r}")
+        lists = {
+            "layers": data["layers"],
+            **{f"widths.{key}": value for key, value in data["widths"].items()},
+        }
+        for key, value in lists.items():
+            if not isinstance(value, (list, tuple)) or not all(type(item) is int for item in value):
+                raise UserError(f"spec: {key} must be a list of whole numbers, got {value!r}")
+        return cls(layers=tuple(data["layers"]), widths=data["widths"], mode=data["mode"])
 
     def save(self, path: Path) -> None:
         """Write ``spec.json``."""
@@ -91,7 +116,7 @@ class SubnetSpec:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: not a readable spec.json ({error})") from error
         if not isinstance(data, dict):
-            raise UserError(f"{path}: a spec is a JSON object with layers, ffn_dims and mode")
+            raise UserError(f"{path}: a spec is a JSON object with layers, mode and widths")
         try:
             return cls.from_dict(data)
         except UserError as error:

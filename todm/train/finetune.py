@@ -121,7 +121,7 @@ def own_spec(spec: SubnetSpec) -> SubnetSpec:
     """The same net with its layers counted from 0, as the whole of a supernet of its own.
 
     Example:
-        >>> own_spec(SubnetSpec(layers=(0, 2, 5), ffn_dims=(8, 16, 8), mode="offline")).layers
+        >>> own_spec(SubnetSpec(layers=(0, 2, 5), widths={"ffn_dim": (8, 16, 8)}, mode="offline")).layers
         (0, 1, 2)
     """
     return replace(spec, layers=tuple(range(spec.depth)))
@@ -136,7 +136,8 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
     """
     # The drop rate that the net had among the others.
     dropout = config.train.dropout
-    share = sum(spec.ffn_dims) / (config.space.ffn_dims[-1] * config.model.num_layers)
+    widest = sum(widths[-1] for widths in config.space.widths.values())
+    share = spec.size / (widest * config.model.num_layers)
     optim = replace(
         config.train.optim,
         lr=LR_SHARE * config.train.optim.lr,
@@ -166,7 +167,9 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         augment=replace(config.augment, warmup_steps=0),
         model=replace(config.model, num_layers=spec.depth),
         space=SpaceConfig(
-            depths=(spec.depth,), ffn_dims=tuple(sorted(set(spec.ffn_dims))), modes=(spec.mode,)
+            depths=(spec.depth,),
+            widths={name: tuple(sorted(set(values))) for name, values in spec.widths.items()},
+            modes=(spec.mode,),
         ),
         train=training,
     )

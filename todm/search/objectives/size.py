@@ -29,11 +29,12 @@ def _build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
         return known[spec]
 
     def measure(spec: SubnetSpec, _: Mapping[str, Any]) -> float:
-        mode, depths, dims = spec.mode, space.depths, space.ffn_dims
-        if len(depths) == 1 or len(dims) == 1:  # nothing to tell a layer from a unit by
+        mode, depths = spec.mode, space.depths
+        if len(depths) == 1 or any(len(widths) == 1 for widths in space.widths.values()):
+            # A layer's bytes cannot be separated from a unit's.
             return exported(spec)
         if mode not in fits:
-            probes = [space.min(mode), space.uniform(depths[0], dims[-1], mode), space.max(mode)]
+            probes = [space.min(mode), *space.shallow_corners(mode), space.max(mode)]
             fits[mode] = fit_additive(probes, [exported(probe) for probe in probes])
         return fits[mode](spec)
 
