@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 
+from todm.data.batch import Batch
+from todm.data.tokenizer import Tokenizer
 from todm.decode.greedy import greedy_search
 from todm.decode.streaming import apply_streaming_view
 from todm.decode.wer import Utterance, make_utterances
@@ -15,28 +15,9 @@ from todm.nn.transducer import Transducer
 from todm.runtime.chunks import Chunks
 
 
-class TextBatch(Protocol):
-    """Batch with features (N, T, 80), lengths (N,), reference transcripts and ids."""
-
-    @property
-    def feats(self) -> Tensor: ...
-    @property
-    def feat_lens(self) -> Tensor: ...
-    @property
-    def texts(self) -> tuple[str, ...]: ...
-    @property
-    def ids(self) -> tuple[str, ...]: ...
-
-
-class Detokenizer(Protocol):
-    """Tokenizer that converts label ids into text."""
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-
 @torch.inference_mode()
 def transcribe_batches(
-    net: Transducer, batches: Iterable[TextBatch], tokenizer: Detokenizer, *, chunks: Chunks | None = None
+    net: Transducer, batches: Iterable[Batch], tokenizer: Tokenizer, *, chunks: Chunks | None = None
 ) -> list[Utterance]:
     """Greedy transcripts of all utterances, paired with their reference transcripts.
 
