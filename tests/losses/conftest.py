@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from todm.losses import Band, TransducerLoss, rnnt_loss
+from todm.losses import Band, TransducerInputs, TransducerLoss, TransducerLossOptions, rnnt_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +35,9 @@ class Problem:
         return replace(self, **{n: getattr(self, n).detach().to(dtype).requires_grad_() for n in names})
 
     def loss(
-        self, backend: str, *, smoothed: bool = True, band: Band | None = None, **kwargs: float
+        self, backend: str, *, smoothed: bool = True, band: Band | None = None, **options: Any
     ) -> TransducerLoss:
-        return rnnt_loss(
+        inputs = TransducerInputs(
             encoder_out=self.encoder_out,
             predictor_out=self.predictor_out,
             join=lambda enc, pred: torch.tanh(enc + pred) @ self.weight,
@@ -46,9 +47,9 @@ class Problem:
             am=self.am if smoothed else None,
             lm=self.lm if smoothed else None,
             band=band,
-            backend=backend,
-            **kwargs,  # type: ignore[arg-type]
+            band_size=options.pop("band_size", None),
         )
+        return rnnt_loss(inputs, TransducerLossOptions(backend=backend, **options))
 
     def gradients(self, loss: TransducerLoss) -> tuple[Tensor, ...]:
         """Gradients to all leaves, each utterance and each loss weighted differently."""

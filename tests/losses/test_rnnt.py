@@ -147,7 +147,7 @@ def test_a_path_power_adds_the_renyi_entropy_of_the_paths(make_problem: Callable
 
 @pytest.mark.parametrize("backend", ["k2", "torchaudio"])
 def test_other_backends_refuse_a_path_power(make_problem: Callable[..., Any], backend: str) -> None:
-    with pytest.raises(UserError, match=r"train\.loss\.path_power: .* knows 1 only"):
+    with pytest.raises(UserError, match=r"train\.loss\.path_power: .* supports 1 only"):
         make_problem(0, *LENS).loss(backend, path_power=2.0)
 
 

@@ -23,9 +23,16 @@ from tests.nets import (
 from todm.config import DistillConfig, DropoutConfig, LossConfig, OptimConfig, TrainConfig
 from todm.data.augment import append_silence
 from todm.dropout import build_policy
+from todm.losses import (
+    DivergenceOptions,
+    LatticeNodes,
+    TransducerInputs,
+    TransducerLoss,
+    TransducerLossOptions,
+    lattice_divergence,
+    rnnt_loss,
+)
 from todm.losses.band import feasible_size, make_diagonal_band
-from todm.losses.lattice import lattice_divergence
-from todm.losses.rnnt import TransducerLoss, rnnt_loss
 from todm.nn.supernet import SharedPass, Supernet, is_ssm_parameter
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -67,7 +74,7 @@ def one_pass(
     """A full pass of its own; the teacher's when there is none yet."""
     encoder_out, lens, predictor_out = net(BATCH, spec)
     first = teacher is None
-    return rnnt_loss(
+    inputs = TransducerInputs(
         encoder_out=encoder_out,
         predictor_out=predictor_out,
         join=net.join,
@@ -77,10 +84,8 @@ def one_pass(
         am=net.simple_am_proj(encoder_out) if first else None,
         lm=net.simple_lm_proj(predictor_out) if first else None,
         band=None if teacher is None else teacher.band,
-        prune_range=config.loss.prune_range,
-        lm_scale=config.loss.lm_scale,
-        am_scale=config.loss.am_scale,
     )
+    return rnnt_loss(inputs, TransducerLossOptions.from_config(config.loss))
 
 
 def test_a_step_by_the_kernels_for_gpus_is_the_step() -> None:
@@ -143,14 +148,8 @@ def divergence(
     return lattice_divergence(
         student.log_probs,
         teacher.log_probs.detach(),
-        labels=BATCH.labels,
-        band=teacher.band,
-        encoder_lens=lens,
-        label_lens=BATCH.label_lens,
-        lattice=config.distill.lattice,
-        alpha_min=config.distill.alpha_min,
-        alpha_max=config.distill.alpha_max,
-        beta=config.distill.ratio_clip,
+        LatticeNodes(band=teacher.band, labels=BATCH.labels, encoder_lens=lens, label_lens=BATCH.label_lens),
+        DivergenceOptions.from_config(config.distill),
     ).sum()
 
 
@@ -165,7 +164,7 @@ def start_losses(net: Supernet, spec: SubnetSpec) -> tuple[TransducerLoss, Trans
     )
 
     def loss(encoder_out: Tensor, predictor_out: Tensor, **kwargs: Any) -> TransducerLoss:
-        return rnnt_loss(
+        inputs = TransducerInputs(
             encoder_out=encoder_out,
             predictor_out=predictor_out,
             join=net.join,
@@ -174,6 +173,7 @@ def start_losses(net: Supernet, spec: SubnetSpec) -> tuple[TransducerLoss, Trans
             label_lens=BATCH.label_lens,
             **kwargs,
         )
+        return rnnt_loss(inputs)
 
     still = encoder_out.detach(), predictor_out.detach()
     smoothed = loss(*still, am=net.simple_am_proj(still[0]), lm=net.simple_lm_proj(still[1]))

@@ -1,4 +1,5 @@
-"""Triton kernels, one module per operation, beside the plain PyTorch forms in `todm.nn` and `todm.losses`."""
+"""Triton kernels, one module per operation; the plain PyTorch forms are in `todm.nn` and `todm.losses`.
 
-SAME_ALPHA = 1e-3
-"""Alphas closer to 0 or 1 than this use the Kullback-Leibler limit of the alpha divergence."""
+A plain form looks for its kernels with `todm.kernels.gpu.find_kernels`, which imports them only where a
+GPU is found. Kernels know nothing of the plain forms; their tests compare the two.
+"""

@@ -13,8 +13,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from todm.kernels import SAME_ALPHA
-
 MAX_CLASSES = 16384
 """V at most: a row is one block."""
 
@@ -66,10 +64,10 @@ def unpick(
         scores: the log-probabilities, or the logits.
         total: the logits' log-sum-exp; None if `scores` are log-probabilities.
         labels: (...) int64.
-        dtype: of the result.
-        grad_all: of the log-probabilities, (..., V); None for zeros, like those that follow.
-        grad_blank: (...).
-        grad_label: (...).
+        dtype: type of the result.
+        grad_all: gradient of the log-probabilities, (..., V); None for zeros.
+        grad_blank: gradient of the blank's, (...); None for zeros.
+        grad_label: gradient of the label's, (...); None for zeros.
     """
     out = torch.empty(scores.shape, dtype=dtype, device=scores.device)
     grid, numbers, blocks = _arrange(scores)
@@ -91,8 +89,8 @@ def divergences(
         student: (N, ..., V) float32 log-probabilities, on a GPU.
         teacher: likewise.
         weights: (N, ...) float32.
-        alphas: see there.
-        beta: see there.
+        alphas: one or two, exactly 1 or 0 for the Kullback-Leibler limits.
+        beta: clip of the importance ratio.
     """
     values = weights.new_empty(len(alphas), *weights.shape)
     grid, numbers, blocks = _arrange(student)
@@ -114,8 +112,8 @@ def slopes(
 ) -> Tensor:
     """The gradient to the student's log-probabilities, (N, ..., V).
 
-    ``chosen`` (N,) int64 says which alpha counts for an utterance, ``grad`` (N,) is the gradient of its
-    divergence; for the others see `divergences`.
+    ``chosen`` (N,) int64 is the index of an utterance's alpha, ``grad`` (N,) the gradient of its divergence;
+    for the others see `divergences`.
     """
     out = torch.empty_like(student, memory_format=torch.contiguous_format)
     grid, numbers, blocks = _arrange(student)
@@ -140,8 +138,8 @@ def _alphas(alphas: tuple[float, ...]) -> tuple[float, float]:
 
 
 def _kinds(alphas: tuple[float, ...]) -> dict[str, int]:
-    """Which formulas the alphas take: 1 and 0 are Kullback and Leibler's, -1 stands for no second alpha."""
-    kinds = [1 if abs(alpha - 1.0) < SAME_ALPHA else 0 if abs(alpha) < SAME_ALPHA else 2 for alpha in alphas]
+    """Formula of each alpha: 1 and 0 for the Kullback-Leibler limits, 2 otherwise; -1 for no second alpha."""
+    kinds = [int(alpha) if alpha in (0.0, 1.0) else 2 for alpha in alphas]
     return {"KIND": kinds[0], "OTHER": kinds[1] if len(kinds) > 1 else -1}
 
 

@@ -14,17 +14,32 @@ Source: Wang et al., AlphaNet, ICML 2021, arXiv 2102.07954, section 3.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from todm.kernels import SAME_ALPHA, gpu
+from todm.kernels import gpu
+
+SAME_ALPHA = 1e-3
+"""Alphas closer to 0 or 1 than this use the Kullback-Leibler limit of the divergence."""
 
 # Elements of one block of utterances: temporaries of this size stay in the cache.
 _BLOCK_NUMEL = 1 << 19
+
+
+class Branches(NamedTuple):
+    """Parameters of the divergence.
+
+    Args:
+        alphas: the branches, one or two; exactly 0 or 1 where the limit is used.
+        beta: clip of r^a, 1 or more.
+    """
+
+    alphas: tuple[float, ...]
+    beta: float
 
 
 def alpha_divergence(
@@ -36,7 +51,7 @@ def alpha_divergence(
     alpha_max: float = 1.0,
     beta: float = 5.0,
 ) -> Tensor:
-    """Weighted sum of an utterance's divergences, of the branch that is larger for that utterance.
+    """Compute the weighted sum of each utterance's divergences, in the branch that is larger for it.
 
     The value is the divergence, clipped like its gradient (from -1 <= alpha <= 1 and beta >= 2 follows
     a value of 0 or more); the gradient to ``student_log_probs`` is AlphaNet's surrogate -q rho, equal
@@ -44,10 +59,10 @@ def alpha_divergence(
 
     Args:
         student_log_probs: (N, ..., V) float, finite, normalised over V.
-        teacher_log_probs: the same shape; treated as constant.
+        teacher_log_probs: same shape; treated as constant.
         weights: (N, ...) float, 0 or more, without gradient. Nodes of weight 0 may hold anything.
-        alpha_min: one branch.
-        alpha_max: the other branch; equal to ``alpha_min`` for a fixed alpha.
+        alpha_min: alpha of one branch.
+        alpha_max: alpha of the other branch; equal to ``alpha_min`` for a fixed alpha.
         beta: clip of r^a, 1 or more; ``inf`` switches it off.
 
     Returns:
@@ -56,49 +71,47 @@ def alpha_divergence(
     assert student_log_probs.shape == teacher_log_probs.shape, teacher_log_probs.shape
     assert weights.shape == student_log_probs.shape[:-1], weights.shape
     assert beta >= 1.0, beta
+    alphas = (alpha_min,) if alpha_min == alpha_max else (alpha_min, alpha_max)
+    branches = Branches(tuple(map(_snap, alphas)), beta)
     divergence: Tensor = _AlphaDivergence.apply(  # type: ignore[no-untyped-call]
-        student_log_probs, teacher_log_probs.detach(), weights.detach(), alpha_min, alpha_max, beta
+        student_log_probs, teacher_log_probs.detach(), weights.detach(), branches
     )
     return divergence
+
+
+def _snap(alpha: float) -> float:
+    """Alphas near 0 or 1 become exactly that."""
+    return next((limit for limit in (0.0, 1.0) if abs(alpha - limit) < SAME_ALPHA), alpha)
 
 
 class _AlphaDivergence(torch.autograd.Function):
     """Recomputes q rho in the backward pass rather than keeping a tensor of V classes per node."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        student: Tensor,
-        teacher: Tensor,
-        weights: Tensor,
-        alpha_min: float,
-        alpha_max: float,
-        beta: float,
-    ) -> Tensor:
-        alphas = (alpha_min,) if alpha_min == alpha_max else (alpha_min, alpha_max)
-        divergences, _ = _forms(student)
-        value, chosen = divergences(student, teacher, weights, alphas, beta).max(0)
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor, branches: Branches) -> Tensor:
+        kernels = _find_kernels(student)
+        compute = _divergences if kernels is None else kernels.divergences
+        value, chosen = compute(student, teacher, weights, *branches).max(0)
         ctx.save_for_backward(student, teacher, weights, chosen)
-        ctx.alphas, ctx.beta = alphas, beta
+        ctx.branches = branches
         return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         student, teacher, weights, chosen = ctx.saved_tensors
-        _, slopes = _forms(student)
-        out = slopes(student, teacher, weights, chosen, grad, ctx.alphas, ctx.beta)
-        return out, None, None, None, None, None
+        kernels = _find_kernels(student)
+        if kernels is None:
+            out = _slopes(student, teacher, weights, chosen, grad, ctx.branches)
+        else:
+            out = kernels.slopes(student, teacher, weights, chosen, grad, *ctx.branches)
+        return out, None, None, None
 
 
-def _forms(student: Tensor) -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
-    """What computes the values and the slopes: one kernel each on a GPU, or torch's operations."""
-    if gpu.runs_triton(student.device) and student.dtype == torch.float32:
-        from todm.kernels import node as node_kernels
-
-        if student.shape[-1] <= node_kernels.MAX_CLASSES:
-            return node_kernels.divergences, node_kernels.slopes
-    return _divergences, _slopes
+def _find_kernels(student: Tensor) -> Any:
+    """Module of the kernels if they support this tensor, else None."""
+    kernels = gpu.find_kernels("node", student.device) if student.dtype == torch.float32 else None
+    return kernels if kernels is not None and student.shape[-1] <= kernels.MAX_CLASSES else None
 
 
 def _divergences(
@@ -117,25 +130,19 @@ def _divergences(
 
 
 def _slopes(
-    student: Tensor,
-    teacher: Tensor,
-    weights: Tensor,
-    chosen: Tensor,
-    grad: Tensor,
-    alphas: tuple[float, ...],
-    beta: float,
+    student: Tensor, teacher: Tensor, weights: Tensor, chosen: Tensor, grad: Tensor, branches: Branches
 ) -> Tensor:
-    """The gradient to the student's log-probabilities."""
+    """Gradient with respect to the student's log-probabilities."""
     out = torch.empty_like(student)
     for block in _blocks(student):
         weight = weights[block] * grad[block].reshape(-1, *[1] * (weights.ndim - 1))
         picked = chosen[block].reshape(-1, *[1] * (student.ndim - 1))
-        # Asking a GPU what was chosen would stall it: both branches are cheaper there.
+        # Reading what was chosen would synchronise a GPU: computing both branches is cheaper there.
         alone = None if chosen.is_cuda or picked.amin() != picked.amax() else int(picked.amax())
         rows = None
-        for i, alpha in enumerate(alphas):
+        for i, alpha in enumerate(branches.alphas):
             if alone in (None, i):
-                slope = _node_slopes(student[block], teacher[block], alpha, beta)
+                slope = _node_slopes(student[block], teacher[block], alpha, branches.beta)
                 rows = slope if rows is None else torch.where(picked == i, slope, rows)
         assert rows is not None
         rows *= weight.unsqueeze(-1)
@@ -152,10 +159,10 @@ def _blocks(x: Tensor) -> Iterator[slice]:
 
 def _node_values(student: Tensor, teacher: Tensor, gap: Tensor, alpha: float, beta: float) -> Tensor:
     """Clipped D_alpha of every node, (n, ...); ``gap`` is student - teacher, that is -log r."""
-    if abs(alpha - 1.0) < SAME_ALPHA:
+    if alpha == 1.0:
         return -(teacher.exp().mul_(gap)).sum(-1)
     q = student.exp()
-    if abs(alpha) < SAME_ALPHA:
+    if alpha == 0.0:
         return q.mul_(gap.clamp(min=-math.log(beta))).sum(-1)
     total = q.mul_(gap.mul(-alpha).exp_().clamp_(max=beta)).sum(-1)
     return (total - 1.0) / (alpha * (alpha - 1.0))
@@ -163,10 +170,10 @@ def _node_values(student: Tensor, teacher: Tensor, gap: Tensor, alpha: float, be
 
 def _node_slopes(student: Tensor, teacher: Tensor, alpha: float, beta: float) -> Tensor:
     """-q rho of every class of every node, (n, ..., V): the gradient with respect to log q."""
-    if abs(alpha - 1.0) < SAME_ALPHA:
+    if alpha == 1.0:
         return teacher.exp().neg_()
     gap = student - teacher
     q = student.exp()
-    if abs(alpha) < SAME_ALPHA:
+    if alpha == 0.0:
         return gap.clamp_(min=-math.log(beta)).add_(1.0).mul_(q)
     return gap.mul_(-alpha).exp_().clamp_(max=beta).mul_(q).div_(-alpha)

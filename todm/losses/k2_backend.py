@@ -1,4 +1,4 @@
-"""The pruned transducer loss by k2, wherever k2 is installed.
+"""The pruned transducer loss by k2, an optional package.
 
 k2 has no wheel for current Python and PyTorch in the public package index; it is found at run time
 and never required. https://k2-fsa.github.io/k2/installation/ lists its own wheels.
@@ -14,13 +14,13 @@ from torch import Tensor
 
 from todm.errors import UserError
 from todm.losses.band import Band, full_band
-from todm.losses.interface import LossInputs, TransducerLoss
+from todm.losses.interface import TransducerInputs, TransducerLoss, TransducerLossOptions
 from todm.losses.native import join_on_band
 from todm.nn.precision import at_least_float32
 
 
-def compute(inputs: LossInputs) -> TransducerLoss:
-    """The loss by k2's mutual-information recursion.
+def compute(inputs: TransducerInputs, options: TransducerLossOptions) -> TransducerLoss:
+    """Compute the loss with k2's mutual-information recursion.
 
     With ``am_scale`` above 0 the smoothed loss differs from the native one: k2 averages its unigram
     over the batch, padding included.
@@ -29,14 +29,13 @@ def compute(inputs: LossInputs) -> TransducerLoss:
         UserError: k2 is missing or broken.
     """
     k2 = _import_k2()
-    num_utterances, num_frames, _ = inputs.encoder_out.shape
-    num_labels = inputs.labels.shape[1]
+    num_utterances, num_labels = inputs.num_utterances, inputs.num_labels
     zero = torch.zeros_like(inputs.label_lens)
     boundary = torch.stack((zero, zero, inputs.label_lens, inputs.encoder_lens), dim=1)
     simple = at_least_float32(inputs.encoder_out.new_zeros(num_utterances))
-    band = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
-    if inputs.am is not None and inputs.lm is not None:
-        simple, band = _smoothed(k2, inputs, inputs.am, inputs.lm, boundary, band)
+    band = full_band(num_utterances, inputs.num_frames, num_labels, inputs.encoder_out.device)
+    if inputs.am is not None:
+        simple, band = _smoothed(k2, inputs, options, boundary, band)
     band = inputs.band or band
     logits = join_on_band(inputs.join, inputs.encoder_out, inputs.predictor_out, band.indices())
     with torch.autocast(logits.device.type, enabled=False):
@@ -53,25 +52,26 @@ def compute(inputs: LossInputs) -> TransducerLoss:
 
 
 def _smoothed(
-    k2: Any, inputs: LossInputs, am: Tensor, lm: Tensor, boundary: Tensor, everything: Band
+    k2: Any, inputs: TransducerInputs, options: TransducerLossOptions, boundary: Tensor, everything: Band
 ) -> tuple[Tensor, Band]:
-    """The smoothed loss (N,) and the band from its occupations."""
+    """Compute the smoothed loss (N,) and the band from its occupations."""
+    am, lm = inputs.am, inputs.lm
+    assert am is not None and lm is not None
     with torch.autocast(am.device.type, enabled=False):
         simple, (label_occupation, blank_occupation) = k2.rnnt_loss_smoothed(
             lm=at_least_float32(lm),
             am=at_least_float32(am),
             symbols=inputs.labels,
             termination_symbol=0,
-            lm_only_scale=inputs.lm_scale,
-            am_only_scale=inputs.am_scale,
+            lm_only_scale=options.lm_scale,
+            am_only_scale=options.am_scale,
             boundary=boundary,
             reduction="none",
             return_grad=True,
         )
-    num_labels = inputs.labels.shape[1]
-    size = inputs.choose_band_size()
+    size = inputs.choose_band_size(options.prune_range)
     # A window as large as the lattice makes k2 print a warning per batch and return the same.
-    if size == num_labels + 1:
+    if size == inputs.num_labels + 1:
         return simple, everything
     ranges = k2.get_rnnt_prune_ranges(
         px_grad=label_occupation, py_grad=blank_occupation, boundary=boundary, s_range=size

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 
 from todm.kernels import gpu
 from todm.losses.band import Band, choose_band, full_band
-from todm.losses.interface import Join, LossInputs, TransducerLoss
+from todm.losses.interface import Join, TransducerInputs, TransducerLoss, TransducerLossOptions
 from todm.losses.recursion import lattice_score
 from todm.losses.smoothed import smoothed_log_probs
 from todm.nn.precision import at_least_float32
@@ -30,20 +30,20 @@ from todm.nn.precision import at_least_float32
 _NUM_BLOCKS = 4
 
 
-def compute(inputs: LossInputs) -> TransducerLoss:
-    """The loss by `lattice_score`, on the smoothed lattice first and on the band then."""
-    simple, band = simple_loss(inputs)
-    log_probs, blank, label = pick_on_band(inputs, band)
+def compute(inputs: TransducerInputs, options: TransducerLossOptions) -> TransducerLoss:
+    """Compute the loss with `lattice_score`, first on the smoothed lattice, then on the band."""
+    simple, band = simple_loss(inputs, options)
+    log_probs, blank, label = pick_on_band(inputs, band, keep=options.with_log_probs)
     with torch.autocast(blank.device.type, enabled=False):
         score, _, _ = lattice_score(
-            inputs.path_power * blank,
-            inputs.path_power * label,
+            options.path_power * blank,
+            options.path_power * label,
             band=band,
-            num_labels=inputs.labels.shape[1],
+            num_labels=inputs.num_labels,
             encoder_lens=inputs.encoder_lens,
             label_lens=inputs.label_lens,
         )
-    pruned = -score / inputs.path_power
+    pruned = -score / options.path_power
 
     def kept() -> Tensor:
         assert log_probs is not None, "log_probs were not asked for: with_log_probs"
@@ -52,14 +52,13 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     return TransducerLoss(simple=simple, pruned=pruned, band=band, normalise=kept)
 
 
-def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
-    """The smoothed loss (N,), and the band: the one given, or else the one its occupations choose.
+def simple_loss(inputs: TransducerInputs, options: TransducerLossOptions) -> tuple[Tensor, Band]:
+    """Compute the smoothed loss (N,) and the band: the one given, or else the one chosen by its occupations.
 
-    Without ``am`` and ``lm`` the loss is zero, and there is nothing to choose by: the full lattice.
+    Without ``am`` and ``lm`` the loss is zero and the band is the full lattice.
     """
-    num_utterances, num_frames, _ = inputs.encoder_out.shape
-    num_labels = inputs.labels.shape[1]
-    everything = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
+    num_utterances, num_labels = inputs.num_utterances, inputs.num_labels
+    everything = full_band(num_utterances, inputs.num_frames, num_labels, inputs.encoder_out.device)
     if inputs.am is None or inputs.lm is None:
         zeros = at_least_float32(inputs.encoder_out.new_zeros(num_utterances))
         return zeros, inputs.band or everything
@@ -67,10 +66,10 @@ def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
         blank, label = smoothed_log_probs(
             at_least_float32(inputs.am),
             at_least_float32(inputs.lm),
-            inputs.padded_labels(),
+            inputs.next_labels(),
             inputs.label_lens,
-            lm_scale=inputs.lm_scale,
-            am_scale=inputs.am_scale,
+            lm_scale=options.lm_scale,
+            am_scale=options.am_scale,
         )
         score, blank_occupation, label_occupation = lattice_score(
             blank,
@@ -82,25 +81,29 @@ def simple_loss(inputs: LossInputs) -> tuple[Tensor, Band]:
         )
     if inputs.band is not None:
         return -score, inputs.band
-    size = inputs.choose_band_size()
+    size = inputs.choose_band_size(options.prune_range)
     band = choose_band(blank_occupation, label_occupation, inputs.encoder_lens, inputs.label_lens, size)
     return -score, band
 
 
-def pick_on_band(inputs: LossInputs, band: Band) -> tuple[Tensor | None, Tensor, Tensor]:
-    """The joiner's log-probabilities on the band, and from them the blank and the next label.
+def pick_on_band(inputs: TransducerInputs, band: Band, *, keep: bool) -> tuple[Tensor | None, Tensor, Tensor]:
+    """Compute the joiner's log-probabilities on the band and pick the blank and the next label from them.
 
-    If they are not kept the joiner runs on a part of the batch at a time: what it needs for a moment only,
-    its gathered input and the gradient of its hidden layer, never stands for the whole batch.
+    If they are not kept the joiner runs on slices of the batch, one after the other: temporary tensors (its
+    gathered input and the gradient of its hidden layer) never exist for the whole batch.
+
+    Args:
+        inputs: tensors of the pass.
+        band: nodes to run on.
+        keep: whether the log-probabilities themselves are returned.
 
     Returns:
         log_probs (N, T, S, V) or None, blank (N, T, S), label (N, T, S); float32 at least.
     """
-    keep = inputs.with_log_probs
     num_utterances, num_frames = band.begin.shape
     device = band.begin.device.type
     positions = band.indices()
-    next_labels = inputs.padded_labels()[:, None].expand(-1, num_frames, -1).gather(2, positions)
+    next_labels = inputs.next_labels()[:, None].expand(-1, num_frames, -1).gather(2, positions)
     size = num_utterances if keep else -(-num_utterances // _NUM_BLOCKS)
     # Split, not sliced: a slice's gradient is as large as the whole.
     parts = (inputs.encoder_out, inputs.predictor_out, positions, next_labels)
@@ -153,11 +156,9 @@ def pick_log_probs(
         log_probs (N, T, S, V) or None, blank (N, T, S), label (N, T, S), all with gradient to ``logits``;
         float32 at least.
     """
-    if gpu.runs_triton(logits.device) and logits.dtype != torch.float64:
-        from todm.kernels import node as node_kernels
-
-        if logits.shape[-1] <= node_kernels.MAX_CLASSES:
-            return _PickByKernel.apply(logits, next_labels, keep)  # type: ignore[no-untyped-call]
+    kernels = gpu.find_kernels("node", logits.device) if logits.dtype != torch.float64 else None
+    if kernels is not None and logits.shape[-1] <= kernels.MAX_CLASSES:
+        return _PickByKernel.apply(logits, next_labels, keep, kernels)  # type: ignore[no-untyped-call]
     logits = at_least_float32(logits)
     return _PickLogProbs.apply(logits, next_labels, keep)  # type: ignore[no-untyped-call]
 
@@ -167,12 +168,11 @@ class _PickByKernel(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, next_labels: Tensor, keep: bool
+        ctx: Any, logits: Tensor, next_labels: Tensor, keep: bool, kernels: Any
     ) -> tuple[Tensor | None, Tensor, Tensor]:
-        from todm.kernels import node as node_kernels
-
         ctx.set_materialize_grads(False)
-        log_probs, blank, label, total = node_kernels.pick(logits, next_labels, keep=keep)
+        ctx.kernels = kernels
+        log_probs, blank, label, total = kernels.pick(logits, next_labels, keep=keep)
         if log_probs is None:
             ctx.save_for_backward(logits, total, next_labels)
         else:
@@ -182,13 +182,11 @@ class _PickByKernel(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None]:
-        from todm.kernels import node as node_kernels
-
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, None, None, None]:
         if all(grad is None for grad in grads):
-            return None, None, None
+            return None, None, None, None
         scores, total, next_labels = ctx.saved_tensors
-        return node_kernels.unpick(scores, total, next_labels, ctx.dtype, *grads), None, None
+        return ctx.kernels.unpick(scores, total, next_labels, ctx.dtype, *grads), None, None, None
 
 
 class _PickLogProbs(torch.autograd.Function):

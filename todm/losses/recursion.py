@@ -35,12 +35,12 @@ _LOWEST_BLANK = -1e6
 def lattice_score(
     blank: Tensor, label: Tensor, *, band: Band, num_labels: int, encoder_lens: Tensor, label_lens: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probability of all paths through a band, and how often they pass each move.
+    """Compute the log-probability of all paths through a band, and the posteriors of its moves.
 
     Args:
         blank: (N, T, S) log-probability of the blank at the band's nodes.
         label: (N, T, S) log-probability of the next label there; ignored at u >= U.
-        band: which nodes these are.
+        band: the nodes.
         num_labels: U of the batch's padded label matrix.
         encoder_lens: (N,) int64 frames, 1 to T.
         label_lens: (N,) int64 labels, 0 to U.
@@ -51,7 +51,7 @@ def lattice_score(
         zero occupations. Dtypes follow ``blank``.
     """
     score, occupied_blank, occupied_label = _LatticeScore.apply(  # type: ignore[no-untyped-call]
-        blank, label, band.begin, num_labels, encoder_lens, label_lens
+        blank, label, band, num_labels, (encoder_lens, label_lens)
     )
     return score, occupied_blank, occupied_label
 
@@ -64,11 +64,11 @@ class _LatticeScore(torch.autograd.Function):
         ctx: Any,
         blank: Tensor,
         label: Tensor,
-        begin: Tensor,
+        band: Band,
         num_labels: int,
-        encoder_lens: Tensor,
-        label_lens: Tensor,
+        lens: tuple[Tensor, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor]:
+        encoder_lens, label_lens = lens
         num_utterances, num_frames, size = blank.shape
         device = blank.device
         rows = torch.arange(num_labels + 1, device=device).unsqueeze(-1)
@@ -76,7 +76,7 @@ class _LatticeScore(torch.autograd.Function):
         node = node & (rows <= label_lens[:, None, None])  # (N, U + 1, T)
         window = None
         if size <= num_labels:
-            first = begin.unsqueeze(1)
+            first = band.begin.unsqueeze(1)
             node &= (rows >= first) & (rows < first + size)
             window = first + torch.arange(size, device=device).unsqueeze(-1)  # (N, S, T)
         # A label move needs both its nodes; there is none out of the last position.
@@ -114,17 +114,16 @@ class _LatticeScore(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         occupied_blank, occupied_label = ctx.saved_tensors
         grad = grad[:, None, None]
-        return grad * occupied_blank, grad * occupied_label, None, None, None, None
+        return grad * occupied_blank, grad * occupied_label, None, None, None
 
 
 def _choose(blanks: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
-    """One kernel on a GPU, where a step a position would leave it idle."""
-    if gpu.runs_triton(blanks.device):
-        from todm.kernels import recursion as recursion_kernels
-
-        if blanks.shape[2] <= recursion_kernels.MAX_FRAMES:
-            return recursion_kernels.forward_backward
-    return forward_backward
+    """One kernel on a GPU, where an operation per position would leave it idle; else `forward_backward`."""
+    kernels = gpu.find_kernels("recursion", blanks.device)
+    if kernels is None or blanks.shape[2] > kernels.MAX_FRAMES:
+        return forward_backward
+    found: Callable[..., tuple[Tensor, Tensor]] = kernels.forward_backward
+    return found
 
 
 def forward_backward(

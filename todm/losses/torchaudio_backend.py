@@ -9,18 +9,18 @@ import torch
 
 from todm.errors import UserError
 from todm.losses.band import full_band
-from todm.losses.interface import LossInputs, TransducerLoss
+from todm.losses.interface import TransducerInputs, TransducerLoss, TransducerLossOptions
 from todm.losses.native import join_on_band, simple_loss
 from todm.nn.precision import at_least_float32
 
 
-def compute(inputs: LossInputs) -> TransducerLoss:
-    """The loss by ``torchaudio.functional.rnnt_loss``; the smoothed one, if asked for, natively.
+def compute(inputs: TransducerInputs, options: TransducerLossOptions) -> TransducerLoss:
+    """Compute the loss with ``torchaudio.functional.rnnt_loss``, and the smoothed loss natively.
 
     Raises:
         UserError: torchaudio is missing, or built for another torch; a band smaller than the lattice.
     """
-    # torchaudio's wheel fails to load beside a torch of another build, hence not at the top.
+    # torchaudio is optional, and its wheel fails to load with a torch of another build.
     try:
         from torchaudio.functional import rnnt_loss
     except (ImportError, OSError) as error:
@@ -28,10 +28,8 @@ def compute(inputs: LossInputs) -> TransducerLoss:
             "train.loss.backend: torchaudio cannot be imported; install the release that matches "
             "your torch, or use native"
         ) from error
-    num_utterances, num_frames, _ = inputs.encoder_out.shape
-    num_labels = inputs.labels.shape[1]
-    simple, _ = simple_loss(inputs)
-    band = full_band(num_utterances, num_frames, num_labels, inputs.encoder_out.device)
+    simple, _ = simple_loss(inputs, options)
+    band = full_band(inputs.num_utterances, inputs.num_frames, inputs.num_labels, inputs.encoder_out.device)
     if inputs.band is not None and inputs.band.size != band.size:
         raise UserError(
             "train.loss.backend: torchaudio computes the whole lattice only; set "
@@ -40,7 +38,7 @@ def compute(inputs: LossInputs) -> TransducerLoss:
     logits = join_on_band(inputs.join, inputs.encoder_out, inputs.predictor_out, band.indices())
     with torch.autocast(logits.device.type, enabled=False):
         logits = at_least_float32(logits)
-        # It knows float32 only, and wants tensors exactly as long as the longest utterance.
+        # torchaudio requires float32 and tensors exactly as long as the longest utterance.
         longest, most = int(inputs.encoder_lens.max()), int(inputs.label_lens.max())
         costs = rnnt_loss(
             logits[:, :longest, : most + 1].float().contiguous(),

@@ -148,10 +148,10 @@ def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
     dropped = round(rate * _LEVELS)
     if dropped == 0:
         return x
-    if gpu.runs_triton(x.device):
-        from todm.kernels import dropout as dropout_kernels
-
-        return dropout_kernels.drop(x, dropped, _LEVELS, generator)
+    kernels = gpu.find_kernels("dropout", x.device)
+    if kernels is not None:
+        out: Tensor = kernels.drop(x, dropped, _LEVELS, generator)
+        return out
     keep = _levels(x, generator) >= dropped - _LEVELS // 2
     return x * keep.to(x.dtype).mul_(_LEVELS / (_LEVELS - dropped))
 

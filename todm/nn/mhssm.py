@@ -130,9 +130,9 @@ def apply_mhssm_chunk(
 
 def gate_heads(y: Tensor, direction_dim: int) -> Tensor:
     """Value times activated gate in each direction: (N, T, num_directions E) to half that width."""
-    if gpu.runs_triton(y.device):
-        from todm.kernels import gate as gate_kernels
-
-        return gate_kernels.gate(y, direction_dim // 2)
+    kernels = gpu.find_kernels("gate", y.device)
+    if kernels is not None:
+        gated: Tensor = kernels.gate(y, direction_dim // 2)
+        return gated
     value, gate = y.unflatten(-1, (-1, 2, direction_dim // 2)).unbind(-2)
     return (value * nn.functional.silu(gate)).flatten(-2)

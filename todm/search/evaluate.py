@@ -26,7 +26,7 @@ from todm.decode.streaming import apply_streaming_view, make_streaming_view
 from todm.decode.wer import WerResult, compute_wer, make_utterances
 from todm.extract import extract
 from todm.layout import RunFolder
-from todm.losses import rnnt_loss
+from todm.losses import TransducerInputs, TransducerLossOptions, rnnt_loss
 from todm.model_dir import load_supernet
 from todm.nn.supernet import SharedPass, Supernet
 from todm.nn.transducer import Transducer
@@ -156,9 +156,10 @@ class SupernetEvaluator:
     def loss(self, spec: SubnetSpec, config: LossConfig) -> float:
         """Transducer loss per label at `spec`, nats: by plain likelihood, without a path power."""
         net, total, num_labels = self.supernet, 0.0, 0
+        options = TransducerLossOptions.from_config(replace(config, path_power=1.0), with_log_probs=False)
         for index, (batch, shared) in enumerate(zip(self.batches, self._share(spec.mode), strict=True)):
             encoder_out = self.prefixes.encode(net, shared, spec, index)
-            loss = rnnt_loss(
+            inputs = TransducerInputs(
                 encoder_out=encoder_out,
                 predictor_out=shared.predictor_out,
                 join=net.join,
@@ -167,13 +168,8 @@ class SupernetEvaluator:
                 label_lens=batch.label_lens,
                 am=net.simple_am_proj(encoder_out),
                 lm=net.simple_lm_proj(shared.predictor_out),
-                prune_range=config.prune_range,
-                lm_scale=config.lm_scale,
-                am_scale=config.am_scale,
-                with_log_probs=False,
-                backend=config.backend,
             )
-            total += float(loss.pruned.sum())
+            total += float(rnnt_loss(inputs, options).pruned.sum())
             num_labels += int(batch.label_lens.sum())
         return total / max(num_labels, 1)
 

@@ -21,10 +21,18 @@ from torch.profiler import record_function
 from todm.config import Mode, TrainConfig
 from todm.data.batch import Batch
 from todm.dropout import DropoutPolicy
+from todm.losses import (
+    Band,
+    DivergenceOptions,
+    LatticeNodes,
+    TransducerInputs,
+    TransducerLoss,
+    TransducerLossOptions,
+    lattice_divergence,
+    rnnt_loss,
+)
 from todm.losses.band import feasible_size, make_diagonal_band
 from todm.losses.contrastive import info_nce, pool
-from todm.losses.lattice import lattice_divergence
-from todm.losses.rnnt import Band, TransducerLoss, rnnt_loss
 from todm.nn.subsampling import subsampled_lens
 from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
@@ -292,7 +300,7 @@ class SandwichStep:
         """`rnnt_loss` as the config says; see there for the rest."""
         config = self.config.loss
         with record_function(f"{PART}loss"):
-            return rnnt_loss(
+            inputs = TransducerInputs(
                 encoder_out=encoder_out,
                 predictor_out=shared.predictor_out,
                 join=self.net.join,
@@ -302,14 +310,13 @@ class SandwichStep:
                 am=am,
                 lm=lm,
                 band=band,
-                prune_range=config.prune_range,
                 band_size=band_size,
-                lm_scale=config.lm_scale,
-                am_scale=config.am_scale,
-                path_power=config.path_power if path_power is None else path_power,
-                with_log_probs=self.config.distill.lattice != "none",
-                backend=config.backend,
             )
+            options = TransducerLossOptions.from_config(
+                config if path_power is None else replace(config, path_power=path_power),
+                with_log_probs=self.config.distill.lattice != "none",
+            )
+            return rnnt_loss(inputs, options)
 
     def _learn(
         self,
@@ -356,14 +363,13 @@ class SandwichStep:
         return lattice_divergence(
             student.log_probs[:, lag:],
             teacher.log_probs[:, :num_frames].detach(),
-            labels=batch.labels,
-            band=replace(teacher.band, begin=teacher.band.begin[:, :num_frames]),
-            encoder_lens=encoder_lens,
-            label_lens=batch.label_lens,
-            lattice=config.lattice,
-            alpha_min=config.alpha_min,
-            alpha_max=config.alpha_max,
-            beta=config.ratio_clip,
+            LatticeNodes(
+                band=replace(teacher.band, begin=teacher.band.begin[:, :num_frames]),
+                labels=batch.labels,
+                encoder_lens=encoder_lens,
+                label_lens=batch.label_lens,
+            ),
+            DivergenceOptions.from_config(config),
         ).sum()
 
     def _warm(self, scales: tuple[float, float], step: int) -> float:

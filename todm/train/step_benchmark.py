@@ -18,7 +18,7 @@ from todm.data.batch import Batch
 from todm.dropout import build_policy
 from todm.errors import UserError
 from todm.kernels import gpu
-from todm.losses.rnnt import rnnt_loss
+from todm.losses import TransducerInputs, TransducerLossOptions, rnnt_loss
 from todm.nn.joiner import Joiner
 from todm.nn.ssm import DiagonalSsm, block_frames, block_operators, convolve, convolve_fft
 from todm.nn.ssm_scan import scan, scan_operators
@@ -309,7 +309,7 @@ def _prepare_losses(
         for tensor in (encoder_out, predictor_out, *joiner.parameters()):
             tensor.grad = None
         pruned = backend != "torchaudio"
-        loss = rnnt_loss(
+        inputs = TransducerInputs(
             encoder_out=encoder_out,
             predictor_out=predictor_out,
             join=joiner,
@@ -318,10 +318,9 @@ def _prepare_losses(
             label_lens=batch.label_lens,
             am=simple_am_proj(encoder_out) if pruned else None,
             lm=simple_lm_proj(predictor_out) if pruned else None,
-            prune_range=prune_range,
-            with_log_probs=False,
-            backend=backend,
         )
+        options = TransducerLossOptions(backend=backend, prune_range=prune_range, with_log_probs=False)
+        loss = rnnt_loss(inputs, options)
         torch.autograd.backward((loss.pruned + loss.simple).sum() if pruned else loss.pruned.sum())
 
     return run
