@@ -1,4 +1,4 @@
-"""`todm env`: complete, harmless with a broken k2, and without importing anything large."""
+"""`todm env`: complete, works with a broken k2, and imports no large package."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ SUFFIX = importlib.machinery.EXTENSION_SUFFIXES[0]
         (f"k2/_k2{SUFFIX}", False),
     ],
 )
-def test_k2_is_told_from_its_files(
+def test_k2_is_described_from_its_files(
     compiled: str | None, broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_k2(tmp_path, compiled=compiled)

@@ -72,9 +72,9 @@ def exp_dir(corpus: Path, config: Config, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def digits() -> Path:
-    """Real speech, where it is at hand."""
-    beside = Path(__file__).parents[3] / "shared/corpora/digits/LibriSpeech"
-    folder = Path(os.environ.get("TODM_DIGITS", beside))
+    """Folder of real speech, if available."""
+    default = Path(__file__).parents[3] / "shared/corpora/digits/LibriSpeech"
+    folder = Path(os.environ.get("TODM_DIGITS", default))
     if not folder.is_dir():
         pytest.skip("set TODM_DIGITS to the folder of the digits corpus")
     return folder

@@ -35,7 +35,7 @@ def test_reads_ids_texts_speakers_and_durations(corpus: Path) -> None:
 
 
 def test_speakers_and_chapters_may_be_links(corpus: Path, tmp_path: Path) -> None:
-    """A subset of a large corpus is best made of links."""
+    """A subset of a large corpus consists of links."""
     part = tmp_path / "LibriSpeech" / "dev-here"
     (part / "11").mkdir(parents=True)
     (part / "10").symlink_to(corpus / "dev-here" / "10", target_is_directory=True)
@@ -46,7 +46,7 @@ def test_speakers_and_chapters_may_be_links(corpus: Path, tmp_path: Path) -> Non
     assert [s.speaker for s in linked.supervisions] == [s.speaker for s in real.supervisions]
 
 
-def test_missing_folder_and_part_name_what_there_is(corpus: Path, tmp_path: Path) -> None:
+def test_missing_folder_and_part_list_the_existing_ones(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: no such corpus folder"):
         read_part(tmp_path / "nowhere", "dev-here")
     with pytest.raises(UserError, match="no part in LibriSpeech's layout"):
@@ -124,7 +124,7 @@ def test_agrees_with_lhotse_on_real_speech(digits: Path) -> None:
 
 
 def _serve(content: dict[str, bytes]) -> Callable[..., None]:
-    """A stand-in for the network: writes a tar archive of ``content``."""
+    """Write a tar archive of ``content`` instead of downloading it."""
 
     def fetch(url: str, filename: Path, **_: Any) -> None:
         fetch.urls.append(url)  # type: ignore[attr-defined]
@@ -138,7 +138,7 @@ def _serve(content: dict[str, bytes]) -> Callable[..., None]:
     return fetch
 
 
-def test_download_unpacks_and_keeps_what_is_there(
+def test_download_unpacks_and_keeps_existing_parts(
     tmp_path: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lhotse.recipes import librispeech

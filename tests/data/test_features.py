@@ -28,11 +28,11 @@ def _cuts(corpus: Path) -> CutSet:
 
 
 def assert_same_features(samples: np.ndarray) -> None:
-    """Equal to 1e-4 where something is to be heard, but for one value in a thousand.
+    """Check equality to 1e-4 above silence, except for one value in a thousand.
 
-    A bin that is e^g weaker than the frame's loudest one carries that one's rounding error of the
-    transform in float32, about 2^-24 e^(g/2) of its own energy, in either implementation. A little above
-    1e-4 come bins whose energy is that of a loud neighbour, seen through the edge of their filter.
+    The rounding error of the float32 transform is relative to the loudest bin of a frame: in a bin that is
+    e^g weaker it is about 2^-24 e^(g/2) of its energy, in both implementations. Bins with energy from a
+    loud neighbour through the edge of their filter are slightly above 1e-4.
     """
     pytest.importorskip("kaldi_native_fbank")
     ours, device = compute_features(samples, make_extractor()), compute_fbank(samples)
@@ -45,12 +45,12 @@ def assert_same_features(samples: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("num_samples", [16000, 16001, 15999, 4077, 399, 240, 139, 80])
-def test_training_features_are_the_devices(num_samples: int) -> None:
+def test_training_and_device_features_agree(num_samples: int) -> None:
     rng = np.random.default_rng(num_samples)
     assert_same_features((0.1 * rng.standard_normal(num_samples)).astype(np.float32))
 
 
-def test_training_features_are_the_devices_on_a_voice_that_leaves_bins_empty() -> None:
+def test_training_and_device_features_agree_for_a_voice_with_empty_bins() -> None:
     time = np.arange(16000) / 16000
     voice = sum(np.sin(2 * np.pi * 110 * k * time) / k**2 for k in range(1, 30))
     samples = (0.2 * voice * np.hanning(16000)).astype(np.float32)
@@ -59,7 +59,7 @@ def test_training_features_are_the_devices_on_a_voice_that_leaves_bins_empty() -
     assert (feats.max(axis=1) - feats.min(axis=1)).max() > 15.0  # or there was nothing to see
 
 
-def test_training_features_are_the_devices_on_speech(digits: Path) -> None:
+def test_training_and_device_features_agree_for_speech(digits: Path) -> None:
     for path in sorted(digits.glob("*/*/*/*.flac"))[::60]:
         assert_same_features(load_audio(path))
 
@@ -69,7 +69,7 @@ def test_digital_silence_is_the_floor() -> None:
     np.testing.assert_allclose(feats, LOG_FLOOR, atol=1e-4)
 
 
-def test_stored_features_come_back_unchanged(corpus: Path, tmp_path: Path) -> None:
+def test_stored_features_are_read_unchanged(corpus: Path, tmp_path: Path) -> None:
     cuts = _cuts(corpus)
     stored = store_features(cuts, tmp_path / "feats")
     extractor = make_extractor()

@@ -25,7 +25,7 @@ def _skipped(exp_dir: Path) -> dict[str, str]:
     return {entry["id"]: entry["reason"] for entry in content["utterances"]}
 
 
-def test_writes_everything_that_training_reads(exp_dir: Path) -> None:
+def test_all_files_of_training_are_written(exp_dir: Path) -> None:
     data = exp_dir / "data"
     assert len(load_train_cuts(data)) == 72
     assert len(load_cuts(data, "dev-here")) == 6
@@ -85,7 +85,7 @@ def test_features_on_the_fly_equal_stored_ones(
         )
 
 
-def test_unfit_training_utterances_are_dropped_and_listed(
+def test_unusable_training_utterances_are_skipped_and_listed(
     corpus: Path, config: Config, tmp_path: Path
 ) -> None:
     root = tmp_path / "LibriSpeech"
@@ -119,7 +119,7 @@ def test_unfit_training_utterances_are_dropped_and_listed(
     assert "text longer than its frames allow" not in _skipped(tmp_path / "exp").values()
 
 
-def test_the_models_subsampling_counts(corpus: Path, config: Config, tmp_path: Path) -> None:
+def test_the_subsampling_factor_of_the_model_is_used(corpus: Path, config: Config, tmp_path: Path) -> None:
     root = tmp_path / "LibriSpeech"
     shutil.copytree(corpus, root)
     chapter = root / "train-here" / "10" / "1"
@@ -134,12 +134,12 @@ def test_the_models_subsampling_counts(corpus: Path, config: Config, tmp_path: P
     assert list(_skipped(tmp_path / "8").values()) == ["text longer than its frames allow"]
 
 
-def test_count_encoder_frames_follow_the_valid_convolutions() -> None:
+def test_encoder_frames_of_convolutions_without_padding() -> None:
     assert [count_encoder_frames(frames, 4) for frames in (0, 6, 7, 10, 11, 100)] == [0, 0, 1, 1, 2, 24]
     assert [count_encoder_frames(frames, 8) for frames in (14, 15, 22, 23)] == [0, 1, 1, 2]
 
 
-def test_command_runs_the_stages_asked_for(
+def test_command_runs_the_requested_stages(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("todm.config")

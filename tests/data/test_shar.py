@@ -1,4 +1,4 @@
-"""Training from shards: the same utterances as from manifests, in an order that can be continued exactly."""
+"""Training from shards: the utterances of the manifests, in an order that can be resumed exactly."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def tokenizer(exp_dir: Path) -> Tokenizer:
 def shards(
     config: Config, exp_dir: Path, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
 ) -> Config:
-    """Settings that train from shards; not to be changed there."""
+    """Settings of training from shards, which tests must not modify."""
     folder = tmp_path_factory.mktemp("shar")
     data = replace(config.data, shar_dir=str(folder), shar_utterances=7, shar_buffer=30)
     with_shards = replace(config, data=data)
@@ -53,13 +53,13 @@ def shards(
 
 @pytest.fixture
 def copied(shards: Config, tmp_path: Path) -> Config:
-    """The same shards, to be damaged."""
+    """Copy of the shards, which tests damage."""
     shutil.copytree(shards.data.shar_dir, tmp_path / "shar")
     return replace(shards, data=replace(shards.data, shar_dir=str(tmp_path / "shar")))
 
 
 def _make(config: Config, tokenizer: Tokenizer, **options: Any) -> SharLoader:
-    """A loader; options that are settings of ``data`` go there."""
+    """Make a loader; options with names of settings of ``data`` change them."""
     settings = {key: options.pop(key) for key in list(options) if hasattr(config.data, key)}
     epoch, start_batch = options.pop("epoch", 0), options.pop("start_batch", 0)
     changed = replace(config, data=replace(config.data, **settings))
@@ -160,7 +160,7 @@ def test_ranks_share_the_epoch_evenly(
         assert sorted(item for batches in ranks for item in _flat(batches)) == everything
 
 
-def test_loading_processes_read_shards_of_their_own(shards: Config, tokenizer: Tokenizer) -> None:
+def test_loader_processes_read_disjoint_shards(shards: Config, tokenizer: Tokenizer) -> None:
     loader = _make(shards, tokenizer, num_workers=3)
     streams = loader._plan(0)
     assert sorted(shard for stream in streams for shard in stream.shards) == list(range(NUM_SHARDS))
@@ -201,7 +201,7 @@ def test_audio_shards_give_the_features_of_the_audio(
             torch.testing.assert_close(batch.feats[row, :length], expected, rtol=0.0, atol=tolerance)
 
 
-def test_a_command_can_bring_the_files(shards: Config, tokenizer: Tokenizer) -> None:
+def test_shards_are_read_through_a_command(shards: Config, tokenizer: Tokenizer) -> None:
     location = f"pipe:cat {shards.data.shar_dir}/{{}}"
     _assert_same(_make(shards, tokenizer, shar_dir=location), list(_make(shards, tokenizer)))
     with pytest.raises(UserError, match="has no placeholder for the file name"):
@@ -210,7 +210,7 @@ def test_a_command_can_bring_the_files(shards: Config, tokenizer: Tokenizer) -> 
         _make(shards, tokenizer, shar_dir="pipe:echo half; sleep 0.1; exit 5 # {}")
 
 
-def test_a_command_may_fail_only_where_nobody_reads_on(shards: Config) -> None:
+def test_a_failed_command_is_reported_only_if_read_to_the_end(shards: Config) -> None:
     folder, index = shards.data.shar_dir, read_index(shards.data.shar_dir)
     location = f"pipe:cat {folder}/{{}}; case {{}} in *.tar) sleep 0.1; exit 23;; esac"
     assert [position for position, _ in shar.read_shard(location, index, 0, {0, 1})] == [0, 1]
@@ -221,8 +221,9 @@ def test_a_command_may_fail_only_where_nobody_reads_on(shards: Config) -> None:
 
 
 class _Server(SimpleHTTPRequestHandler):
-    """Serves a folder. A file NAME.cut, .silent or .busy beside NAME spoils it: half of it, then an end or
-    nothing more; or an error, once.
+    """Web server of a folder that damages NAME if a file NAME.cut, .silent or .busy exists.
+
+    ``cut`` ends after half of the file, ``silent`` stops sending there, ``busy`` is one temporary error.
     """
 
     def log_message(self, *_words: Any) -> None:
@@ -260,14 +261,14 @@ def _served(config: Config) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_web_server_can_bring_the_files(shards: Config, tokenizer: Tokenizer, num_workers: int) -> None:
+def test_shards_are_read_from_a_web_server(shards: Config, tokenizer: Tokenizer, num_workers: int) -> None:
     expected = list(_make(shards, tokenizer, num_workers=num_workers))
     with _served(shards) as url:
         _assert_same(_make(shards, tokenizer, shar_dir=url + "/", num_workers=num_workers), expected)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_what_a_web_server_does_not_bring_is_named(
+def test_errors_of_a_web_server_name_the_file(
     copied: Config, tokenizer: Tokenizer, num_workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shar, "RETRY_DELAYS", (0.0,))
@@ -296,7 +297,7 @@ def test_what_a_web_server_does_not_bring_is_named(
 
 
 def _failing(reason: Exception) -> Any:
-    """Opens nothing, and hides the reason as lhotse does."""
+    """Fail to open a source and hide the reason, as lhotse does."""
 
     def fail(source: str, mode: str) -> Any:
         try:
@@ -324,7 +325,7 @@ def test_other_addresses_need_a_package(
         _make(shards, tokenizer, shar_dir="s3://bucket")
 
 
-def test_something_else_in_place_of_a_shard_is_named(copied: Config, tokenizer: Tokenizer) -> None:
+def test_a_foreign_file_in_place_of_a_shard_is_named(copied: Config, tokenizer: Tokenizer) -> None:
     path = _files(copied, "cuts")[4]
     path.write_bytes(gzip.compress(b"<html>nothing here</html>\n"))
     with pytest.raises(UserError, match=rf"^{path}: holds no list of utterances .*copy the shards again$"):
@@ -353,7 +354,7 @@ def test_a_missing_shard_is_named(copied: Config, tokenizer: Tokenizer, kind: st
 
 @pytest.mark.parametrize("keep", [0.0, 0.3, 0.5, 0.8])
 @pytest.mark.parametrize("kind", ["cuts", "features"])
-def test_a_torn_shard_is_named(copied: Config, tokenizer: Tokenizer, kind: str, keep: float) -> None:
+def test_a_truncated_shard_is_named(copied: Config, tokenizer: Tokenizer, kind: str, keep: float) -> None:
     torn = _files(copied, kind)[4]
     _tear(torn, keep)
     with pytest.raises(UserError, match=f"^{torn}: [^\n]*$"):
@@ -373,7 +374,7 @@ def test_shards_of_another_corpus_are_noticed(copied: Config, tokenizer: Tokeniz
         list(_make(copied, tokenizer))
 
 
-def test_an_index_that_is_missing_or_none_is_named(copied: Config, tokenizer: Tokenizer) -> None:
+def test_a_missing_or_broken_index_is_named(copied: Config, tokenizer: Tokenizer) -> None:
     path = Path(copied.data.shar_dir) / "index.json"
     for text in ("[]", "{}", '{"durations": [1]}', "half"):
         path.write_text(text)
@@ -384,7 +385,7 @@ def test_an_index_that_is_missing_or_none_is_named(copied: Config, tokenizer: To
         _make(copied, tokenizer)
 
 
-def test_what_another_run_asks_for_is_chosen_and_counted(
+def test_stricter_limits_of_another_run_are_applied_and_counted(
     shards: Config, exp_dir: Path, tokenizer: Tokenizer
 ) -> None:
     cuts = list(load_train_cuts(exp_dir / "data"))
@@ -413,7 +414,7 @@ def _fits(cut: Any, tokenizer: Tokenizer) -> bool:
     return len(tokenizer.encode([cut.supervisions[0].text])[0]) <= frames
 
 
-def test_what_shards_cannot_do_is_refused(
+def test_unsupported_settings_are_refused(
     shards: Config, config: Config, exp_dir: Path, corpus: Path, tokenizer: Tokenizer
 ) -> None:
     with pytest.raises(UserError, match=r"data\.sortagrad: shards cannot be read in order"):

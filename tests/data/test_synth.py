@@ -36,7 +36,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synthesise(tmp_path_factory.mktemp("synth"), SMALL, num_jobs=2)
 
 
-def test_parts_have_the_wanted_size_and_format(root: Path) -> None:
+def test_parts_have_the_requested_size_and_format(root: Path) -> None:
     sizes = {"train-clean-5": 7, "dev-clean-2": 2, "test-clean": 2}
     for name, size in sizes.items():
         part = read_part(root, name)
@@ -55,7 +55,7 @@ def test_no_voice_is_in_two_parts() -> None:
     assert len(set.union(*parts)) == sum(map(len, parts))
 
 
-def test_same_seed_same_bytes_whatever_the_number_of_processes(root: Path, tmp_path: Path) -> None:
+def test_bytes_depend_on_the_seed_not_on_the_number_of_processes(root: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from todm.data.synth import SynthSettings, synthesise\n"
         "if __name__ == '__main__':\n"
@@ -68,7 +68,7 @@ def test_same_seed_same_bytes_whatever_the_number_of_processes(root: Path, tmp_p
     assert _digest(tmp_path / "out" / "LibriSpeech") == _digest(root)
 
 
-def test_another_seed_says_other_things(root: Path, tmp_path: Path) -> None:
+def test_another_seed_gives_another_corpus(root: Path, tmp_path: Path) -> None:
     other = synthesise(tmp_path, replace(SMALL, seed=6), num_jobs=2)
     ours, theirs = _digest(root), _digest(other)
     audio = [name for name in ours if name.endswith(".flac") and name in theirs]
@@ -89,7 +89,7 @@ def test_finished_corpus_is_kept_other_settings_replace_it(tmp_path: Path) -> No
     assert not note.exists()
 
 
-def test_a_strangers_corpus_is_not_touched(corpus: Path) -> None:
+def test_a_foreign_corpus_is_not_touched(corpus: Path) -> None:
     with pytest.raises(UserError, match="holds a corpus that 'todm synth' did not write"):
         synthesise(corpus.parent, SMALL)
     assert (corpus / "dev-here").is_dir()

@@ -12,7 +12,7 @@ from todm.errors import UserError
 TEXTS = ["ONE TWO THREE", "TWO FOUR", "THREE ONE ONE", "FOUR FOUR TWO"] * 5
 
 
-def test_first_ids_are_icefalls_and_text_comes_back() -> None:
+def test_first_ids_are_icefalls_and_text_is_restored() -> None:
     tokenizer = Tokenizer.train(TEXTS, 60)
     assert tokenizer.pieces[:3] == ["<blk>", "<sos/eos>", "<unk>"]
     ids = tokenizer.encode(["FOUR ONE TWO", "ONE"])
@@ -49,7 +49,7 @@ def test_training_is_repeatable_and_files_agree(tmp_path: Path) -> None:
     assert pickle.loads(pickle.dumps(loaded)).encode(TEXTS) == tokenizer.encode(TEXTS)
 
 
-def test_impossible_sizes_and_broken_files_say_the_fix(tmp_path: Path) -> None:
+def test_impossible_sizes_and_broken_files_name_the_fix(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"vocab_size: 8 is too small .* give at least 13"):
         Tokenizer.train(TEXTS, 8)
     assert Tokenizer.train(TEXTS, 13).vocab_size == 13
@@ -63,7 +63,7 @@ def test_impossible_sizes_and_broken_files_say_the_fix(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", ["bpe", "word"])
-def test_other_methods_give_whole_words_and_bring_text_back(method: Literal["bpe", "word"]) -> None:
+def test_other_methods_encode_whole_words_and_restore_text(method: Literal["bpe", "word"]) -> None:
     tokenizer = Tokenizer.train(TEXTS, 100, method)
     assert tokenizer.pieces[:3] == ["<blk>", "<sos/eos>", "<unk>"]
     ids = tokenizer.encode(["FOUR ONE TWO"])[0]
@@ -71,7 +71,7 @@ def test_other_methods_give_whole_words_and_bring_text_back(method: Literal["bpe
     assert tokenizer.decode(ids) == "FOUR ONE TWO"
 
 
-def test_words_need_no_room_for_characters_and_unseen_words_are_unknown() -> None:
+def test_unseen_words_are_unknown_for_whole_words() -> None:
     tokenizer = Tokenizer.train(TEXTS, 7, "word")
     assert tokenizer.vocab_size == 7
     assert tokenizer.encode(["SEVEN"]) == [[2]]

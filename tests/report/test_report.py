@@ -1,4 +1,4 @@
-"""The report of a run folder that was written by hand."""
+"""Report of a hand-written run folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def write_json(path: Path, data: object) -> None:
 
 
 def write_run(exp: Path) -> None:
-    """A whole run: every file that a report reads, with figures that differ from size to size."""
+    """Write all files of a run that a report reads, with different figures for each size."""
     save_config(CONFIG, exp / "config.yaml")
     (exp / "supernet").mkdir()
     (exp / "supernet" / "tokens.txt").write_text("".join(f"t{i} {i}\n" for i in range(VOCAB_SIZE)))
@@ -127,7 +127,7 @@ def exp(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Page(HTMLParser):
-    """Counts tags and checks that they nest."""
+    """Parser that counts tags and checks their nesting."""
 
     VOID = ("meta", "br", "img", "link")
 
@@ -179,7 +179,7 @@ def test_page_has_no_external_resources(exp: Path) -> None:
     assert 'name="viewport"' in text and "prefers-color-scheme: dark" in text
 
 
-def test_page_shows_what_the_run_holds(exp: Path) -> None:
+def test_page_shows_all_results(exp: Path) -> None:
     run = gather(exp)
     text = render_page(run, {"torch": "1.2.3"})
     for name in LADDER:

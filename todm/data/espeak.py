@@ -18,7 +18,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 
 class Espeak:
-    """Speech synthesizer of this process.
+    """Speech synthesiser of this process.
 
     The library keeps its state in global variables, and earlier texts change the samples of later ones (the
     flutter of the voice continues). Samples are therefore reproducible only for the same sequence of texts
@@ -40,7 +40,7 @@ class Espeak:
         data = espeakng_loader.get_data_path().encode()
         self.sample_rate: int = self._library.espeak_Initialize(_SYNCHRONOUS, 0, data, 0)
         if self.sample_rate <= 0:
-            raise UserError(f"{data.decode()}: espeak-ng cannot read its data; install espeakng-loader anew")
+            raise UserError(f"{data.decode()}: espeak-ng cannot read its data; reinstall espeakng-loader")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(seed))
         self._pieces: list[bytes] = []
         self._callback = _CALLBACK(self._collect)  # kept: the library holds only its address
@@ -51,10 +51,10 @@ class Espeak:
             self._pieces.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    def synthesize(
+    def synthesise(
         self, text: str, *, voice: str, rate: int, pitch: int, pitch_range: int = 50
     ) -> np.ndarray:
-        """Synthesize one text.
+        """Synthesise one text.
 
         Args:
             text: English.
@@ -67,7 +67,7 @@ class Espeak:
             (S,) float32 at `sample_rate`, in [-1, 1].
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
-            raise UserError(f"{voice}: espeak-ng has no such voice; install espeakng-loader anew")
+            raise UserError(f"{voice}: espeak-ng has no such voice; reinstall espeakng-loader")
         for parameter, value in ((_RATE, rate), (_PITCH, pitch), (_RANGE, pitch_range)):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._pieces.clear()

@@ -59,7 +59,7 @@ class SynthSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class _Speaker:
-    """Utterances of one speaker, synthesized in one process."""
+    """Utterances of one speaker, synthesised in one process."""
 
     part: str
     number: int
@@ -161,7 +161,7 @@ def _speak(task: tuple[_Speaker, Path, tuple[float, float], tuple[float, float]]
     transcript = []
     for index in range(speaker.num_utterances):
         text = draw_sentence(rng)
-        voiced = engine.synthesize(
+        voiced = engine.synthesise(
             text.lower(),
             voice=speaker.voice,
             rate=round(own_rate * rng.uniform(0.92, 1.08)),
