@@ -6,7 +6,7 @@
       config.yaml                  settings of the training
       data/                        `DataFolder`: manifests, features, tokeniser
       checkpoints/step-00000410.pt
-      train/                       metrics.jsonl, train.log, one log per process
+      train/                       metrics.jsonl, train.log, finished.json, one log per process
       tensorboard/
       supernet/                    `ModelFolder` of the averaged supernet
       search/                      pareto.json, cache.jsonl, compare.json
@@ -18,7 +18,7 @@
       devices/DEVICE.json          latency table of a device, and DEVICE/ with its measurements
       report/                      index.html, ladder.json
       commands.txt                 commands of `todm run`
-      .done/NUMBER                 finished stages
+      .done/NUMBER.json            finished stages, with what they read
 
 This module only builds paths; it neither reads nor creates anything.
 """
@@ -196,6 +196,11 @@ class RunFolder:
         """Metrics of training steps and validations, one JSON object per line."""
         return self.train / "metrics.jsonl"
 
+    @property
+    def finished(self) -> Path:
+        """Record of a complete training; absent while a training runs or is interrupted."""
+        return self.train / "finished.json"
+
     def process_log(self, rank: int) -> Path:
         """Output of one of several training processes."""
         return self.train / f"rank{rank}.log"
@@ -333,6 +338,10 @@ class RunFolder:
     def done(self) -> Path:
         """Folder of the marks of finished stages."""
         return self.path / ".done"
+
+    def stage_mark(self, stage: str) -> Path:
+        """Mark of a finished stage, for example ``4`` or ``8-min``."""
+        return self.done / f"{stage}.json"
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:

@@ -116,6 +116,7 @@ def write_run(exp: Path) -> None:
     (exp / "commands.txt").write_text("# stage 4 train\ntodm train --conf <a&b>.yaml\n")
     (exp / ".done").mkdir()
     (exp / ".done" / "4").write_text("settings abc\nseconds 754\n")
+    (exp / ".done" / "8-min.json").write_text('{\n "stage": "fine-tune",\n "seconds": 61\n}\n')
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +193,8 @@ def test_page_shows_all_results(exp: Path) -> None:
         "1.00 to 4.00",
         "4 train",
         "12:34",
+        "fine-tune min",
+        "1:01",
         "max abs diff",
         "search front",
         "Cortex-A72",

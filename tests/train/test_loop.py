@@ -18,6 +18,8 @@ from todm.data.batch import Batch
 from todm.decode.evaluate import transcribe_batches
 from todm.errors import UserError
 from todm.extract import extract
+from todm.files import read_json
+from todm.layout import RunFolder
 from todm.nn.supernet import Supernet
 from todm.runtime.constants import BLANK_ID
 from todm.space.space import SearchSpace
@@ -93,7 +95,9 @@ def test_a_run_ended_early_goes_on_as_if_nothing_had_been(until: int, new_run: N
     train(config, straight)
     train(config, broken, until=until)
     assert newest(broken)["step"] == until
+    assert not RunFolder(broken).finished.exists()
     train(config, broken)
+    assert read_json(RunFolder(broken).finished)["step"] == 2 * BATCHES_PER_EPOCH
     for part in ("model", "optimizer", "average", "schedule", "dropout", "step", "epoch", "batch"):
         assert_identical(newest(broken)[part], newest(straight)[part], part)
     validations = [

@@ -262,12 +262,13 @@ class _Reader:
     def stages(self) -> dict[str, int]:
         """Read the seconds of each finished stage, in order."""
         seconds: dict[str, int] = {}
-        marks = (path for path in self.run.done.glob("*") if path.name.split("-")[0].isdigit())
-        for path in sorted(marks, key=lambda path: int(path.name.split("-")[0])):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                key, _, value = line.partition(" ")
-                if key == "seconds" and value.isdigit():
-                    seconds[path.name] = int(value)
+        marks = (path for path in self.run.done.glob("*") if re.match(r"\d+", path.name))
+        for path in sorted(marks, key=lambda path: int(re.split(r"\D", path.name)[0])):
+            text = path.read_text(encoding="utf-8")
+            # marks of before are two lines: settings DIGEST, seconds N
+            match = re.search(r'^ *"?seconds"?:? (\d+)', text, flags=re.MULTILINE)
+            if match:
+                seconds[path.name.removesuffix(".json")] = int(match[1])
         return seconds
 
 

@@ -38,6 +38,7 @@ from todm.dropout.reweighted import sparsify
 from todm.envinfo import collect_env
 from todm.errors import UserError
 from todm.extract import extract
+from todm.files import write_json
 from todm.layout import DataFolder, RunFolder, checkpoint_path
 from todm.nn.supernet import Supernet, is_ssm_parameter
 from todm.runtime.constants import BLANK_ID
@@ -115,9 +116,13 @@ def train(config: Config, exp_dir: Path, start: WarmStart | None = None, *, unti
         run = Run(config, exp_dir, world, device, stop, start, until)
         try:
             run.resume()
+            if world.is_main:
+                RunFolder(exp_dir).finished.unlink(missing_ok=True)
             scan_longest_batches(run.step_fn, run.loader, config.train, device)
             while run.epoch < config.train.num_epochs and not run.finished:
                 run.train_epoch(run.epoch)
+            if world.is_main and not run.ends_early:
+                write_json(RunFolder(exp_dir).finished, {"step": run.step, "epochs": run.epoch})
         finally:
             run.close()
 
