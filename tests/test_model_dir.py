@@ -128,6 +128,17 @@ def test_weights_of_another_architecture(subnet_dir: Path, supernet_dir: Path) -
         load_supernet(supernet_dir)
 
 
+def test_weights_with_names_of_earlier_versions(supernet_dir: Path) -> None:
+    path = supernet_dir / "model.safetensors"
+    weights = load_file(path)
+    assert "simple_am_proj.weight" in weights
+    old = {name.replace("am_proj.", "am.").replace("lm_proj.", "lm."): weights[name] for name in weights}
+    save_file(old, path)
+    assert "simple_am.weight" in load_file(path)
+    supernet, _ = load_supernet(supernet_dir)
+    assert torch.equal(supernet.state_dict()["simple_lm_proj.bias"], weights["simple_lm_proj.bias"])
+
+
 def test_missing_files(supernet_dir: Path, subnet_dir: Path, tmp_path: Path) -> None:
     (subnet_dir / "tokens.txt").unlink()
     with pytest.raises(UserError, match=r"tokens\.txt: missing"):

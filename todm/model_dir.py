@@ -21,6 +21,7 @@ from todm.errors import UserError
 from todm.extract import extract
 from todm.files import atomic_file
 from todm.layout import LangFolder, ModelFolder
+from todm.nn.old_weights import upgrade_names
 from todm.nn.supernet import Supernet
 from todm.nn.transducer import Transducer
 from todm.runtime.layout import BundleFiles
@@ -171,7 +172,7 @@ def _save_folder(
 
 def _load_weights(net: nn.Module, path: Path) -> None:
     try:
-        weights = load_file(path)
+        weights = upgrade_names(load_file(path))
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a readable safetensors file ({error})") from error
     check_weights(net, weights, str(path))

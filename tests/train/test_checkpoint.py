@@ -61,6 +61,13 @@ def test_round_trip(tmp_path: Path) -> None:
     assert os.listdir(path.parent) == [path.name]
 
 
+def test_names_of_earlier_versions_are_upgraded(tmp_path: Path) -> None:
+    state = make_state()
+    state["model"]["simple_am.weight"] = torch.ones(2)
+    save_checkpoint(tmp_path / "step-1.pt", state)
+    assert set(load_checkpoint(tmp_path / "step-1.pt")["model"]) == {"w", "n", "simple_am_proj.weight"}
+
+
 def test_what_cannot_be_loaded_safely_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"metrics\.path: PosixPath"):
         save_checkpoint(tmp_path / "step-1.pt", {**make_state(), "metrics": {"path": tmp_path}})

@@ -28,6 +28,7 @@ from todm.config import Config
 from todm.errors import UserError
 from todm.files import atomic_file, find_leftovers
 from todm.layout import checkpoint_step
+from todm.nn.old_weights import upgrade_names
 
 FORMAT = 1
 REQUIRED_KEYS = ("model", "config", "vocab_size", "step")
@@ -88,7 +89,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: checkpoint format {state['format']} is newer than {FORMAT}; use a newer version of todm"
         )
-    return state
+    return {**state, "model": upgrade_names(state["model"])}
 
 
 def _check_crc(path: Path) -> None:
