@@ -62,7 +62,7 @@ def run_recipe(corpus: Path, conf: Path, exp: Path, *, dev: str, limit: int = 0)
         todm("decode", "--model", folder, *part, "--out", out, *ONE_THREAD)
     todm("export", "--exp-dir", exp)
     for name in LADDER:
-        todm("verify", exp / "bundles" / name, *part, "--limit", str(limit))
+        todm("verify", exp / "bundles" / name, *part, "--num-utterances", str(limit))
     bundles = [exp / "bundles" / name for name in (*LADDER, "manifest.json")]  # as a shell's * gives them
     audio = sorted((corpus / "LibriSpeech" / dev).glob("*/*/*.flac"))[0]
     todm("bench", *bundles, "--out", exp / "bench", "--rounds", "1", "--audio", audio)

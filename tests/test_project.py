@@ -104,7 +104,7 @@ def parse_todm(words: list[str]) -> None:
     if rest:
         from todm.config import load_config
 
-        assert hasattr(args, "conf"), f"unknown words {rest}"
+        assert getattr(args, "takes_settings", False), f"unknown words {rest}"
         load_config(None, rest)
 
 
@@ -155,10 +155,10 @@ def test_help_needs_no_torch() -> None:
     code += "sys.exit(f'imported: {heavy}' if heavy else 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
-    assert all(name in done.stdout for name in COMMANDS)
+    assert all(name in done.stdout and text[:20] in done.stdout for name, text in COMMANDS.items())
 
 
-def test_every_command_has_its_three_names() -> None:
-    for name in COMMANDS:
+def test_every_command_has_its_two_functions() -> None:
+    for name, text in COMMANDS.items():
         module = command_module(name)
-        assert module.HELP and callable(module.add_arguments) and callable(module.run)
+        assert text and callable(module.add_arguments) and callable(module.run)

@@ -1,8 +1,8 @@
-"""Start one command as several processes of this machine that train together.
+"""Start a command as several processes of this machine that train together.
 
-``torchrun`` does the same and more (several machines, restarts); this is for the two cores of a laptop. Two
-threads of one process meet after every small operation, and whatever else runs on the machine then holds both
-up; two processes meet once per step.
+``torchrun`` does the same with more features (several machines, restarts); this serves a machine with a few
+cores. Two threads of one process synchronise after every small operation and are slowed down by any other
+load; two processes synchronise once per step.
 """
 
 from __future__ import annotations
@@ -12,97 +12,133 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 POLL_SECONDS = 0.2
-LAST_WORDS_SECONDS = 20.0
-"""What the others get, when one process failed, to notice it and say so."""
+GRACE_SECONDS = 20.0
+"""Grace period for the other processes to report after one fails."""
+
+
+class ProcessesFailedError(RuntimeError):
+    """A training process failed; its message is on standard error.
+
+    Args:
+        code: exit code of the lowest rank that failed, at least 1.
+        log_dir: folder with the output of the processes other than the first.
+    """
+
+    def __init__(self, code: int, log_dir: Path) -> None:
+        super().__init__(f"training processes failed with exit code {code}; see their output and {log_dir}")
+        self.code = code
 
 
 def started_by_launcher() -> bool:
-    """Whether this process is one of several already (of ours or torchrun's)."""
+    """Return whether this process is one of several, started here or by torchrun."""
     return "WORLD_SIZE" in os.environ
 
 
-def run_together(words: Sequence[str], num_processes: int, log_dir: Path) -> int:
-    """Run ``todm words...`` in `num_processes` processes and wait.
+def run_processes(words: Sequence[str], num_processes: int, log_dir: Path) -> None:
+    """Run ``todm words...`` in `num_processes` processes and wait for them.
 
-    When one fails, the others are stopped a few seconds later: they would wait for it for ever.
+    When one fails, the others are terminated after `GRACE_SECONDS`, since they would wait for it forever.
 
     Args:
-        words: the command line after ``todm``.
-        num_processes: at least 2; the machine's cores are shared out to them.
-        log_dir: gets ``rank<i>.log``, what the processes but the first print.
+        words: command line after ``todm``.
+        num_processes: at least 2; the machine's cores are divided among them.
+        log_dir: receives ``rank<i>.log``, the output of all processes but the first.
 
-    Returns:
-        0, or the exit code of the lowest rank that failed.
+    Raises:
+        ProcessesFailedError: a process failed.
     """
     log_dir.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // num_processes)
     environ = {
         **os.environ,
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
+        "MASTER_PORT": str(_find_free_port()),
         "WORLD_SIZE": str(num_processes),
         "LOCAL_WORLD_SIZE": str(num_processes),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads)),
     }
     processes: list[subprocess.Popen[bytes]] = []
+    with _exit_on_sigterm():
+        try:
+            for rank in range(num_processes):
+                numbered = {**environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                command = [sys.executable, "-m", "todm", *words]
+                if rank == 0:
+                    processes.append(subprocess.Popen(command, env=numbered))
+                else:
+                    with open(_log(log_dir, rank), "wb") as log:
+                        processes.append(subprocess.Popen(command, env=numbered, stdout=log, stderr=log))
+            code = _wait(processes, log_dir)
+        finally:
+            for process in processes:
+                if process.poll() is None:
+                    process.terminate()
+            for process in processes:
+                process.wait()
+    if code:
+        raise ProcessesFailedError(code, log_dir)
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that the clean-up forwards it and waits while the processes save."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows no handler there
+        yield
+        return
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        for rank in range(num_processes):
-            numbered = {**environ, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            command = [sys.executable, "-m", "todm", *words]
-            if rank == 0:
-                processes.append(subprocess.Popen(command, env=numbered))
-            else:
-                with open(log_dir / f"rank{rank}.log", "wb") as log:
-                    processes.append(subprocess.Popen(command, env=numbered, stdout=log, stderr=log))
-        return _wait(processes, log_dir)
+        yield
     finally:
-        for process in processes:
-            if process.poll() is None:
-                process.terminate()
-        for process in processes:
-            process.wait()
         signal.signal(signal.SIGTERM, before)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:
-    """End by way of the clean-up, which hands the signal on and waits for what the processes still save."""
     raise SystemExit(128 + number)
 
 
+def _log(log_dir: Path, rank: int) -> Path:
+    return log_dir / f"rank{rank}.log"
+
+
 def _wait(processes: Sequence[subprocess.Popen[bytes]], log_dir: Path) -> int:
+    """Wait for all processes; 0, or the exit code of the lowest rank that failed."""
     while all(process.poll() in (None, 0) for process in processes):
         if all(process.poll() == 0 for process in processes):
             return 0
         time.sleep(POLL_SECONDS)
-    # The others fail for want of the first; which was the first can only be told from what they say.
-    deadline = time.monotonic() + LAST_WORDS_SECONDS
+    # One failure makes the others fail too; only their messages show which one came first.
+    deadline = time.monotonic() + GRACE_SECONDS
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     codes = [process.poll() for process in processes]
     for rank, code in enumerate(codes):
-        if rank > 0 and code not in (None, 0, 128 + signal.SIGTERM):  # the last: it was told to save and end
-            path = log_dir / f"rank{rank}.log"
-            said = [
-                line for line in path.read_text(errors="replace").splitlines() if line.startswith("todm: ")
-            ]
-            print(
-                f"todm: process {rank}: {said[-1][6:]}"
-                if said
-                else f"todm: process {rank} failed; see {path}",
-                file=sys.stderr,
-            )
+        if rank > 0 and code not in (
+            None,
+            0,
+            128 + signal.SIGTERM,
+        ):  # the last one saved and stopped on request
+            _report(rank, _log(log_dir, rank))
     code = next(code for code in codes if code not in (None, 0))
     return code if code > 0 else 1
 
 
-def _free_port() -> int:
+def _report(rank: int, log: Path) -> None:
+    """Print the error message of a failed process."""
+    lines = log.read_text(errors="replace").splitlines()
+    messages = [line.removeprefix("todm: ") for line in lines if line.startswith("todm: ")]
+    text = f"process {rank}: {messages[-1]}" if messages else f"process {rank} failed; see {log}"
+    print(f"todm: {text}", file=sys.stderr)
+
+
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -9,7 +9,7 @@ usage: ablate.sh --corpus-dir DIR --exp-dir EXP [options]
   --corpus-dir DIR   folder with the parts (train-clean-5, ...), or the folder that holds LibriSpeech/
   --exp-dir EXP      folder of the grid: data, runs and report go there
   --grid FILE        variants, seeds and tables (default: ablate.yaml beside this script)
-  --jobs N           runs at a time (default: one for each core)
+  --num-jobs N       runs at a time (default: one for each core)
   --only NAME        this variant only; may be given several times
   --list             say what would run, and stop
   --report           only write the report of what is finished
@@ -29,13 +29,13 @@ grid=$here/ablate.yaml jobs="" corpus_dir="" exp=""
 words=()
 while (($#)); do
   case $1 in
-    --corpus-dir | --exp-dir | --grid | --jobs | --only)
+    --corpus-dir | --exp-dir | --grid | --num-jobs | --only)
       (($# > 1)) || fail "$1 needs a value; see ablate.sh --help"
       case $1 in
         --corpus-dir) corpus_dir=${2%/} ;;
         --exp-dir) exp=${2%/} ;;
         --grid) grid=$2 ;;
-        --jobs) jobs=$2 ;;
+        --num-jobs) jobs=$2 ;;
         --only) words+=(--only "$2") ;;
       esac
       shift 2
@@ -54,4 +54,4 @@ if ! command -v todm >/dev/null && [[ -x $here/../../.venv/bin/todm ]]; then
 fi
 command -v todm >/dev/null || fail "the command todm is not on the PATH; run make setup, then: source .venv/bin/activate"
 
-exec todm ablate --grid "$grid" --exp-dir "$exp" --jobs "$jobs" ${words[@]+"${words[@]}"}
+exec todm ablate --grid "$grid" --exp-dir "$exp" --num-jobs "$jobs" ${words[@]+"${words[@]}"}

@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from todm.ablation.grid import load_grid
-from todm.ablation.measure import validations
-from todm.ablation.report import race_markdown, write_report
+from todm.ablation.report import format_race, write_report
 from todm.ablation.results import Finish, Results
 from todm.ablation.runs import run_folder
+from todm.ablation.scores import read_validations
 
 
 def validation(seconds: float, **wer: float) -> dict[str, Any]:
@@ -62,9 +62,9 @@ def test_the_first_validation_with_all_sizes_counts(results: Results) -> None:
 
 
 def test_the_report_tells_who_never_arrived(results: Results, tmp_path: Path) -> None:
-    text = write_report(results, tmp_path / "report").read_text()
+    text = write_report(results, tmp_path).read_text()
     assert "## To 3%" in text and "Not finished: late (seed 1), late (seed 2)" in text
-    assert race_markdown(results.race(results.grid.races[0])).splitlines()[2:] == [
+    assert format_race(results.race(results.grid.races[0])).splitlines()[2:] == [
         "| alone | 0.3, 0.7 | 1.00, 1.00 | 1.00 |",
         "| all | 0.4, never | 1.25, never | never |",
     ]
@@ -83,7 +83,7 @@ def test_validations_know_the_training_time_before_them(tmp_path: Path) -> None:
     ]
     path = tmp_path / "metrics.jsonl"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert validations(path) == [
+    assert read_validations(path) == [
         {"step": 2, "seconds": 1.0, "wer": {"max": 9.0}},
         {"step": 4, "seconds": 4.5, "wer": {"max": 4.0}},
     ]

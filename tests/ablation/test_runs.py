@@ -57,21 +57,21 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, Path, list
     )
     prepare_run(folder)
     grid, exp = load_grid(grid_path), folder / "grid"
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(UserError, match="--corpus-dir"):
         prepare_data(grid, exp, None)
     prepare_data(grid, exp, folder / "corpus" / "LibriSpeech")
-    assert run_grid(grid.plan(["base"])[:1], exp, jobs=1, say=said.append) == []
-    assert run_grid(grid.plan(), exp, jobs=2, say=said.append) == []
-    return grid, exp, said
+    assert run_grid(grid.plan(["base"])[:1], exp, num_jobs=1, on_message=messages.append) == []
+    assert run_grid(grid.plan(), exp, num_jobs=2, on_message=messages.append) == []
+    return grid, exp, messages
 
 
 def test_every_run_is_made_once(finished: tuple[Grid, Path, list[str]]) -> None:
-    grid, exp, said = finished
-    assert said[0].startswith("1 runs, 1 of them") and said[2].startswith("4 runs, 3 of them")
+    grid, exp, messages = finished
+    assert messages[0].startswith("1 runs, 1 of them") and messages[2].startswith("4 runs, 3 of them")
     assert all(is_done(exp, run) for run in grid.plan())
     again: list[str] = []
-    assert run_grid(grid.plan(), exp, jobs=2, say=again.append) == []
+    assert run_grid(grid.plan(), exp, num_jobs=2, on_message=again.append) == []
     assert again == ["4 runs, 0 of them to do, 2 at a time"]
     assert not list(exp.glob("runs/*/checkpoints"))
 
@@ -111,8 +111,8 @@ def test_the_report_has_tables_and_plots(finished: tuple[Grid, Path, list[str]],
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert sum("base" in line for line in lines) == sum("sparse" in line for line in lines) == 3
     for name in ("table-1.png", "curve-1.png"):
-        assert f"]({name})" in text and (tmp_path / name).stat().st_size > 5000
-    data = json.loads((tmp_path / "results.json").read_text())
+        assert f"]({name})" in text and (page.parent / name).stat().st_size > 5000
+    data = json.loads((page.parent / "results.json").read_text())
     assert [entry["title"] for entry in data] == ["All of it", "Zeros"]
     first, second = data[0]["rows"][:2]
     assert first["versus"] is None
@@ -122,7 +122,7 @@ def test_the_report_has_tables_and_plots(finished: tuple[Grid, Path, list[str]],
 
 def test_what_is_missing_is_said(finished: tuple[Grid, Path, list[str]], tmp_path: Path) -> None:
     grid, _, _ = finished
-    text = write_report(Results(grid, tmp_path / "empty"), tmp_path / "report").read_text()
+    text = write_report(Results(grid, tmp_path / "empty"), tmp_path).read_text()
     assert "Not finished: base (seed 1)" in text
 
 
@@ -173,6 +173,6 @@ def test_a_stopped_grid_goes_on_where_it_was(finished: tuple[Grid, Path, list[st
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=300)
-    assert process.returncode == 143 and "goes on from here" in out
+    assert process.returncode == 143 and "to continue" in out
     saved = list((folder / "checkpoints").glob("step-*.pt"))
     assert saved and not (folder / "result.json").exists()

@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from tests.prepared import CONFIG, prepare_run
 from todm.ablation.grid import Grid, PlannedRun, load_grid
-from todm.ablation.measure import training_cost
-from todm.ablation.runs import _Children, prepare_data, run_folder, run_grid
-from todm.ablation.starts import missing_starts, start_checkpoint, start_of
+from todm.ablation.processes import RunProcesses
+from todm.ablation.runs import prepare_data, run_folder, run_grid
+from todm.ablation.scores import training_cost
+from todm.ablation.starts import find_start, list_missing_starts, start_checkpoint
 from todm.config import save_config
 from todm.train.average import average
 from todm.train.loop import train
@@ -47,16 +48,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Grid, Path, list
     prepare_run(folder)
     grid, exp = load_grid(folder / "grid.yaml"), folder / "grid"
     prepare_data(grid, exp, folder / "corpus" / "LibriSpeech")
-    said: list[str] = []
-    assert run_grid(grid.plan(["base", "without"]), exp, jobs=1, say=said.append) == []
-    return grid, exp, said
+    messages: list[str] = []
+    assert run_grid(grid.plan(["base", "without"]), exp, num_jobs=1, on_message=messages.append) == []
+    return grid, exp, messages
 
 
 def test_the_start_is_trained_once_and_changes_nothing(
     finished: tuple[Grid, Path, list[str]], tmp_path: Path
 ) -> None:
-    grid, exp, said = finished
-    assert sum("start of several" in line for line in said) == 1
+    grid, exp, messages = finished
+    assert sum("start of several" in line for line in messages) == 1
     for run in grid.plan(["base", "without"]):
         alone = tmp_path / run.variant
         alone.mkdir()
@@ -79,19 +80,19 @@ def test_the_start_counts_as_training_time(finished: tuple[Grid, Path, list[str]
 def test_only_what_is_the_same_is_shared(finished: tuple[Grid, Path, list[str]]) -> None:
     grid, exp, _ = finished
     runs = {run.variant: run for run in grid.plan()}
-    base, without, adamw = (start_of(runs[name]) for name in ("base", "without", "adamw"))
-    undistilled = start_of(runs["undistilled"])
+    base, without, adamw = (find_start(runs[name]) for name in ("base", "without", "adamw"))
+    undistilled = find_start(runs["undistilled"])
     assert base is not None and without is not None and adamw is not None and undistilled is not None
     assert base.digest == without.digest
     assert len({base.digest, adamw.digest, undistilled.digest}) == 3
-    assert start_of(runs["contrastive"]) is None  # it drops units
+    assert find_start(runs["contrastive"]) is None  # it drops units
     assert start_checkpoint(exp, base).is_file()
     other = replace(base.config, train=replace(base.config.train, seed=2))
-    reseeded = start_of(PlannedRun(variant="base", seed=2, config=other))
+    reseeded = find_start(PlannedRun(variant="base", seed=2, config=other))
     assert reseeded is not None and reseeded.digest != base.digest
-    assert missing_starts(exp, [runs["base"], runs["without"]]) == []
-    assert missing_starts(exp, [runs["adamw"]]) == []  # nobody to share it with
-    assert [start.digest for start in missing_starts(exp, [runs["adamw"]] * 2)] == [adamw.digest]
+    assert list_missing_starts(exp, [runs["base"], runs["without"]]) == []
+    assert list_missing_starts(exp, [runs["adamw"]]) == []  # nobody to share it with
+    assert [start.digest for start in list_missing_starts(exp, [runs["adamw"]] * 2)] == [adamw.digest]
 
 
 def test_a_stopped_grid_hands_out_no_starts(
@@ -100,14 +101,14 @@ def test_a_stopped_grid_hands_out_no_starts(
     grid, _, _ = finished
     began: list[Path] = []
 
-    def finish(self: _Children, folder: Path, *words: str) -> bool:
+    def finish(self: RunProcesses, folder: Path, *words: str) -> bool:
         began.append(folder)
         self.stopping = True  # as if SIGTERM came now
         return False
 
-    monkeypatch.setattr(_Children, "finish", finish)
+    monkeypatch.setattr(RunProcesses, "finish", finish)
     with pytest.raises(SystemExit):
-        run_grid(grid.plan(["base", "without"]), tmp_path, jobs=1, say=lambda line: None)
+        run_grid(grid.plan(["base", "without"]), tmp_path, num_jobs=1, on_message=lambda line: None)
     assert [folder.parent.name for folder in began] == ["starts"]
     assert not (tmp_path / "runs").exists()
 
@@ -117,14 +118,14 @@ def test_a_start_that_cannot_be_taken_over_is_done_again(
 ) -> None:
     grid, exp, _ = finished
     (tmp_path / "starts").symlink_to(exp / "starts")
-    monkeypatch.setattr(_Children, "finish", lambda self, folder, *words: False)
+    monkeypatch.setattr(RunProcesses, "finish", lambda self, folder, *words: False)
 
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
     monkeypatch.setattr("todm.ablation.starts.shutil.copyfile", full)
-    said: list[str] = []
+    messages: list[str] = []
     runs = grid.plan(["base", "without"])
-    assert run_grid(runs, tmp_path, jobs=1, say=said.append) == runs
-    assert sum("cannot take over its start (no space left on device)" in line for line in said) == 2
+    assert run_grid(runs, tmp_path, num_jobs=1, on_message=messages.append) == runs
+    assert sum("cannot copy its start (no space left on device)" in line for line in messages) == 2
     assert not list(tmp_path.glob("runs/*/checkpoints/*"))

@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("onnxruntime")
 
 from tests.runtime.conftest import save_bundle
+from todm.api.bench_chart import chart_values, draw_chart
 from todm.cli import main
-from todm.commands.bench_chart import chart_values, draw_chart
-from todm.commands.device_profile import DeviceProfile, load_device_profile
+from todm.deploy.device_profile import DeviceProfile, load_device_profile
 from todm.errors import UserError
 from todm.report.gather import _rtf_by_precision
 from todm.runtime.benchmark_result import BenchmarkResult, read_results
@@ -161,8 +161,8 @@ def test_what_does_not_run_is_one_sentence(
     monkeypatch.setitem(HOSTS, "other", Registration(module="ort", packages=("no-such-package",)))
     assert "run: pip install no-such-package" in reason(*bundles, "--runtime", "other")
     assert "runtime nothing: unknown" in reason(*bundles, "--runtime", "nothing")
-    assert "--precision: int4 is none of fp32" in reason(*bundles, "--precision", "int4")
-    assert "--rounds and --threads" in reason(*bundles, "--rounds", "0")
+    assert "--precision: int4 is not a precision; use fp32" in reason(*bundles, "--precision", "int4")
+    assert "--rounds: must be at least 1, got 0" in reason(*bundles, "--rounds", "0")
     assert "the same name" in reason(bundles[0], bundles[0])
     missing = str(tmp_path / "no")
     assert f"{missing}: no such folder" in reason(bundles[0], missing)

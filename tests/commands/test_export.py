@@ -41,7 +41,7 @@ def test_every_chosen_size_becomes_a_bundle(exp: Path, capsys: pytest.CaptureFix
     assert main(["extract", "--exp-dir", str(exp), "--ladder", "--pareto"]) == 0
     names = {path.name for path in (exp / "subnets").iterdir()}
     assert names == {*SPACE.ladder(), CHOSEN.name}, "min has its name already; max alone was not chosen"
-    assert main(["export", "--exp-dir", str(exp), "--pareto", "--no-int8"]) == 0
+    assert main(["export", "--exp-dir", str(exp), "--pareto", "--export.int8", "false"]) == 0
     assert "manifest.json" in capsys.readouterr().out
     manifest = json.loads((exp / "bundles" / "manifest.json").read_text())
     chosen_for = {entry["name"]: entry["chosen_for"] for entry in manifest["sizes"]}
@@ -58,7 +58,7 @@ def test_what_is_missing_is_said(exp: Path, capsys: pytest.CaptureFixture[str]) 
     assert f"{CHOSEN.name} not extracted; run 'todm extract" in capsys.readouterr().err
     words = ["export", "--model", str(exp / "subnets" / "min"), "--out", str(exp / "x"), "--pareto"]
     assert main(words) == 2
-    assert "--pareto: belongs to --exp-dir" in capsys.readouterr().err
+    assert "--pareto: needs --exp-dir EXP" in capsys.readouterr().err
     (exp / "search" / "pareto.json").unlink()
     assert main(["export", "--exp-dir", str(exp), "--pareto"]) == 2
     assert "todm search" in capsys.readouterr().err

@@ -15,10 +15,11 @@ pytest.importorskip("scipy")
 
 from tests.nets import MODEL, SPACE, make_supernet, write_lang
 from tests.prepared import CONFIG, prepare_run
+from todm.api.device_table import SPEECH_SECONDS
 from todm.cli import main
-from todm.commands.latency import SECONDS, plan_specs
 from todm.config import Config, SpaceConfig
 from todm.model_dir import save_supernet
+from todm.search.device_plan import plan_specs
 from todm.search.latency import DeviceTable
 
 # What a device would write: a cost by the layer, and one more line into a list of what was measured.
@@ -97,7 +98,7 @@ def test_this_machine_is_measured(exp: Path) -> None:
     assert main([*call, "--repeats", "1", "--rounds", "1", "--precision", "fp32"]) == 0
     (fit,) = DeviceTable.load(exp / "devices" / "here.json").fits
     speech, rate = soundfile.read(exp / "devices" / "here" / "speech.wav")
-    assert rate == 16000 and 0.5 < len(speech) / rate <= SECONDS and abs(speech).max() > 0.01
+    assert rate == 16000 and 0.5 < len(speech) / rate <= SPEECH_SECONDS and abs(speech).max() > 0.01
     assert [item.spec for item in fit.fitted] == plan_specs(SPACE, "offline", 3, 0)[0]
     results = json.loads((exp / "devices" / "here" / f"{SPACE.min().name}.1.json").read_text())
     assert [result["spec"] for result in results] == [SPACE.min().to_dict()]
@@ -106,7 +107,7 @@ def test_this_machine_is_measured(exp: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "fault"),
     [
-        (["--fit", "2"], "--fit needs at least 3"),
+        (["--fit", "2"], "--fit: must be at least 3, got 2"),
         (["--with", "false"], "no figures of"),
         (["--with", "/no/such/tool"], "cannot be run"),
         (["--held-out", "x.json"], "belongs to --results"),

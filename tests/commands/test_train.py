@@ -1,4 +1,4 @@
-"""What ``todm train`` and ``todm ablate`` say of ``--until`` where it has no meaning."""
+"""The option ``--until`` of ``todm train`` and ``todm ablate``."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from todm.train.checkpoint import list_checkpoints
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reason"),
     [
-        (["train", "--exp-dir", "nowhere", "--until", "-3"], "--until: -3 is no number of batches"),
+        (["train", "--exp-dir", "nowhere", "--until", "-3"], "--until: must be at least 1, got -3"),
         (
-            ["train", "--exp-dir", "nowhere", "--init", "min", "--until", "3"],
-            "--until: does not go with --init",
+            ["train", "--exp-dir", "nowhere", "--fine-tune", "min", "--until", "3"],
+            "--until: cannot be combined with --fine-tune",
         ),
         (["ablate", "--grid", "x.yaml", "--exp-dir", "nowhere", "--until", "3"], "--until: belongs to --run"),
     ],
 )
-def test_until_is_not_passed_over(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_until_is_refused_where_it_has_no_meaning(
+    words: list[str], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == 2
-    assert told in capsys.readouterr().err
+    assert reason in capsys.readouterr().err
 
 
-def test_training_ends_where_it_shall(tmp_path: Path) -> None:
+def test_training_stops_at_the_given_step(tmp_path: Path) -> None:
     prepare_run(tmp_path)
     save_config(CONFIG, tmp_path / "conf.yaml")
     words = [

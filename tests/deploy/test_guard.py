@@ -178,10 +178,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     save_subnet(tmp_path / "max", net, config, tmp_path / "lang")
     words = ["export", "--model", str(tmp_path / "max"), "--out", str(tmp_path / "b")]
     measure = ["--guard-corpus-dir", str(tmp_path / "corpus"), "--guard-part", "dev-here"]
-    switches = ["--static", "--per-tensor", "--reduce-range", "--fp16", "--exclude", BROKEN]
-    assert main([*words, *measure, "--guard-limit", "4", *switches]) == 0
+    switches = ["--export.quantization", "static", "--export.per_channel", "false", "--export.fp16", "true"]
+    switches += ["--export.reduce_range=true", "--export.exclude", f"[{BROKEN}]"]
+    assert main([*words, *measure, "--guard-utterances", "4", *switches]) == 0
     out = capsys.readouterr().out
-    assert "in int8 on 4 utterances of dev-here" in out and f"left in float: {BROKEN}" in out
+    assert "in int8 on 4 utterances of dev-here" in out and f"in float: {BROKEN}" in out
     assert "fp16" in out
     found = json.loads((tmp_path / "b" / "int8.json").read_text())
     assert (found["calibration"], found["per_channel"], found["reduce_range"]) == ("static", False, True)
@@ -190,8 +191,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert all((tmp_path / "b" / f"{part}.{kind}.onnx").is_file() for kind in ("int8", "fp16"))
     assert main([*words, "--guard-part", "dev-here"]) == 2
     assert "--guard-corpus-dir and --guard-part belong together" in capsys.readouterr().err
-    assert main([*words, *measure, "--no-int8"]) == 2
-    assert "--no-int8" in capsys.readouterr().err
+    assert main([*words, *measure, "--export.int8", "false"]) == 2
+    assert "export.int8" in capsys.readouterr().err
 
 
 def test_one_size_that_fails_does_not_stop_the_others(

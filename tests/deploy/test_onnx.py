@@ -42,8 +42,8 @@ from todm.deploy.saturation import saturates  # noqa: E402
 from todm.deploy.verify import sherpa_transcribe  # noqa: E402
 from todm.errors import UserError  # noqa: E402
 from todm.extract import extract  # noqa: E402
+from todm.inference import BundleRecognizer  # noqa: E402
 from todm.nn.transducer import Transducer  # noqa: E402
-from todm.recognizer import BundleRecognizer  # noqa: E402
 from todm.runtime.bundle import Bundle, open_bundle  # noqa: E402
 from todm.runtime.fbank import compute_fbank  # noqa: E402
 from todm.space.spec import SubnetSpec  # noqa: E402

@@ -47,8 +47,8 @@ def test_the_probe_runs_here_and_always_says_the_same() -> None:
     ("cuts_off", "words", "told"),
     [
         (True, [], True),
-        (True, ["--reduce-range"], False),
-        (True, ["--no-int8"], False),
+        (True, ["--export.reduce_range", "true"], False),
+        (True, ["--export.int8", "false"], False),
         (False, [], False),
     ],
 )

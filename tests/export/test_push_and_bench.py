@@ -21,7 +21,7 @@ if sys.platform == "win32" or not shutil.which("bash"):
     pytest.skip("needs bash", allow_module_level=True)
 
 from tests.runtime.conftest import make_utterances, save_bundle
-from todm.commands.device_profile import load_device_profile
+from todm.deploy.device_profile import load_device_profile
 from todm.runtime.standalone import add_runtime
 
 EXPORT = Path(__file__).parents[2] / "export"

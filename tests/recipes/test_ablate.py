@@ -27,12 +27,16 @@ def call(stub: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_words_are_handed_on(stub: dict[str, str]) -> None:
-    done = call(stub, "--corpus-dir", "D/", "--exp-dir", "E", "--jobs", "3", "--only", "a", "--only", "b c")
+    done = call(
+        stub, "--corpus-dir", "D/", "--exp-dir", "E", "--num-jobs", "3", "--only", "a", "--only", "b c"
+    )
     assert done.returncode == 0, done.stderr
     grid = RECIPE / "ablate.yaml"
-    assert done.stdout == (f"ablate --grid {grid} --exp-dir E --jobs 3 --only a --only b c --corpus-dir D\n")
+    assert done.stdout == (
+        f"ablate --grid {grid} --exp-dir E --num-jobs 3 --only a --only b c --corpus-dir D\n"
+    )
     listed = call(stub, "--exp-dir", "E", "--list", "--grid", "other.yaml")
-    assert listed.stdout.startswith("ablate --grid other.yaml --exp-dir E --jobs ")
+    assert listed.stdout.startswith("ablate --grid other.yaml --exp-dir E --num-jobs ")
     assert listed.stdout.rstrip().endswith("--list")
 
 

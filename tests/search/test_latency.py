@@ -10,12 +10,12 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from tests.search.toy import SETUP, SPACE
+from tests.search.toy import CONTEXT, SPACE
 from todm.config import Mode
 from todm.errors import UserError
 from todm.runtime.benchmark_result import BenchmarkResult
 from todm.search.latency import DeviceTable, fit_device, load_tables, read_results
-from todm.search.limits import parse_limit, parse_term
+from todm.search.limits import parse_limit, parse_objective
 from todm.search.linear_cost import fit_additive
 from todm.search.objective_set import ObjectiveSet
 from todm.space.spec import SubnetSpec
@@ -165,7 +165,7 @@ def test_results_that_a_fit_cannot_use_are_named(tmp_path: Path) -> None:
     source, entry = result(FITTED[0])
     for changes, fault in (
         ({"spec": None}, "with a spec"),
-        ({"rtf": 0.0, "rtf_least": None}, "no sense"),
+        ({"rtf": 0.0, "rtf_least": None}, "are impossible"),
         ({"rtf": "x"}, "not a result of todm bench"),
     ):
         with pytest.raises(UserError, match=f"{source}.*{fault}"):
@@ -183,12 +183,12 @@ def test_results_that_a_fit_cannot_use_are_named(tmp_path: Path) -> None:
 
 
 def test_objectives_on_a_device_come_from_its_table() -> None:
-    setup = replace(SETUP, devices={"pi4": make_table()})
-    terms = [parse_term(text) for text in ("wer", "rtf on pi4", "latency on pi4")]
-    judge = ObjectiveSet(terms, [parse_limit("rtf <= 0.012 on pi4")], setup)
+    context = replace(CONTEXT, devices={"pi4": make_table()})
+    refs = [parse_objective(text) for text in ("wer", "rtf on pi4", "latency on pi4")]
+    objectives = ObjectiveSet(refs, [parse_limit("rtf <= 0.012 on pi4")], context)
     spec = HELD_OUT[0]
-    figures = judge.point(spec, {"wer": 1.0}).figures
+    figures = objectives.point(spec, {"wer": 1.0}).figures
     assert figures["rtf on pi4"] == pytest.approx(true_rtf(spec))
     assert figures["latency on pi4"] == pytest.approx(1e4 * true_rtf(spec))
-    assert judge.early_excess(SPACE.max()) == pytest.approx(true_rtf(SPACE.max()) / 0.012 - 1)
-    assert judge.early_excess(SPACE.min()) == 0
+    assert objectives.early_excess(SPACE.max()) == pytest.approx(true_rtf(SPACE.max()) / 0.012 - 1)
+    assert objectives.early_excess(SPACE.min()) == 0

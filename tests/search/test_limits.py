@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 
 from todm.errors import UserError
-from todm.search.limits import parse_budget, parse_limit, parse_term
+from todm.search.limits import parse_budget, parse_limit, parse_objective
 
 
 @pytest.mark.parametrize(
-    ("text", "term", "bound"),
+    ("text", "objective", "bound"),
     [
         ("rtf <= 0.1 on pi4", "rtf on pi4", 0.1),
         ("rtf<=1e-1 on my.phone-2", "rtf on my.phone-2", 0.1),
@@ -20,24 +20,24 @@ from todm.search.limits import parse_budget, parse_limit, parse_term
         ("state <= 1e5", "state", 1e5),
     ],
 )
-def test_forms_that_are_understood(text: str, term: str, bound: float) -> None:
+def test_forms_that_are_understood(text: str, objective: str, bound: float) -> None:
     limit = parse_limit(text)
-    assert str(limit.term) == term
+    assert str(limit.objective) == objective
     assert limit.bound == pytest.approx(bound)
-    assert parse_term(term) == limit.term
+    assert parse_objective(objective) == limit.objective
 
 
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("rtf <= 0.1", "say which device"),
+        ("rtf <= 0.1", "name the device"),
         ("wer <= 5 on pi4", "the same on every device"),
-        ("speed <= 3", "no objective; those are wer, params"),
+        ("speed <= 3", "not an objective; use wer, params"),
         ("wer >= 5", ">= is not possible"),
-        ("wer <= five", "'five' is no number"),
-        ("wer <= nan", "no number"),
-        ("size <= 2 ms", "'ms' is no unit of size; possible: B or kB"),
-        ("params <= 2 MB", "no unit of params"),
+        ("wer <= five", "'five' is not a number"),
+        ("wer <= nan", "not a number"),
+        ("size <= 2 ms", "'ms' is not a unit of size; use B or kB"),
+        ("params <= 2 MB", "not a unit of params"),
         ("", "write it as"),
         ("<= 3", "write it as"),
         ("size 3 MB", "write it as"),
@@ -57,7 +57,7 @@ def test_excess_is_a_share_of_the_bound() -> None:
 def test_a_budget_has_a_name() -> None:
     budget = parse_budget("watch: size <= 1 MB, latency <= 20 ms on watch")
     assert budget.name == "watch"
-    assert [str(limit.term) for limit in budget.limits] == ["size", "latency on watch"]
+    assert [str(limit.objective) for limit in budget.limits] == ["size", "latency on watch"]
     for text in ("size <= 1 MB", ": size <= 1 MB", "my watch: size <= 1 MB", "watch:"):
         with pytest.raises(UserError):
             parse_budget(text)

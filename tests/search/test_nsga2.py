@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("pymoo")
 
-from tests.search.toy import SPACE, Evaluator, evaluate, make_judge, toy_wer
+from tests.search.toy import SPACE, Evaluator, evaluate, make_objective_set, toy_wer
 from todm.config import Mode
 from todm.search.encoding import Encoding
 from todm.search.front import Point, hypervolume, pareto_front
@@ -32,7 +32,9 @@ def search(
     space: SearchSpace = SPACE,
     evaluations: int = 40,
 ) -> list[Point]:
-    budget = Evaluations(judge=make_judge(*limits), evaluate=evaluator.into(folder), evaluations=evaluations)
+    budget = Evaluations(
+        objectives=make_objective_set(*limits), evaluate=evaluator.into(folder), evaluations=evaluations
+    )
     SEARCHES[method](space, mode, budget, population=10, seed=seed)
     return list(budget.points.values())
 
@@ -43,7 +45,7 @@ def volume(points: list[Point]) -> float:
 
 
 def params(spec: SubnetSpec) -> int:
-    return make_judge().point(spec, {"wer": 0.0}).params
+    return make_objective_set().point(spec, {"wer": 0.0}).params
 
 
 def test_same_seed_same_points_and_another_seed_others(tmp_path: Path) -> None:
@@ -126,7 +128,7 @@ def test_limits_on_what_decoding_says_are_searched_for(tmp_path: Path) -> None:
 
 def test_three_objectives(tmp_path: Path) -> None:
     names = ("wer", "params", "state")
-    budget = Evaluations(judge=make_judge(objectives=names), evaluate=evaluate, evaluations=30)
+    budget = Evaluations(objectives=make_objective_set(objectives=names), evaluate=evaluate, evaluations=30)
     search_evolving(SPACE, "streaming", budget, population=8, seed=0)
     assert {len(point.figures) for point in budget.points.values()} == {3}
     assert len(pareto_front(budget.points.values(), names)) > 5
@@ -157,7 +159,7 @@ def test_the_grid_covers_all_combinations_of_a_small_space() -> None:
 
 def test_shrinking_ends_inside_or_at_the_smallest() -> None:
     encoding = Encoding(space=SPACE, mode="offline")
-    model, vocab_size = make_judge().setup.config.model, 40
+    model, vocab_size = make_objective_set().context.config.model, 40
 
     def excess(spec: SubnetSpec) -> float:
         return max(0.0, count_params(model, spec, vocab_size) - params(SPACE.mid()))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.search.toy import SPACE, Evaluator, load_nothing, load_toy, make_judge, toy_wer
+from tests.search.toy import SPACE, Evaluator, load_nothing, load_toy, make_objective_set, toy_wer
 from todm.search.cache import EvalCache
 from todm.search.nsga2 import search_at_random
 from todm.search.objective_set import Evaluations
@@ -19,7 +19,7 @@ def test_processes_give_what_one_gives(tmp_path: Path) -> None:
         assert len((tmp_path / "two.jsonl").read_text().splitlines()) == len(SPECS)
         fronts = []
         for workers in (two, Workers(load_toy, EvalCache(tmp_path / "one.jsonl"))):
-            budget = Evaluations(judge=make_judge(), evaluate=workers, evaluations=20)
+            budget = Evaluations(objectives=make_objective_set(), evaluate=workers, evaluations=20)
             search_at_random(SPACE, "offline", budget, population=7, seed=1)
             fronts.append(list(budget.points.items()))
     assert fronts[0] == fronts[1]

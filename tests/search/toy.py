@@ -8,7 +8,7 @@ from typing import Any
 
 from todm.config import Config, ModelConfig, SpaceConfig
 from todm.search.cache import EvalCache
-from todm.search.limits import parse_limits, parse_term
+from todm.search.limits import parse_limits, parse_objective
 from todm.search.objective_set import ObjectiveSet
 from todm.search.objectives import ObjectiveContext
 from todm.search.workers import Workers
@@ -20,7 +20,7 @@ CONFIG = Config(
     space=SpaceConfig(depths=(6, 8, 10, 12), widths={"ffn_dim": (64, 128, 192, 256)}),
 )
 SPACE = SearchSpace.from_config(CONFIG)
-SETUP = ObjectiveContext(config=CONFIG, vocab_size=40, precision="fp32")
+CONTEXT = ObjectiveContext(config=CONFIG, vocab_size=40, precision="fp32")
 # How much width helps in each layer: a search has to find out.
 USE = (1.0, 0.1, 0.2, 2.0, 0.1, 0.3, 0.1, 1.5, 0.2, 0.1, 1.0, 0.6)
 
@@ -30,8 +30,8 @@ def toy_wer(spec: SubnetSpec) -> float:
     return 400.0 / (20.0 + gain) + (1.0 if spec.mode == "streaming" else 0.0)
 
 
-def make_judge(*limits: str, objectives: Sequence[str] = ("wer", "params")) -> ObjectiveSet:
-    return ObjectiveSet([parse_term(text) for text in objectives], parse_limits(limits), SETUP)
+def make_objective_set(*limits: str, objectives: Sequence[str] = ("wer", "params")) -> ObjectiveSet:
+    return ObjectiveSet([parse_objective(text) for text in objectives], parse_limits(limits), CONTEXT)
 
 
 class Evaluator:

@@ -130,7 +130,7 @@ def test_the_command(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compared["dev-here"]["after"] >= 0
     assert (exp / "fine-tune" / "mid" / "train" / "train.log").is_file()
     # What comes out can be tuned in turn: the settings do not shrink further.
-    assert main(["train", "--exp-dir", str(exp), "--init", "mid-tuned", "--train.max_steps", "1"]) == 0
+    assert main(["train", "--exp-dir", str(exp), "--fine-tune", "mid-tuned", "--train.max_steps", "1"]) == 0
     _, once = load_subnet(exp / "subnets" / "mid-tuned")
     _, twice = load_subnet(exp / "subnets" / "mid-tuned-tuned")
     assert once.train.optim == twice.train.optim

@@ -39,13 +39,18 @@ class GridFolder:
 
     @property
     def report(self) -> Path:
+        """Folder of the report and its plots."""
+        return self.path / "report"
+
+    @property
+    def report_page(self) -> Path:
         """Report in Markdown."""
-        return self.path / "report.md"
+        return self.report / "report.md"
 
     @property
     def results(self) -> Path:
         """Tables of the report as JSON."""
-        return self.path / "results.json"
+        return self.report / "results.json"
 
 
 @dataclass(frozen=True)

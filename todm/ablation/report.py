@@ -1,4 +1,4 @@
-"""Tables in Markdown, the same as JSON, and plots of a grid."""
+"""Report of a grid: tables in Markdown and JSON, and plots."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from todm.ablation.grid import Curve, Table
+from todm.ablation.grid import Curve, Grid, Table
+from todm.ablation.layout import GridFolder
 from todm.ablation.results import Finish, Results, Row
 from todm.files import write_json, write_text
 
@@ -19,33 +20,39 @@ HEADS = ("variant", "size", "WER % [95%]", "seeds", "difference [95%]", "paramet
 NOTE = (
     "Mean over seeds with a 95% bootstrap interval over seeds and utterances; the difference is paired (the "
     "same seeds and utterances) and from the first row of the size, * where its interval leaves out 0. "
-    "Non-zero: of the feed-forward's weights. Minutes: of training, without validation."
+    "Non-zero: share of the feed-forward weights. Minutes: training time without validation."
 )
 
 
-def write_report(results: Results, folder: Path) -> Path:
+def write_grid_report(grid: Grid, exp_dir: Path) -> Path:
+    """Write the report on the finished runs of a grid to ``EXP/report``; returns its page."""
+    return write_report(Results(grid, exp_dir), exp_dir)
+
+
+def write_report(results: Results, exp_dir: Path) -> Path:
     """Write ``report.md``, ``results.json`` and a PNG for every table and curve; returns the first."""
-    folder.mkdir(parents=True, exist_ok=True)
+    files = GridFolder(exp_dir)
+    files.report.mkdir(parents=True, exist_ok=True)
     parts, data = ["# " + results.grid.path.stem, NOTE], []
     for index, table in enumerate(results.grid.tables):
         rows = results.table(table)
-        image = folder / f"table-{index + 1}.png"
+        image = files.report / f"table-{index + 1}.png"
         _save(plot_table(rows, table), image)
-        parts += [f"## {table.title}", markdown(rows), f"![{table.title}]({image.name})"]
+        parts += [f"## {table.title}", format_table(rows), f"![{table.title}]({image.name})"]
         data.append({"title": table.title, "rows": [asdict(row) for row in rows]})
     for index, curve in enumerate(results.grid.curves):
         lines = {
             size: [row for name in curve.variants if (row := results.row(name, size)) is not None]
             for size in curve.sizes
         }
-        image = folder / f"curve-{index + 1}.png"
+        image = files.report / f"curve-{index + 1}.png"
         _save(plot_curve(lines, curve), image)
         rows = [row for line in lines.values() for row in line]
-        parts += [f"## {curve.title}", markdown(rows), f"![{curve.title}]({image.name})"]
+        parts += [f"## {curve.title}", format_table(rows), f"![{curve.title}]({image.name})"]
         data.append({"title": curve.title, "rows": [asdict(row) for row in rows]})
     for race in results.grid.races:
         finishes = results.race(race)
-        parts += [f"## {race.title}", race_markdown(finishes)]
+        parts += [f"## {race.title}", format_race(finishes)]
         rows_of_race = [
             {**asdict(one), "ratios": {s: None if math.isinf(r) else r for s, r in one.ratios.items()}}
             for one in finishes
@@ -54,21 +61,21 @@ def write_report(results: Results, folder: Path) -> Path:
     if results.missing:
         absent = ", ".join(f"{name} (seed {seed})" for name, seed in results.missing)
         parts.append(f"Not finished: {absent}.")
-    page = folder / "report.md"
+    page = files.report_page
     write_text(page, "\n\n".join(parts) + "\n")
-    write_json(folder / "results.json", data)
+    write_json(files.results, data)
     return page
 
 
-def markdown(rows: list[Row]) -> str:
-    """One line per row."""
+def format_table(rows: list[Row]) -> str:
+    """Format a table in Markdown, one line per row."""
     lines = [" | ".join(HEADS), " | ".join("---" for _ in HEADS)]
-    lines += [" | ".join(cells(row)) for row in rows]
+    lines += [" | ".join(format_cells(row)) for row in rows]
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def race_markdown(finishes: list[Finish]) -> str:
-    """One line per variant: minutes by seed, and their ratio to the first one's."""
+def format_race(finishes: list[Finish]) -> str:
+    """Format a race in Markdown: minutes by seed, and their ratio to those of the first variant."""
     lines = ["| variant | minutes, seed by seed | of the first, seed by seed | median |", "|---|---|---|---|"]
     for finish in finishes:
         minutes = ["never" if taken is None else f"{taken / 60:.1f}" for taken in finish.seconds.values()]
@@ -84,8 +91,8 @@ def _ratio(ratio: float | None) -> str:
     return "never" if math.isinf(ratio) else f"{ratio:.2f}"
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """The row's figures as text, in the order of `HEADS`."""
+def format_cells(row: Row) -> tuple[str, ...]:
+    """Format the figures of a row in the order of `HEADS`."""
     versus = "–"
     if row.versus is not None:
         clear = row.versus.low > 0.0 or row.versus.high < 0.0
@@ -104,7 +111,7 @@ def cells(row: Row) -> tuple[str, ...]:
 
 
 def plot_table(rows: list[Row], table: Table) -> Figure:
-    """A panel for each size: every variant's interval, and its seeds as dots."""
+    """Plot a panel for each size: the interval of every variant, and its seeds as dots."""
     from matplotlib.figure import Figure
 
     count = 1 + len(table.variants)
@@ -126,7 +133,7 @@ def plot_table(rows: list[Row], table: Table) -> Figure:
 
 
 def plot_curve(lines: dict[str, list[Row]], curve: Curve) -> Figure:
-    """A line for each size: WER with its interval against the share of weights that are not zero."""
+    """Plot a line for each size: WER with its interval over the share of non-zero weights."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5.5, 3.5), layout="constrained")
@@ -139,7 +146,7 @@ def plot_curve(lines: dict[str, list[Row]], curve: Curve) -> Figure:
             [row.wer.high - row.wer.mean for row in rows],
         ]
         axes.errorbar([100 * row.nonzero for row in rows], wer, yerr=around, fmt="o-", capsize=3, label=size)
-    axes.set_xlabel("feed-forward weights that are not zero, %")
+    axes.set_xlabel("non-zero feed-forward weights, %")
     axes.set_ylabel("WER, %")
     axes.set_title(curve.title, fontsize=10)
     if any(lines.values()):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from todm.ablation.grid import Grid, Race, Table
-from todm.ablation.measure import RESULT
+from todm.ablation.layout import GridRun
 from todm.ablation.runs import run_folder
 from todm.ablation.statistics import Draws, Estimate, difference, estimate
 from todm.errors import UserError
@@ -64,18 +64,18 @@ class Results:
 
     Args:
         grid: the grid.
-        exp: its folder.
+        exp_dir: its folder.
 
     Raises:
         UserError: a result that cannot be read.
     """
 
-    def __init__(self, grid: Grid, exp: Path) -> None:
+    def __init__(self, grid: Grid, exp_dir: Path) -> None:
         self.grid = grid
         self.found: dict[str, dict[int, dict[str, Any]]] = {name: {} for name in grid.variants}
         self.missing: list[tuple[str, int]] = []
         for run in grid.plan():
-            path = run_folder(exp, run) / RESULT
+            path = GridRun(run_folder(exp_dir, run)).result
             if not path.is_file():
                 self.missing.append((run.variant, run.seed))
                 continue

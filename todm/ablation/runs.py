@@ -1,9 +1,9 @@
-"""Running a grid: a folder for each run, named by its config's digest; what is done stays done.
+"""Run a grid: one folder per run, named by the digest of its config; finished runs are kept.
 
-``EXP/data`` is prepared once; ``EXP/runs/DIGEST`` holds ``conf.yaml``, what training and averaging leave
-there, ``log.txt`` and, at the end, ``result.json``; ``EXP/starts/DIGEST`` what several runs begin with
-(`todm.ablation.starts`). An interrupted grid goes on with the same command: finished runs are skipped,
-unfinished ones continue at their last checkpoint.
+``EXP/data`` is prepared once. ``EXP/runs/DIGEST`` holds the planned config, the files of training and
+averaging, ``log.txt`` and finally ``result.json``; ``EXP/starts/DIGEST`` holds a beginning that several runs
+share (`todm.ablation.starts`). The same command continues an interrupted grid: finished runs are skipped,
+unfinished ones resume from their latest checkpoint.
 """
 
 from __future__ import annotations
@@ -11,192 +11,173 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from todm.ablation.grid import Grid, PlannedRun
-from todm.ablation.measure import RESULT
+from todm.ablation.layout import GridFolder, GridRun
+from todm.ablation.processes import RunProcesses
+from todm.ablation.scores import write_scores
 from todm.ablation.starts import (
-    missing_starts,
+    copy_start,
+    find_start,
+    list_missing_starts,
     start_checkpoint,
     start_folder,
-    start_of,
-    take_over_start,
 )
+from todm.api.run import Run
 from todm.config import save_config
-from todm.data.prepare import prepare
 from todm.errors import UserError
 from todm.files import write_text
 from todm.train.stopping import EXIT_CODE
 
 
-def run_folder(exp: Path, run: PlannedRun) -> Path:
-    """Where a run lives; variants with the same settings share it."""
-    return exp / "runs" / run.digest
+def run_folder(exp_dir: Path, run: PlannedRun) -> Path:
+    """Return the folder of a run; variants with the same settings share it."""
+    return GridFolder(exp_dir).run(run.digest).path
 
 
-def is_done(exp: Path, run: PlannedRun) -> bool:
-    """Whether its result is there."""
-    return (run_folder(exp, run) / RESULT).is_file()
+def is_done(exp_dir: Path, run: PlannedRun) -> bool:
+    """Return whether the result of a run exists."""
+    return GridRun(run_folder(exp_dir, run)).result.is_file()
 
 
-def prepare_data(grid: Grid, exp: Path, corpus_dir: Path | None) -> None:
+def prepare_data(grid: Grid, exp_dir: Path, corpus_dir: Path | None) -> None:
     """Prepare ``EXP/data`` for all runs, once.
 
     Raises:
-        UserError: it is not there and no corpus was named, or it was prepared with other settings.
+        UserError: the data are missing and there is no corpus, or they were prepared with other settings.
     """
     config = grid.config({})
     text = json.dumps(config.to_dict()["data"], sort_keys=True)
-    digest, mark = hashlib.sha256(text.encode()).hexdigest(), exp / "data" / ".grid"
-    if mark.is_file():
-        if mark.read_text() != digest:
-            raise UserError(f"{exp / 'data'}: prepared with other settings of data; take another --exp-dir")
+    digest, folder = hashlib.sha256(text.encode()).hexdigest(), GridFolder(exp_dir)
+    if folder.data_mark.is_file():
+        if folder.data_mark.read_text() != digest:
+            raise UserError(f"{folder.data}: prepared with other settings of data; take another --exp-dir")
         return
     if corpus_dir is None:
-        raise UserError(f"{exp / 'data'}: not prepared yet; name the corpus with --corpus-dir")
-    prepare(config, corpus_dir, exp)
-    write_text(mark, digest)
+        raise UserError(f"{folder.data}: not prepared yet; name the corpus with --corpus-dir")
+    Run(exp_dir, config).prepare(corpus_dir)
+    write_text(folder.data_mark, digest)
+
+
+def do_single_run(folder: Path, *, until: int = 0) -> None:
+    """Train, average and score the run in `folder`.
+
+    Args:
+        folder: run folder with its planned config and data.
+        until: only train, for this many batches; 0 does everything.
+    """
+    files = GridRun(folder)
+    run = Run(folder, files.planned_config)
+    run.train(until=until)
+    if until:
+        return
+    run.average()
+    write_scores(folder)
+    shutil.rmtree(files.checkpoints)  # a hundred megabytes that are not needed any more
 
 
 def run_grid(
-    runs: Sequence[PlannedRun], exp: Path, *, jobs: int, say: Callable[[str], None] = print
+    runs: Sequence[PlannedRun],
+    exp_dir: Path,
+    *,
+    num_jobs: int,
+    on_message: Callable[[str], None] = lambda _: None,
 ) -> list[PlannedRun]:
-    """Train, average and measure all of `runs` that are not done.
+    """Train, average and score all unfinished runs.
 
     Args:
-        runs: of `Grid.plan`.
-        exp: folder with prepared data.
-        jobs: runs at a time.
-        say: takes a line on each run.
+        runs: runs of `Grid.plan`.
+        exp_dir: folder with prepared data.
+        num_jobs: runs at the same time.
+        on_message: called with a line on each run.
 
     Returns:
-        those that failed; the others are done.
+        the runs that failed; the others are done.
 
     Raises:
-        SystemExit: stopped by SIGTERM or Ctrl-C, once the running trainings have saved.
+        SystemExit: stopped by SIGTERM or Ctrl-C, after the running trainings have saved.
     """
-    waiting = {run.digest: run for run in runs if not is_done(exp, run)}
-    say(f"{len({run.digest for run in runs})} runs, {len(waiting)} of them to do, {jobs} at a time")
-    failed: list[PlannedRun] = []
-    children = _Children(jobs)
-
-    shared = {start.digest: start for start in missing_starts(exp, list(waiting.values()))}
-
-    def begin(start: PlannedRun) -> None:
-        if children.stopping:
-            return
-        folder = _fill_folder(start_folder(exp, start), start)
-        steps = str(start.config.train.loss.alignment_warmup_steps)
-        if children.finish(folder, "--until", steps) and start_checkpoint(exp, start).is_file():
-            say(f"{folder.name} start of several runs, seed {start.seed}: trained")
-        elif not children.stopping:
-            say(f"{folder.name} start of several runs failed, see {folder / 'log.txt'}; each does its own")
-
-    def work(run: PlannedRun, ready: Future[None] | None) -> None:
-        if ready is not None:
-            ready.result()
-        if children.stopping:
-            return
-        folder = _fill_folder(run_folder(exp, run), run)
-        try:
-            take_over_start(exp, run, folder)
-        except (OSError, UserError) as error:  # its own start is as good
-            say(f"{folder.name} cannot take over its start ({error}); it does its own")
-        if children.finish(folder):
-            say(f"{folder.name} {run.variant}, seed {run.seed}: {_summary(folder)}")
-        elif not children.stopping:
-            failed.append(run)
-            say(f"{folder.name} {run.variant}, seed {run.seed}: failed, see {folder / 'log.txt'}")
-
-    with children.stopped_by_signals(), ThreadPoolExecutor(jobs) as pool:
-        # In front of the runs that wait for them.
-        begun = {digest: pool.submit(begin, start) for digest, start in shared.items()}
+    waiting = {run.digest: run for run in runs if not is_done(exp_dir, run)}
+    total = len({run.digest for run in runs})
+    on_message(f"{total} runs, {len(waiting)} of them to do, {num_jobs} at a time")
+    worker = _Worker(exp_dir, RunProcesses(num_jobs), on_message)
+    shared = {start.digest: start for start in list_missing_starts(exp_dir, list(waiting.values()))}
+    with worker.processes.stop_on_signals(), ThreadPoolExecutor(num_jobs) as pool:
+        # Submitted before the runs that wait for them.
+        begun = {digest: pool.submit(worker.train_start, start) for digest, start in shared.items()}
         done = []
         for run in waiting.values():
-            start = start_of(run)
-            done.append(pool.submit(work, run, None if start is None else begun.get(start.digest)))
+            start = find_start(run)
+            done.append(pool.submit(worker.do_run, run, begun.get(start.digest) if start else None))
         try:
             for future in done:
                 future.result()
         except BaseException:
-            children.stop()  # what is left would train for hours before the reason is told
+            worker.processes.stop()  # otherwise the error would be reported only after hours of training
             raise
-    if children.stopping:
-        say("stopped; the same command goes on from here")
+    if worker.processes.stopping:
+        on_message("stopped; run the same command again to continue")
         raise SystemExit(EXIT_CODE)
-    return failed
+    return worker.failed
+
+
+class _Worker:
+    """Performs runs and shared starts, each in a child process."""
+
+    def __init__(self, exp_dir: Path, processes: RunProcesses, on_message: Callable[[str], None]) -> None:
+        self.processes = processes
+        self.failed: list[PlannedRun] = []
+        self._exp_dir = exp_dir
+        self._on_message = on_message
+
+    def train_start(self, start: PlannedRun) -> None:
+        """Train a beginning that several runs share."""
+        if self.processes.stopping:
+            return
+        folder = _fill_folder(start_folder(self._exp_dir, start), start)
+        steps = str(start.config.train.loss.alignment_warmup_steps)
+        trained = self.processes.finish(folder, "--until", steps)
+        if trained and start_checkpoint(self._exp_dir, start).is_file():
+            self._on_message(f"{folder.name} start of several runs, seed {start.seed}: trained")
+        elif not self.processes.stopping:
+            log = GridRun(folder).log
+            self._on_message(
+                f"{folder.name} start of several runs failed, see {log}; each run trains its own"
+            )
+
+    def do_run(self, run: PlannedRun, start: Future[None] | None) -> None:
+        """Do one run, after its shared start."""
+        if start is not None:
+            start.result()
+        if self.processes.stopping:
+            return
+        folder = _fill_folder(run_folder(self._exp_dir, run), run)
+        try:
+            copy_start(self._exp_dir, run, folder)
+        except OSError as error:  # the run can train its own start
+            self._on_message(f"{folder.name} cannot copy its start ({error}); it trains its own")
+        if self.processes.finish(folder):
+            self._on_message(f"{folder.name} {run.variant}, seed {run.seed}: {_summarize(folder)}")
+        elif not self.processes.stopping:
+            self.failed.append(run)
+            log = GridRun(folder).log
+            self._on_message(f"{folder.name} {run.variant}, seed {run.seed}: failed, see {log}")
 
 
 def _fill_folder(folder: Path, run: PlannedRun) -> Path:
+    files = GridRun(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_config(run.config, folder / "conf.yaml")
-    if not (folder / "data").exists():
-        os.symlink(Path("..", "..", "data"), folder / "data", target_is_directory=True)
+    save_config(run.config, files.planned_config)
+    if not files.data.exists():
+        os.symlink(Path("..", "..", files.data.name), files.data, target_is_directory=True)
     return folder
 
 
-def _summary(folder: Path) -> str:
-    result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+def _summarize(folder: Path) -> str:
+    result = json.loads(GridRun(folder).result.read_text(encoding="utf-8"))
     rates = ", ".join(f"{name} {size['wer']:.2f}%" for name, size in result["sizes"].items())
     return f"{rates}; {result['cost']['seconds']:.0f} s"
-
-
-class _Children:
-    """The processes at work, and how they are stopped."""
-
-    def __init__(self, jobs: int) -> None:
-        self.stopping = False
-        threads = max(1, (os.cpu_count() or 1) // jobs)
-        self._environ = {"OMP_NUM_THREADS": str(threads), **os.environ}
-        self._running: set[subprocess.Popen[bytes]] = set()
-        self._lock = threading.Lock()
-
-    def finish(self, folder: Path, *words: str) -> bool:
-        """Train, average and measure in a process of its own; whether that ended well.
-
-        Args:
-            folder: with ``conf.yaml`` and ``data``.
-            words: further ones for ``todm ablate --run``.
-        """
-        with (folder / "log.txt").open("ab") as log, self._lock:
-            if self.stopping:
-                return False
-            # A session of its own: Ctrl-C reaches it as SIGTERM only, at which training saves.
-            child = subprocess.Popen(
-                [sys.executable, "-m", "todm", "ablate", "--run", str(folder), *words],
-                env=self._environ,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-            self._running.add(child)
-        if self.stopping:  # since it was looked at
-            child.terminate()
-        code = child.wait()
-        self._running.discard(child)
-        return code == 0
-
-    def stop(self, *_: Any) -> None:
-        """Start nothing more, and ask what runs to save and end."""
-        self.stopping = True
-        for child in list(self._running):
-            child.terminate()
-
-    @contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
-        """`stop` on SIGTERM and Ctrl-C."""
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        before = [signal.signal(number, self.stop) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, before, strict=True):
-                signal.signal(number, handler)

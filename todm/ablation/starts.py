@@ -1,8 +1,7 @@
-"""Starts that runs of a grid have in common: trained once, continued by each.
+"""Beginnings that runs of a grid share: trained once, continued by each.
 
-In the diagonal start nothing is dropped, distilled, augmented or sampled (`todm.train.step`). Runs that
-differ in these only are the same until it is over, bit for bit, and a checkpoint from its last batch serves
-them all.
+During the alignment warm-up nothing is dropped, distilled, augmented or sampled (`todm.train.step`). Runs
+that differ only in these settings are bit-identical until it ends, so one checkpoint serves all of them.
 """
 
 from __future__ import annotations
@@ -14,17 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from todm.ablation.grid import PlannedRun
+from todm.ablation.layout import GridFolder, GridRun
 from todm.config import AugmentConfig, Config, DistillConfig, DropoutConfig, SandwichConfig
 from todm.files import atomic_path
-from todm.layout import checkpoint_path
-
-METRICS = Path("train", "metrics.jsonl")
 
 
-def start_of(run: PlannedRun) -> PlannedRun | None:
-    """The run that is `run` until its diagonal start is over; None where it has no such start.
+def find_start(run: PlannedRun) -> PlannedRun | None:
+    """Return the run that equals `run` until the end of its alignment warm-up; None if it has no warm-up.
 
-    A contrastive stage before it does drop units: then there is nothing to share.
+    A run with contrastive pre-training has none either, because that phase applies dropout.
     """
     train = run.config.train
     steps = train.loss.alignment_warmup_steps
@@ -43,51 +40,50 @@ def start_of(run: PlannedRun) -> PlannedRun | None:
     return PlannedRun(variant="start", seed=run.seed, config=config)
 
 
-def start_folder(exp: Path, start: PlannedRun) -> Path:
-    """Where a start lives."""
-    return exp / "starts" / start.digest
+def start_folder(exp_dir: Path, start: PlannedRun) -> Path:
+    """Return the folder of a start."""
+    return GridFolder(exp_dir).start(start.digest).path
 
 
-def start_checkpoint(exp: Path, start: PlannedRun) -> Path:
-    """The checkpoint of its last batch."""
-    steps = start.config.train.loss.alignment_warmup_steps
-    return checkpoint_path(start_folder(exp, start) / "checkpoints", steps)
+def start_checkpoint(exp_dir: Path, start: PlannedRun) -> Path:
+    """Return the checkpoint of the last batch of a start."""
+    return GridRun(start_folder(exp_dir, start)).checkpoint(start.config.train.loss.alignment_warmup_steps)
 
 
-def missing_starts(exp: Path, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """Starts that two or more of `runs` have in common and that are not there yet.
+def list_missing_starts(exp_dir: Path, runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """List starts that two or more of `runs` share and that are not trained yet.
 
     Args:
-        exp: folder of the grid.
-        runs: those that are still to do.
+        exp_dir: folder of the grid.
+        runs: unfinished runs.
     """
-    starts = [start for run in runs if (start := start_of(run)) is not None]
+    starts = [start for run in runs if (start := find_start(run)) is not None]
     counts = Counter(start.digest for start in starts)
     by_digest = {start.digest: start for start in starts}
     return [
         start
         for digest, start in by_digest.items()
-        if counts[digest] > 1 and not start_checkpoint(exp, start).is_file()
+        if counts[digest] > 1 and not start_checkpoint(exp_dir, start).is_file()
     ]
 
 
-def take_over_start(exp: Path, run: PlannedRun, folder: Path) -> None:
-    """Let a run that has no checkpoint yet go on from its start, if that is there.
+def copy_start(exp_dir: Path, run: PlannedRun, folder: Path) -> None:
+    """Let a run without a checkpoint continue from its start, if that is trained.
 
     Args:
-        exp: folder of the grid.
-        run: any.
-        folder: of the run; gets the start's checkpoint and metrics, seconds of training included.
+        exp_dir: folder of the grid.
+        run: the run.
+        folder: its run folder; receives the checkpoint and the metrics of the start, training time included.
     """
-    start = start_of(run)
-    if start is None or any((folder / "checkpoints").glob("step-*.pt")):
+    start, files = find_start(run), GridRun(folder)
+    if start is None or any(files.checkpoints.glob("step-*.pt")):
         return
-    source = start_checkpoint(exp, start)
+    source = start_checkpoint(exp_dir, start)
     if not source.is_file():
         return
-    target = folder / "checkpoints" / source.name
-    for folder_needed in (target.parent, (folder / METRICS).parent):
-        folder_needed.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(start_folder(exp, start) / METRICS, folder / METRICS)
+    target = files.checkpoints / source.name
+    for parent in (target.parent, files.train):
+        parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(GridRun(start_folder(exp_dir, start)).metrics, files.metrics)
     with atomic_path(target) as partial:
         shutil.copyfile(source, partial)

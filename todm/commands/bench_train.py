@@ -13,8 +13,6 @@ from todm.files import write_json
 if TYPE_CHECKING:
     from todm.train.measurement import Measurement
 
-HELP = "measure training steps on this machine"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """``--conf FILE`` and overrides, the batch's shape, ``--out FILE.json``."""

@@ -1,22 +1,19 @@
-"""``todm env``: versions and machine, for reports and bug reports."""
+"""Show versions and machine, for reports and bug reports."""
 
 from __future__ import annotations
 
 import argparse
+import json
 
-HELP = "show versions and machine"
+from todm.envinfo import collect_env, format_env
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Arguments of the command."""
+    """Add the options of ``todm env``."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print what `todm.envinfo` finds."""
-    import json
-
-    from todm.envinfo import collect_env, format_env
-
+    """Print the environment."""
     env = collect_env()
     print(json.dumps(env, indent=1) if args.json else format_env(env))

@@ -5,44 +5,50 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "transcribe audio files"
+import todm.api as api
+from todm.errors import UserError
+from todm.runtime.audio import read_audio
+from todm.runtime.layout import PRECISIONS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """``MODEL FILE...``."""
+    """Add the options of ``todm transcribe``."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="supernet, subnet or ONNX folder")
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help="audio files")
+    add_model_arguments(parser)
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options for opening a model; `make_options` reads them."""
     parser.add_argument("--spec", help="size of a supernet: min, mid-streaming, ..., or a spec.json")
-    parser.add_argument(
-        "--precision", choices=("fp32", "int8", "fp16"), help="of an ONNX folder (default fp32)"
-    )
-    parser.add_argument("--beam", action="store_true", help="modified beam search (ONNX folders)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    parser.add_argument("--precision", choices=PRECISIONS, help="precision of an ONNX folder (default: fp32)")
+    parser.add_argument("--beam", action="store_true", help="modified beam search (ONNX folders only)")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
+
+
+def make_options(args: argparse.Namespace) -> api.InferenceOptions:
+    """Read the options of `add_model_arguments`."""
+    _check_threads(args)
+    return api.InferenceOptions(precision=args.precision, beam=args.beam, num_threads=args.threads)
 
 
 def run(args: argparse.Namespace) -> None:
     """Print one line per file: path, tab, text."""
-    from todm.model_dir import model_kind
-    from todm.runtime.audio import read_audio
+    _check_threads(args)
+    utterances = [
+        read_audio(path) for path in args.files
+    ]  # reports unreadable files before the model is opened
+    model = api.load(
+        args.model,
+        spec=args.spec,
+        precision=args.precision or "fp32",
+        beam=args.beam,
+        num_threads=args.threads,
+    )
+    for path, audio in zip(args.files, utterances, strict=True):
+        print(f"{path}\t{model.transcribe(audio.samples, audio.sample_rate).text}")
 
-    utterances = [read_audio(path).samples for path in args.files]
-    if args.model.exists() and model_kind(args.model) == "bundle" and args.spec is None:
-        # Straight to the runtime, so that an ONNX folder runs where no torch is installed.
-        from todm.runtime.recognizer import open_recognizer
 
-        recognizer = open_recognizer(
-            args.model,
-            precision=args.precision or "fp32",
-            method="beam" if args.beam else "greedy",
-            num_threads=args.threads,
-        )
-        texts = [result.text for result in recognizer.transcribe(utterances)]
-    else:
-        from todm.recognizer import open_model
-
-        model = open_model(
-            args.model, spec=args.spec, precision=args.precision, beam=args.beam, num_threads=args.threads
-        )
-        texts = model.transcribe(utterances)
-    for path, text in zip(args.files, texts, strict=True):
-        print(f"{path}\t{text}")
+def _check_threads(args: argparse.Namespace) -> None:
+    if args.threads < 1:
+        raise UserError(f"--threads: must be at least 1, got {args.threads}")

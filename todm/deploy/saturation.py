@@ -10,7 +10,7 @@ import numpy as np
 
 HINT = (
     "sums of 8-bit products saturate on this processor (x86 without VNNI): int8 files are less accurate here "
-    "than on ARM; export.reduce_range (--reduce-range) writes files that are exact on both"
+    "than on ARM; --export.reduce_range true writes files that are exact on both"
 )
 
 

@@ -22,8 +22,8 @@ from todm.decode.wer import compute_wer, make_utterances
 from todm.deploy.contract import check_bundle
 from todm.errors import UserError
 from todm.files import write_json
+from todm.inference import BundleRecognizer, TorchRecognizer
 from todm.model_dir import load_subnet
-from todm.recognizer import BundleRecognizer, TorchRecognizer
 from todm.runtime.constants import SAMPLE_RATE
 from todm.runtime.fbank import compute_fbank
 from todm.runtime.hosts import load_packages, open_host
@@ -168,7 +168,7 @@ def _torch_chunks(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray],
     net = recognizer.net
     texts = []
     for samples in utterances:
-        out = encode_in_chunks(net, torch.from_numpy(recognizer.heard(samples))[None], chunk)
+        out = encode_in_chunks(net, torch.from_numpy(recognizer.streaming_features(samples))[None], chunk)
         labels = greedy_search(net, out, torch.tensor([out.shape[1]]))[0]
         texts.append(recognizer.tokenizer.decode(labels))
     return texts

@@ -103,12 +103,12 @@ def _measured(item: BenchmarkResult) -> dict[str, Any]:
 def _predicted(devices: Iterable[DeviceTable], size: Size) -> Iterable[dict[str, Any]]:
     for table in devices:
         for fit in table.fits:
-            if fit.way.mode != size.spec.mode or fit.beyond(size.spec):
+            if fit.run_mode.mode != size.spec.mode or fit.beyond(size.spec):
                 continue
             figures: dict[str, float] = {figure: fit.models[figure](size.spec) for figure in FIGURES}
             yield {
                 "device": table.device,
-                "precision": fit.way.precision,
-                "threads": fit.way.num_threads,
+                "precision": fit.run_mode.precision,
+                "threads": fit.run_mode.num_threads,
                 **figures,
             }

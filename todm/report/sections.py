@@ -248,7 +248,7 @@ def show_devices(run: RunContents) -> str:
             return summarize(errors) if errors else None
 
     table = Table[Model](
-        Column("run as", lambda row: row.fit.way, left=True),
+        Column("run as", lambda row: row.fit.run_mode, left=True),
         Column("figure", lambda row: row.figure, left=True),
         Column("base", lambda row: row.fit.models[row.figure].base, "{:.3g}"),
         Column("per layer", lambda row: row.fit.models[row.figure].per_layer, "{:.3g}"),

@@ -1,8 +1,7 @@
-"""Speed of specs on one device, predicted from what was measured there. No torch here.
+"""Predict the speed of specs on one device from a few measurements. No torch here.
 
-A table holds one fit for each way of running (mode, precision, threads): `todm.search.linear_cost` through
-the results of ``todm bench`` for a few bundles. The results stay in the table, and with them the error on
-bundles that were kept out of the fit.
+A table holds one fit for each run mode (mode, precision, threads): `todm.search.linear_cost` fitted to
+results of ``todm bench`` for a few bundles. The table keeps the results and the error on held-out bundles.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ _READ: Mapping[Figure, Callable[[BenchmarkResult], float]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunMode:
-    """One way of running a bundle."""
+    """How a bundle is run: mode, precision, threads, runtime, search, chunk length."""
 
     mode: str
     precision: str
@@ -52,21 +51,21 @@ class RunMode:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """What ``todm bench`` said of one bundle, run in one way."""
+    """Figures of one bundle in one run mode, as measured by ``todm bench``."""
 
-    way: RunMode
+    run_mode: RunMode
     spec: SubnetSpec
     figures: Mapping[Figure, float]
 
     @classmethod
     def from_result(cls, result: BenchmarkResult, source: str) -> Measured:
-        """One entry of a file of ``todm bench``, or of a table.
+        """Convert one entry of a file of ``todm bench``, or of a table.
 
         Raises:
-            UserError: it lacks its spec or a figure.
+            UserError: the spec or a figure is missing.
         """
         try:
-            way = RunMode(
+            run_mode = RunMode(
                 mode=str(result.mode),
                 precision=result.precision,
                 num_threads=result.num_threads,
@@ -80,9 +79,9 @@ class Measured:
             raise UserError(
                 f"{source}: not a result of todm bench with a spec ({error}); measure the bundle again"
             ) from error
-        if spec.mode != way.mode or not all(value > 0 for value in figures.values()):
-            raise UserError(f"{source}: its spec or its figures make no sense; measure the bundle again")
-        return cls(way=way, spec=spec, figures=figures)
+        if spec.mode != run_mode.mode or not all(value > 0 for value in figures.values()):
+            raise UserError(f"{source}: its spec or its figures are impossible; measure the bundle again")
+        return cls(run_mode=run_mode, spec=spec, figures=figures)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str) -> Measured:
@@ -90,13 +89,13 @@ class Measured:
         return cls.from_result(BenchmarkResult.from_dict({"name": "", **values}, source), source)
 
     def least(self, other: Measured) -> Measured:
-        """The smaller one of each figure: whatever else runs on a device only adds time."""
+        """Take the smaller value of each figure, because other load only adds time."""
         return replace(self, figures={f: min(self.figures[f], other.figures[f]) for f in FIGURES})
 
     def to_dict(self) -> dict[str, Any]:
-        """The part of a bench result that a fit needs, readable by `from_result`."""
+        """Return the part of a benchmark result that a fit needs, readable by `from_result`."""
         return {
-            **vars(self.way),
+            **vars(self.run_mode),
             "spec": self.spec.to_dict(),
             "rtf": self.figures["rtf"],
             "latency_ms": {"p95": self.figures["latency_p95_ms"]},
@@ -105,33 +104,33 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """The models of one way of running.
+    """Cost models of one run mode.
 
     Args:
-        way: the way.
-        fitted: what they were fitted on.
-        held_out: what the error was told on.
+        run_mode: the run mode.
+        fitted: measurements that the models are fitted on.
+        held_out: measurements used for the error only.
         models: one for each figure.
     """
 
-    way: RunMode
+    run_mode: RunMode
     fitted: tuple[Measured, ...]
     held_out: tuple[Measured, ...]
     models: Mapping[Figure, LinearCostModel]
 
     @classmethod
     def of(cls, fitted: Sequence[Measured], held_out: Sequence[Measured] = ()) -> Fit:
-        """Fit all figures; `UserError` where too little was measured."""
-        way = fitted[0].way
+        """Fit all figures; raises `UserError` when too few specs were measured."""
+        run_mode = fitted[0].run_mode
         specs = [item.spec for item in fitted]
         try:
             models = {f: fit_additive(specs, [item.figures[f] for item in fitted]) for f in FIGURES}
         except UserError as error:
-            raise UserError(f"{way}: {error}") from error
-        return cls(way=way, fitted=tuple(fitted), held_out=tuple(held_out), models=models)
+            raise UserError(f"{run_mode}: {error}") from error
+        return cls(run_mode=run_mode, fitted=tuple(fitted), held_out=tuple(held_out), models=models)
 
     def errors(self, figure: Figure) -> list[float]:
-        """Relative errors of what was held out; without any, of each fitted one left out in turn."""
+        """Relative errors on the held-out measurements; without any, by leave-one-out."""
         if self.held_out:
             model = self.models[figure]
             return [abs(model(m.spec) / m.figures[figure] - 1) for m in self.held_out]
@@ -140,13 +139,13 @@ class Fit:
             rest = [other for i, other in enumerate(self.fitted) if i != index]
             try:
                 model = fit_additive([m.spec for m in rest], [m.figures[figure] for m in rest])
-            except UserError:  # without this one nothing can be told
+            except UserError:  # the others do not determine a model
                 continue
             errors.append(abs(model(item.spec) / item.figures[figure] - 1))
         return errors
 
     def beyond(self, spec: SubnetSpec) -> str | None:
-        """In what `spec` lies outside the fitted specs, in words; None inside."""
+        """Describe how `spec` lies outside the range of the fitted specs; None inside it."""
         inside = [item.spec for item in self.fitted]
         for what, values, own in (
             ("depth", [s.depth for s in inside], [spec.depth]),
@@ -160,9 +159,9 @@ class Fit:
         return None
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything, the errors included."""
+        """Return plain values for JSON, the errors included."""
         return {
-            "way": str(self.way),
+            "way": str(self.run_mode),
             "models": {figure: model.to_dict() for figure, model in self.models.items()},
             "errors": {f: _summary(self.errors(f)) for f in FIGURES},
             "errors_from": "held out" if self.held_out else "leave one out",
@@ -177,8 +176,8 @@ class DeviceTable:
 
     Args:
         device: its name.
-        fits: one for each way of running that was measured.
-        machine: what the device says of itself.
+        fits: one for each measured run mode.
+        machine: description of the device.
     """
 
     device: str
@@ -194,29 +193,30 @@ class DeviceTable:
         num_threads: int | None = None,
         extrapolate: bool = False,
     ) -> float:
-        """A figure of `spec` on this device.
+        """Predict a figure of `spec` on this device.
 
         Args:
-            figure: which.
-            spec: of any mode that was measured.
-            precision: of the bundle.
-            num_threads: of the runtime; None takes the fewest that were measured.
-            extrapolate: answer for specs outside what was measured as well.
+            figure: figure to predict.
+            spec: spec of a measured mode.
+            precision: precision of the bundle.
+            num_threads: threads of the runtime; None takes the fewest measured.
+            extrapolate: also predict for specs outside the measured range.
 
         Raises:
-            UserError: nothing like it was measured.
+            UserError: no such run mode was measured, or `spec` is outside the measured range.
         """
-        ways = [fit for fit in self.fits if (fit.way.mode, fit.way.precision) == (spec.mode, precision)]
-        ways = [fit for fit in ways if num_threads in (None, fit.way.num_threads)]
-        if not ways:
+        wanted_mode = (spec.mode, precision)
+        fits = [f for f in self.fits if (f.run_mode.mode, f.run_mode.precision) == wanted_mode]
+        fits = [f for f in fits if num_threads in (None, f.run_mode.num_threads)]
+        if not fits:
             wanted = f"{spec.mode}, {precision}" + (f", {num_threads} threads" if num_threads else "")
-            known = "; ".join(str(fit.way) for fit in self.fits)
+            known = "; ".join(str(fit.run_mode) for fit in self.fits)
             raise UserError(f"device {self.device}: {wanted} was not measured there (only {known})")
-        fit = min(ways, key=lambda fit: fit.way.num_threads)
+        fit = min(fits, key=lambda fit: fit.run_mode.num_threads)
         if not extrapolate and (beyond := fit.beyond(spec)):
             raise UserError(
-                f"device {self.device}, {fit.way}: {spec.name} cannot be told, {beyond}; measure larger or "
-                "smaller specs there, or give --extrapolate"
+                f"device {self.device}, {fit.run_mode}: {spec.name} cannot be predicted: {beyond}; measure "
+                "larger or smaller specs there, or give --extrapolate"
             )
         return fit.models[figure](spec)
 
@@ -231,10 +231,10 @@ class DeviceTable:
 
     @classmethod
     def load(cls, path: Path) -> DeviceTable:
-        """Read a table; the models are fitted anew from what was measured.
+        """Read a table and fit the models again from its measurements.
 
         Raises:
-            UserError: missing, or not a table.
+            UserError: a missing file, or not a device table.
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
@@ -259,16 +259,16 @@ def fit_device(
     *,
     runtime: str = "onnxruntime",
 ) -> DeviceTable:
-    """A table from results of ``todm bench``; of several of one spec in one way the least figures count.
+    """Fit a table to results of ``todm bench``; for repeated measurements the smallest figures count.
 
     Args:
-        device: its name.
-        fitted: source (for errors) and result, each.
-        held_out: likewise; for the error only.
-        runtime: results of others are left out.
+        device: name of the device.
+        fitted: pairs of source (for error messages) and result.
+        held_out: the same, used for the error only.
+        runtime: results of other runtimes are ignored.
 
     Raises:
-        UserError: results without a spec, or too few of them to tell a model.
+        UserError: results without a spec, or too few of them to determine a model.
     """
     machine: Mapping[str, Any] = {}
     groups: dict[RunMode, tuple[dict[SubnetSpec, Measured], dict[SubnetSpec, Measured]]] = {}
@@ -278,29 +278,29 @@ def fit_device(
                 continue
             item = Measured.from_result(result, source)
             machine = machine or result.machine
-            known = groups.setdefault(item.way, ({}, {}))[place]
+            known = groups.setdefault(item.run_mode, ({}, {}))[place]
             known[item.spec] = known[item.spec].least(item) if item.spec in known else item
-    ways = sorted(groups, key=lambda way: (way.mode, way.precision, way.num_threads))
-    for _, same in groupby(ways, key=lambda way: (way.mode, way.precision, way.num_threads, way.method)):
+    run_modes = sorted(groups, key=lambda mode: (mode.mode, mode.precision, mode.num_threads))
+    for _, same in groupby(run_modes, key=lambda m: (m.mode, m.precision, m.num_threads, m.method)):
         if len(several := list(same)) > 1:
             raise UserError(
                 f"device {device}: chunks of two lengths were measured ({several[0]}; {several[1]})"
             )
-    if not ways:
+    if not run_modes:
         raise UserError(f"device {device}: no results of {runtime} to fit; run todm bench first")
-    if missing := [way for way in ways if not groups[way][0]]:
+    if missing := [mode for mode in run_modes if not groups[mode][0]]:
         raise UserError(f"device {device}: {missing[0]} was measured on held-out bundles only")
-    fits = tuple(Fit.of(*(list(items.values()) for items in groups[way])) for way in ways)
+    fits = tuple(Fit.of(*(list(items.values()) for items in groups[mode])) for mode in run_modes)
     return DeviceTable(device=device, fits=fits, machine=machine)
 
 
 def read_results(paths: Iterable[Path]) -> list[tuple[str, BenchmarkResult]]:
-    """Results in files of ``todm bench`` or ``push_and_bench.sh``, each with the name of its file."""
+    """Read the results in files of ``todm bench`` or ``push_and_bench.sh``, each with its file name."""
     return [(str(path), result) for path in paths for result in benchmark_result.read_results(path)]
 
 
 def load_tables(paths: Iterable[Path]) -> dict[str, DeviceTable]:
-    """Tables by device; `UserError` when two name the same device."""
+    """Load tables by device; raises `UserError` when two name the same device."""
     tables: dict[str, DeviceTable] = {}
     for path in paths:
         table = DeviceTable.load(path)

@@ -1,4 +1,4 @@
-"""Limits as the user writes them: ``rtf <= 0.1 on pi4``, ``size <= 2 MB``. No torch here."""
+"""Parse limits and budgets: ``rtf <= 0.1 on pi4``, ``size <= 2 MB``. No torch here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from todm.errors import UserError
 from todm.search.objectives import ObjectiveRef, find_family
 
-_TERM = re.compile(r"\s*([A-Za-z_]\w*)(?:\s+on\s+(\S+))?\s*")
+_OBJECTIVE = re.compile(r"\s*([A-Za-z_]\w*)(?:\s+on\s+(\S+))?\s*")
 _LIMIT = re.compile(
     r"\s*([A-Za-z_]\w*)\s*(<=|<|>=|>|==|=)\s*([-+.\d]+(?:[eE][-+]?\d+)?|\S+)\s*([A-Za-z%]*)"
     r"(?:\s+on\s+(\S+))?\s*"
@@ -25,72 +25,72 @@ _SCALES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """The figure of `term` must be at most `bound`, in the objective's own unit."""
+    """The figure of `objective` must be at most `bound`, in the objective's own unit."""
 
-    term: ObjectiveRef
+    objective: ObjectiveRef
     bound: float
 
     def excess(self, value: float) -> float:
-        """By how much `value` is above the bound, as a share of it; 0 within it."""
+        """Relative excess of `value` over the bound; 0 within it."""
         return max(0.0, value - self.bound) / max(abs(self.bound), 1e-12)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A device or a use, and what a net for it must keep to."""
+    """A named target, for example a device, with limits for a net."""
 
     name: str
     limits: tuple[Limit, ...]
 
 
-def parse_term(text: str) -> ObjectiveRef:
-    """``wer`` or ``rtf on pi4``.
+def parse_objective(text: str) -> ObjectiveRef:
+    """Parse an objective: ``wer`` or ``rtf on pi4``.
 
     Raises:
-        UserError: no such objective, or no device where one is needed.
+        UserError: an unknown objective, or a missing device.
     """
-    found = _TERM.fullmatch(text)
-    if not found:
-        raise UserError(f"{text!r} is no objective; write 'wer' or 'rtf on pi4'")
-    term = ObjectiveRef(name=found[1], device=found[2])
-    find_family(term)
-    return term
+    match = _OBJECTIVE.fullmatch(text)
+    if not match:
+        raise UserError(f"{text!r} is not an objective; write 'wer' or 'rtf on pi4'")
+    objective = ObjectiveRef(name=match[1], device=match[2])
+    find_family(objective)
+    return objective
 
 
 def parse_limit(text: str) -> Limit:
-    """``NAME <= NUMBER [UNIT] [on DEVICE]``.
+    """Parse a limit: ``NAME <= NUMBER [UNIT] [on DEVICE]``.
 
     Example:
         >>> parse_limit("size <= 2.5 MB").bound
         2500000.0
-        >>> str(parse_limit("rtf<=0.1 on pi4").term)
+        >>> str(parse_limit("rtf<=0.1 on pi4").objective)
         'rtf on pi4'
 
     Raises:
-        UserError: another form, another comparison, no number, or a unit that does not suit.
+        UserError: malformed text, a comparison other than ``<=``, no number, or an unknown unit.
     """
-    found = _LIMIT.fullmatch(text)
-    if not found:
+    match = _LIMIT.fullmatch(text)
+    if not match:
         raise UserError(f"limit {text!r}: write it as 'rtf <= 0.1 on pi4' or 'size <= 2 MB'")
-    name, comparison, number, unit, device = found.groups()
+    name, comparison, number, unit, device = match.groups()
     if comparison != "<=":
         raise UserError(f"limit {text!r}: {comparison} is not possible; limits are of the form {name} <= ...")
-    term = ObjectiveRef(name=name, device=device)
-    scales = _SCALES[find_family(term).unit]
+    objective = ObjectiveRef(name=name, device=device)
+    scales = _SCALES[find_family(objective).unit]
     try:
         value = float(number)
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise UserError(f"limit {text!r}: {number!r} is no number")
+        raise UserError(f"limit {text!r}: {number!r} is not a number")
     if unit not in scales:
         units = " or ".join(filter(None, scales)) or "none"
-        raise UserError(f"limit {text!r}: {unit!r} is no unit of {name}; possible: {units}")
-    return Limit(term=term, bound=value * scales[unit])
+        raise UserError(f"limit {text!r}: {unit!r} is not a unit of {name}; use {units}")
+    return Limit(objective=objective, bound=value * scales[unit])
 
 
 def parse_budget(text: str) -> Budget:
-    """``NAME: LIMIT, LIMIT, ...``.
+    """Parse a budget: ``NAME: LIMIT, LIMIT, ...``.
 
     Example:
         >>> parse_budget("watch: params <= 0.7 M, wer <= 3").name
@@ -103,5 +103,5 @@ def parse_budget(text: str) -> Budget:
 
 
 def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
-    """Several of them."""
+    """Parse several limits."""
     return tuple(parse_limit(text) for text in texts)

@@ -15,6 +15,7 @@ from todm.errors import UserError
 from todm.search.encoding import Encoding
 from todm.search.objective_set import Evaluations
 from todm.search.screen import Screen
+from todm.search.spread import spread_uniform
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -40,7 +41,7 @@ def search_evolving(
     Args:
         space: what is elastic.
         mode: of all specs.
-        budget: evaluates; its judge's limits must be within reach of the smallest spec of `mode`.
+        budget: evaluates; the limits of its objectives must be within reach of the smallest spec of `mode`.
         population: specs per generation.
         seed: of everything random.
         screen: picks a generation out of a larger one by a cheap figure.
@@ -64,16 +65,16 @@ def search_evolving(
             "--baseline random"
         ) from error
 
-    judge = budget.judge
+    objectives = budget.objectives
     encoding = Encoding(space=space, mode=mode)
 
     class KeepLimits(Repair):  # type: ignore[misc]  # pymoo has no types
         def _do(self, problem: Any, values: Any, random_state: Any = None, **_: Any) -> Any:
             rows = np.around(values).astype(int)
             pick: Callable[[Sequence[int]], int] = random_state.choice
-            return np.array([shrink(encoding, judge.early_excess, row.tolist(), pick) for row in rows])
+            return np.array([shrink(encoding, objectives.early_excess, row.tolist(), pick) for row in rows])
 
-    first = first_specs(space, mode, population, seed=seed, excess=judge.early_excess)
+    first = first_specs(space, mode, population, seed=seed, excess=objectives.early_excess)
     algorithm = NSGA2(
         pop_size=population,
         sampling=np.array([encoding.encode(spec) for spec in first]),
@@ -86,7 +87,7 @@ def search_evolving(
             lambda a, b: encoding.decode(a.X) == encoding.decode(b.X)
         ),
     )
-    shape = {"n_obj": len(judge.names), "n_ieq_constr": len(judge.limits)}
+    shape = {"n_obj": len(objectives.names), "n_ieq_constr": len(objectives.limits)}
     upper = np.array(encoding.upper)
     problem = Problem(n_var=len(upper), xl=0, xu=upper, vtype=int, **shape)
     algorithm.setup(problem, termination=NoTermination(), seed=seed, verbose=False)
@@ -106,9 +107,9 @@ def search_evolving(
         done = [point for point in points if point is not None]
         if len(done) < len(points):
             return
-        values = {"F": np.array([point.values(judge.names) for point in done], dtype=float)}
-        if judge.limits:
-            values["G"] = np.array([judge.excesses(point) for point in done], dtype=float)
+        values = {"F": np.array([point.values(objectives.names) for point in done], dtype=float)}
+        if objectives.limits:
+            values["G"] = np.array([objectives.excesses(point) for point in done], dtype=float)
         Evaluator().eval(StaticProblem(problem, **values), generation)
         algorithm.tell(infills=generation)
         stale = 0 if len(budget.points) > known else stale + 1
@@ -126,7 +127,7 @@ def search_at_random(
     """Spend `budget` on min, max, mid and then random specs of `mode`, those outside the limits shrunk."""
     rng = random.Random(f"random-search-{seed}-{mode}")
     specs = itertools.chain(_sizes(space, mode), _samples(space, mode, rng))
-    _spend(budget, _distinct(_inside(specs, space, mode, rng, budget.judge.early_excess)), population)
+    _spend(budget, _distinct(_inside(specs, space, mode, rng, budget.objectives.early_excess)), population)
 
 
 def search_grid(
@@ -142,7 +143,7 @@ def search_grid(
     rng = random.Random(f"grid-search-{seed}-{mode}")
     share = -(-budget.left // len(space.depths))
     specs = itertools.chain(_sizes(space, mode), grid_specs(space, mode, share), _samples(space, mode, rng))
-    _spend(budget, _distinct(_inside(specs, space, mode, rng, budget.judge.early_excess)), population)
+    _spend(budget, _distinct(_inside(specs, space, mode, rng, budget.objectives.early_excess)), population)
 
 
 SEARCHES = {"nsga2": search_evolving, "random": search_at_random, "grid": search_grid}
@@ -171,10 +172,7 @@ def first_specs(
     """
     rng = random.Random(f"first-specs-{seed}-{mode}")
     ends = [space.min(mode), space.max(mode)]
-    line = [space.uniform(depth, width, mode) for depth in space.depths for width in space.uniform_widths()]
-    line = sorted((s for s in line if s not in ends), key=lambda s: (s.size, s))
-    count = max(0, min(population - len(ends), len(line)))
-    even = [line[round((i + 0.5) * len(line) / count - 0.5)] for i in range(count)]
+    even = spread_uniform(space, mode, population - len(ends), exclude=ends)
     specs = itertools.chain(ends, even, _samples(space, mode, rng))
     return list(itertools.islice(_distinct(_inside(specs, space, mode, rng, excess)), population))
 

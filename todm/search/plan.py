@@ -1,9 +1,9 @@
-"""A whole search: every budget and every mode in turn, what is chosen, and methods side by side."""
+"""Run a whole search: every budget in every mode, and the choice of specs to extract."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,50 +21,62 @@ from todm.space.spec import SubnetSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is searched for.
+    """Objectives, limits and effort of a search.
 
     Args:
-        space: what is elastic.
-        modes: that are searched, each on its own: they serve different uses, and the nets of one are not to
-            be driven out by nets of the other.
-        terms: objectives.
-        limits: that hold for every spec.
-        budgets: devices or uses with further limits, each searched for on its own.
-        setup: what objectives are built from.
-        evaluations: of all modes and budgets together.
-        population: of a generation.
-        sizes: specs chosen from the front of each mode, where there are no budgets.
+        space: the search space.
+        modes: modes to search, each on its own, so that nets of one do not displace nets of the other.
+        objectives: objectives of the front, the most important first.
+        limits: limits that hold for every spec.
+        budgets: named targets with further limits, each searched on its own.
+        context: config, tables and options that objectives are built from.
+        evaluations: number of specs to evaluate, all modes and budgets together.
+        population: specs per generation.
+        sizes: specs to choose from the front of each mode when there are no budgets.
     """
 
     space: SearchSpace
     modes: tuple[Mode, ...]
-    terms: tuple[ObjectiveRef, ...]
+    objectives: tuple[ObjectiveRef, ...]
     limits: tuple[Limit, ...]
     budgets: tuple[Budget, ...]
-    setup: ObjectiveContext
+    context: ObjectiveContext
     evaluations: int
     population: int
     sizes: int
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The objectives' names."""
-        return tuple(map(str, self.terms))
+        """Names of the objectives."""
+        return tuple(map(str, self.objectives))
 
-    def judge(self, budget: Budget | None) -> ObjectiveSet:
-        """With the limits of `budget`; the figures are the same ones for all budgets."""
-        also = [limit.term for each in self.budgets for limit in each.limits]
+    def objective_set(self, budget: Budget | None) -> ObjectiveSet:
+        """Objectives with the limits of `budget`; points have the same figures for all budgets."""
+        extra = [limit.objective for each in self.budgets for limit in each.limits]
         limits = (*self.limits, *(budget.limits if budget else ()))
-        return ObjectiveSet(self.terms, limits, self.setup, also)
+        return ObjectiveSet(self.objectives, limits, self.context, extra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchHooks:
+    """Optional parts of a search.
+
+    Args:
+        make_screen: makes a fresh screen for each search, or None.
+        on_point: called with every new point.
+    """
+
+    make_screen: Callable[[], Screen | None] = lambda: None
+    on_point: Callable[[Point], None] = lambda _: None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a plan.
+    """Result of a plan.
 
     Args:
-        points: fronts of all modes and budgets, with what is chosen.
-        failures: one sentence for each budget that nothing keeps to.
+        points: fronts of all modes and budgets, the chosen points marked.
+        failures: one sentence for each budget whose limits no spec keeps.
     """
 
     points: tuple[Point, ...]
@@ -72,68 +84,67 @@ class Outcome:
 
 
 def run_search(
-    plan: Plan,
-    evaluate: Evaluate,
-    *,
-    seed: int,
-    method: str = "nsga2",
-    make_screen: Callable[[], Screen | None] = lambda: None,
-    on_point: Callable[[Point], None] = lambda _: None,
+    plan: Plan, evaluate: Evaluate, *, seed: int, method: str = "nsga2", hooks: SearchHooks | None = None
 ) -> Outcome:
     """Search for every budget in every mode.
 
     Args:
-        plan: what for.
-        evaluate: specs to results of decoding.
-        seed: of the sampler.
+        plan: objectives, limits and effort.
+        evaluate: yields specs with their results of decoding.
+        seed: seed of the sampler.
         method: a key of `SEARCHES`.
-        make_screen: a fresh screen for each search, or None.
-        on_point: called with every new point.
+        hooks: screen and progress.
     """
-    wanted: Sequence[Budget | None] = plan.budgets or (None,)
-    found: dict[SubnetSpec, Point] = {}
+    hooks = hooks or SearchHooks()
+    budgets: Sequence[Budget | None] = plan.budgets or (None,)
+    merged: dict[SubnetSpec, Point] = {}
     failures = []
-    shares = _shares(plan.evaluations, len(wanted) * len(plan.modes))
-    for each in wanted:
-        judge = plan.judge(each)
+    shares = _shares(plan.evaluations, len(budgets) * len(plan.modes))
+    for budget in budgets:
+        objectives = plan.objective_set(budget)
         points: list[Point] = []
         fronts: list[list[Point]] = []
         for mode in plan.modes:
-            share = next(shares)
-            smallest = plan.space.min(mode)
-            hopeless = judge.early_excess(smallest) > 0
-            budget = Evaluations(
-                judge=judge, evaluate=evaluate, evaluations=1 if hopeless else share, on_point=on_point
+            evaluations = Evaluations(
+                objectives=objectives, evaluate=evaluate, evaluations=next(shares), on_point=hooks.on_point
             )
-            if hopeless:  # evaluated nevertheless: it is the nearest that there is
-                budget([smallest])
-            elif share:
-                SEARCHES[method](
-                    plan.space,
-                    mode,
-                    budget,
-                    population=plan.population,
-                    seed=seed,
-                    screen=make_screen(),
-                )
-            points += budget.points.values()
-            fronts.append(pareto_front(filter(judge.keeps, budget.points.values()), judge.names))
+            _search_mode(plan, mode, evaluations, method=method, seed=seed, hooks=hooks)
+            points += evaluations.points.values()
+            kept = filter(objectives.keeps, evaluations.points.values())
+            fronts.append(pareto_front(kept, objectives.names))
         if not any(fronts):
-            failures.append(str(judge.nothing_keeps(points, each.name if each else None)))
+            failures.append(str(objectives.make_limit_error(points, budget.name if budget else None)))
             continue
-        if each is None:
-            fronts = [choose(front, judge.names, plan.sizes) for front in fronts]
+        if budget is None:
+            fronts = [choose(front, objectives.names, plan.sizes) for front in fronts]
         else:
-            best = min(
-                (point for front in fronts for point in front), key=lambda p: (p.values(judge.names), p.spec)
-            )
-            fronts = [[_mark(p, each.name) if p is best else p for p in front] for front in fronts]
+            fronts = _mark_best(fronts, objectives.names, budget.name)
         for point in (point for front in fronts for point in front):
-            before = found.get(point.spec)
-            found[point.spec] = replace(point, chosen=(*before.chosen, *point.chosen)) if before else point
+            known = merged.get(point.spec)
+            merged[point.spec] = replace(point, chosen=(*known.chosen, *point.chosen)) if known else point
     order = {mode: index for index, mode in enumerate(plan.modes)}
-    ranked = sorted(found.values(), key=lambda p: (order[p.spec.mode], p.values(plan.names)[::-1], p.spec))
+    ranked = sorted(merged.values(), key=lambda p: (order[p.spec.mode], p.values(plan.names)[::-1], p.spec))
     return Outcome(points=tuple(ranked), failures=tuple(failures))
+
+
+def _search_mode(
+    plan: Plan, mode: Mode, evaluations: Evaluations, *, method: str, seed: int, hooks: SearchHooks
+) -> None:
+    """Spend `evaluations` on specs of one mode."""
+    smallest = plan.space.min(mode)
+    if evaluations.objectives.early_excess(smallest) > 0:
+        # No spec of this mode keeps the limits; the smallest one is the nearest, for the error message.
+        evaluations.restrict(1)
+        evaluations([smallest])
+    elif not evaluations.spent:
+        SEARCHES[method](
+            plan.space,
+            mode,
+            evaluations,
+            population=plan.population,
+            seed=seed,
+            screen=hooks.make_screen(),
+        )
 
 
 def compare_methods(
@@ -142,63 +153,67 @@ def compare_methods(
     *,
     seeds: Sequence[int],
     methods: Sequence[str] = tuple(SEARCHES),
-    make_screen: Callable[[], Screen | None] = lambda: None,
-    on_point: Callable[[Point], None] = lambda _: None,
+    hooks: SearchHooks | None = None,
 ) -> dict[str, Any]:
-    """The hypervolume of every method's front at the same budget, for several seeds.
+    """Compare the hypervolume of every method's front at the same number of evaluations, over seeds.
 
-    Volumes are shares of the box between the best and the worst figure of all that any method saw, the worst
-    moved out by a tenth so that the ends of a front count.
+    Volumes are fractions of the box between the best and the worst figures of all methods, the worst moved
+    out by a tenth so that the ends of a front count.
 
     Returns:
-        Values ready for JSON: by mode and method the volumes in the order of the seeds, their mean and their
+        values ready for JSON: by mode and method the volumes in the order of the seeds, their mean and their
         standard deviation.
     """
     if plan.budgets:
         raise UserError("--compare-seeds: compares methods within one set of limits; leave --budget out")
-    judge = plan.judge(None)
-    seen: dict[tuple[Mode, str, int], list[Point]] = {}
+    hooks = hooks or SearchHooks()
+    objectives = plan.objective_set(None)
+    fronts: dict[tuple[Mode, str, int], list[Point]] = {}
     shares = list(_shares(plan.evaluations, len(plan.modes)))
     for seed in seeds:
         for method in methods:
             for mode, share in zip(plan.modes, shares, strict=True):
-                budget = Evaluations(judge=judge, evaluate=evaluate, evaluations=share, on_point=on_point)
+                evaluations = Evaluations(
+                    objectives=objectives, evaluate=evaluate, evaluations=share, on_point=hooks.on_point
+                )
                 SEARCHES[method](
                     plan.space,
                     mode,
-                    budget,
+                    evaluations,
                     population=plan.population,
                     seed=seed,
-                    screen=make_screen() if method == "nsga2" else None,
+                    screen=hooks.make_screen() if method == "nsga2" else None,
                 )
-                seen[mode, method, seed] = [p for p in budget.points.values() if judge.keeps(p)]
-    result: dict[str, Any] = {
-        "objectives": list(judge.names),
+                kept = [point for point in evaluations.points.values() if objectives.keeps(point)]
+                fronts[mode, method, seed] = kept
+    return {
+        "objectives": list(objectives.names),
         "evaluations": plan.evaluations,
         "population": plan.population,
         "seeds": list(seeds),
-        "modes": {},
+        "modes": {mode: _compare_mode(fronts, objectives.names, mode) for mode in plan.modes},
     }
-    for mode in plan.modes:
-        every = [p.values(judge.names) for (m, _, _), points in seen.items() if m == mode for p in points]
-        if not every:
-            raise UserError(f"--compare-seeds: no {mode} spec keeps to the limits; loosen them")
-        volumes = {
-            method: [
-                _share_of_box([p.values(judge.names) for p in seen[mode, method, seed]], every)
-                for seed in seeds
-            ]
-            for method in methods
+
+
+def _compare_mode(
+    fronts: Mapping[tuple[Mode, str, int], Sequence[Point]], names: Sequence[str], mode: Mode
+) -> dict[str, Any]:
+    """Hypervolumes of one mode by method, with mean and standard deviation."""
+    mine = {key[1:]: points for key, points in fronts.items() if key[0] == mode}
+    every = [point.values(names) for points in mine.values() for point in points]
+    if not every:
+        raise UserError(f"--compare-seeds: no {mode} spec keeps the limits; relax them")
+    volumes: dict[str, list[float]] = {}
+    for (method, _), points in mine.items():
+        volumes.setdefault(method, []).append(_share_of_box([p.values(names) for p in points], every))
+    return {
+        method: {
+            "hypervolumes": values,
+            "mean": statistics.mean(values),
+            "std": statistics.stdev(values) if len(values) > 1 else 0.0,
         }
-        result["modes"][mode] = {
-            method: {
-                "hypervolumes": values,
-                "mean": statistics.mean(values),
-                "std": statistics.stdev(values) if len(values) > 1 else 0.0,
-            }
-            for method, values in volumes.items()
-        }
-    return result
+        for method, values in volumes.items()
+    }
 
 
 def _share_of_box(values: Iterable[tuple[float, ...]], every: Sequence[tuple[float, ...]]) -> float:
@@ -210,8 +225,10 @@ def _share_of_box(values: Iterable[tuple[float, ...]], every: Sequence[tuple[flo
     return hypervolume(scaled, [1.1] * len(lows)) / 1.1 ** len(lows)
 
 
-def _mark(point: Point, name: str) -> Point:
-    return replace(point, chosen=(*point.chosen, name))
+def _mark_best(fronts: Sequence[list[Point]], names: Sequence[str], name: str) -> list[list[Point]]:
+    """Mark the point with the best first objective as the choice for the budget `name`."""
+    best = min((point for front in fronts for point in front), key=lambda p: (p.values(names), p.spec))
+    return [[replace(p, chosen=(*p.chosen, name)) if p is best else p for p in front] for front in fronts]
 
 
 def _shares(total: int, count: int) -> Iterator[int]:

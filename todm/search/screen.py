@@ -1,7 +1,7 @@
-"""A cheap figure that stands in for decoding: of many children only the promising ones are evaluated.
+"""Proxy screening: rank many children by a cheap loss and evaluate only the best.
 
-The figure is trusted as long as it ranks the specs that were evaluated as their word error rates do
-(Spearman's rank correlation), and not before enough of them were.
+The proxy is used while its rank correlation (Spearman) with the WER of the evaluated specs is high enough,
+and only after a minimum number of evaluations.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MIN_POINTS = 10
 
 
 class Screen:
-    """Ranks children by the proxy in the place of the word error rate.
+    """Ranks children by the proxy instead of the word error rate.
 
     Args:
-        evaluate: specs to results with a key ``loss``.
-        threshold: rank correlation from which on the proxy is trusted, 0 to 1.
-        report: called with a line of text at the first verdict and when it changes.
+        evaluate: yields specs with results that hold a key ``loss``.
+        threshold: minimum rank correlation at which the proxy is used, 0 to 1.
+        report: called with a line of text when the proxy is switched on or off.
     """
 
     def __init__(
@@ -38,15 +38,15 @@ class Screen:
         self._proxies: dict[SubnetSpec, float] = {}
 
     def oversampling(self, budget: Evaluations) -> int:
-        """How many times as many children to draw as will be evaluated: 1 while the proxy is not trusted."""
+        """Number of children to draw per evaluation: 1 while the proxy is not used."""
         points = list(budget.points.values())
-        if "wer" not in budget.judge.names or len(points) < MIN_POINTS:
+        if "wer" not in budget.objectives.names or len(points) < MIN_POINTS:
             return 1
         proxies = self.proxies([point.spec for point in points])
         correlation = rank_correlation(proxies, [point.wer for point in points])
         trusted = correlation >= self._threshold
         if trusted != self._trusted:
-            verdict = "it screens" if trusted else "it does not screen"
+            verdict = "proxy on" if trusted else "proxy off"
             self._report(
                 f"proxy loss against WER, {points[0].spec.mode}: rank correlation {correlation:.2f} over "
                 f"{len(points)} specs (needed: {self._threshold:.2f}): {verdict}"
@@ -55,18 +55,18 @@ class Screen:
         return OVERSAMPLING if trusted else 1
 
     def pick(self, specs: Sequence[SubnetSpec], budget: Evaluations, count: int) -> list[int]:
-        """Indices of the `count` specs to evaluate: front after front of what the proxy makes of them."""
-        judge = budget.judge
+        """Return the indices of the `count` specs to evaluate, by non-dominated sorting with the proxy."""
+        objectives = budget.objectives
         proxies = self.proxies(specs)
         left: dict[SubnetSpec, tuple[int, Point]] = {}
         for index, (spec, proxy) in enumerate(zip(specs, proxies, strict=True)):
-            # A spec that is known already costs nothing and tells nothing new.
+            # Known specs need no evaluation.
             if spec not in budget.points:
-                left.setdefault(spec, (index, judge.point(spec, {"wer": proxy})))
+                left.setdefault(spec, (index, objectives.point(spec, {"wer": proxy})))
         chosen: list[int] = []
         while left and len(chosen) < count:
-            front = pareto_front((point for _, point in left.values()), judge.names)
-            # Of a front that is too long, evenly spaced ones.
+            front = pareto_front((point for _, point in left.values()), objectives.names)
+            # From the last front take evenly spaced points.
             room = min(count - len(chosen), len(front))
             kept = [front[round(i * (len(front) - 1) / max(1, room - 1))] for i in range(room)]
             chosen += [left[point.spec][0] for point in kept]
@@ -75,7 +75,7 @@ class Screen:
         return sorted(chosen) or list(range(min(count, len(specs))))
 
     def proxies(self, specs: Sequence[SubnetSpec]) -> list[float]:
-        """The cheap figure of each."""
+        """Return the proxy loss of each spec."""
         new = sorted({spec for spec in specs if spec not in self._proxies})
         for spec, result in self._evaluate(new):
             self._proxies[spec] = float(result["loss"])
@@ -83,7 +83,7 @@ class Screen:
 
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
-    """Spearman's, equal values given their mean rank; 0 where one of them does not vary.
+    """Spearman's rank correlation, ties with their mean rank; 0 if one side is constant.
 
     Example:
         >>> rank_correlation([1.0, 2.0, 5.0], [10.0, 20.0, 21.0])

@@ -29,18 +29,20 @@ __all__ = [
 ]
 
 
-def find_family(term: ObjectiveRef) -> Family:
-    """The family that `term` names; `UserError` when there is none, or it wants a device and has none."""
-    if term.name not in FAMILIES:
-        raise UserError(f"{term.name!r} is no objective; those are {', '.join(FAMILIES)}")
-    family = FAMILIES[term.name]
-    if family.on_device and term.device is None:
-        raise UserError(f"{term.name}: say which device, for example '{term.name} on pi4'")
-    if not family.on_device and term.device is not None:
-        raise UserError(f"{term}: {term.name} is the same on every device; leave 'on {term.device}' out")
+def find_family(objective: ObjectiveRef) -> Family:
+    """Return the family that `objective` names; `UserError` for an unknown name or a missing device."""
+    if objective.name not in FAMILIES:
+        raise UserError(f"{objective.name!r} is not an objective; use {', '.join(FAMILIES)}")
+    family = FAMILIES[objective.name]
+    if family.on_device and objective.device is None:
+        raise UserError(f"{objective.name}: name the device, for example '{objective.name} on pi4'")
+    if not family.on_device and objective.device is not None:
+        raise UserError(
+            f"{objective}: {objective.name} is the same on every device; leave 'on {objective.device}' out"
+        )
     return family
 
 
-def make_objectives(terms: Sequence[ObjectiveRef], setup: ObjectiveContext) -> list[Objective]:
-    """Objectives of these terms, in their order, none twice."""
-    return [find_family(term).build(term, setup) for term in dict.fromkeys(terms)]
+def make_objectives(objectives: Sequence[ObjectiveRef], context: ObjectiveContext) -> list[Objective]:
+    """Build the objectives in their order, without duplicates."""
+    return [find_family(objective).build(objective, context) for objective in dict.fromkeys(objectives)]

@@ -30,14 +30,14 @@ class Objective:
     """One figure of a spec.
 
     Args:
-        term: as the user names it.
+        objective: as the user names it.
         unit: of the figure; bytes, milliseconds, percent or none.
         decoded: whether it comes from decoding. What does not is known before anything is spent, and grows
             with every layer and every unit: the smallest spec has the smallest figure.
         measure: spec and the result of its decoding (empty where there was none) to the figure.
     """
 
-    term: ObjectiveRef
+    objective: ObjectiveRef
     unit: Unit
     decoded: bool
     measure: Callable[[SubnetSpec, Mapping[str, Any]], float]
@@ -45,7 +45,7 @@ class Objective:
     @property
     def name(self) -> str:
         """``rtf on pi4``."""
-        return str(self.term)
+        return str(self.objective)
 
     def show(self, value: float) -> str:
         """The figure with its unit, for people."""
@@ -84,7 +84,7 @@ class Family:
     Args:
         about: one line of help.
         unit: of their figures.
-        build: term and setup to the objective.
+        build: objective and context to the objective.
         on_device: whether it needs ``on DEVICE``.
     """
 

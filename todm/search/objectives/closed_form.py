@@ -10,27 +10,27 @@ from todm.space.spec import SubnetSpec
 
 
 def _family(about: str, unit: Unit, count: Callable[[ObjectiveContext, SubnetSpec], int]) -> Family:
-    def build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
+    def build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
         return Objective(
-            term=term,
+            objective=objective,
             unit=unit,
             decoded=False,
-            measure=lambda spec, _: float(count(setup, setup.shipped(spec))),
+            measure=lambda spec, _: float(count(context, context.shipped(spec))),
         )
 
     return Family(about=about, unit=unit, build=build)
 
 
 PARAMS = _family(
-    "parameters", "", lambda setup, spec: count_params(setup.config.model, spec, setup.vocab_size)
+    "parameters", "", lambda context, spec: count_params(context.config.model, spec, context.vocab_size)
 )
 MACS = _family(
     "multiplications per second of audio",
     "",
-    lambda setup, spec: count_macs(setup.config.model, spec, setup.vocab_size),
+    lambda context, spec: count_macs(context.config.model, spec, context.vocab_size),
 )
 STATE = _family(
     "bytes of a stream's state, 0 offline",
     "B",
-    lambda setup, spec: count_state_bytes(setup.config.model, spec),
+    lambda context, spec: count_state_bytes(context.config.model, spec),
 )

@@ -8,24 +8,28 @@ from todm.search.objectives.base import Family, Objective, ObjectiveContext, Obj
 
 
 def _family(about: str, unit: Unit, figure: Figure) -> Family:
-    def build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
-        table = setup.devices.get(term.device or "")
+    def build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
+        table = context.devices.get(objective.device or "")
         if table is None:
-            known = f"those known are {', '.join(setup.devices)}" if setup.devices else "none is known yet"
+            known = (
+                f"known devices: {', '.join(context.devices)}"
+                if context.devices
+                else "no device is known yet"
+            )
             raise UserError(
-                f"{term}: no table of the device {term.device}; {known}; todm latency measures one, "
-                "--device-table FILE gives another"
+                f"{objective}: no table of the device {objective.device}; {known}; measure it with todm "
+                "latency, or name its table with --device-table FILE"
             )
         return Objective(
-            term=term,
+            objective=objective,
             unit=unit,
             decoded=False,
             measure=lambda spec, _: table.predict(
                 figure,
-                setup.shipped(spec),
-                precision=setup.precision,
-                num_threads=setup.num_threads,
-                extrapolate=setup.extrapolate,
+                context.shipped(spec),
+                precision=context.precision,
+                num_threads=context.num_threads,
+                extrapolate=context.extrapolate,
             ),
         )
 

@@ -16,16 +16,16 @@ from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
 
-def _build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
-    assert setup.export_size is not None
-    space = SearchSpace.from_config(setup.config)
+def _build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
+    assert context.export_size is not None
+    space = SearchSpace.from_config(context.config)
     fits: dict[Mode, LinearCostModel] = {}
     known: dict[SubnetSpec, float] = {}
 
     def exported(spec: SubnetSpec) -> float:
-        assert setup.export_size is not None
+        assert context.export_size is not None
         if spec not in known:
-            known[spec] = float(setup.export_size(spec))
+            known[spec] = float(context.export_size(spec))
         return known[spec]
 
     def measure(spec: SubnetSpec, _: Mapping[str, Any]) -> float:
@@ -38,7 +38,7 @@ def _build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
             fits[mode] = fit_additive(probes, [exported(probe) for probe in probes])
         return fits[mode](spec)
 
-    return Objective(term=term, unit="B", decoded=False, measure=measure)
+    return Objective(objective=objective, unit="B", decoded=False, measure=measure)
 
 
 FAMILY = Family(about="bytes of the ONNX files", unit="B", build=_build)

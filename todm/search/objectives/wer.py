@@ -5,8 +5,10 @@ from __future__ import annotations
 from todm.search.objectives.base import Family, Objective, ObjectiveContext, ObjectiveRef
 
 
-def _build(term: ObjectiveRef, setup: ObjectiveContext) -> Objective:
-    return Objective(term=term, unit="%", decoded=True, measure=lambda spec, decoded: float(decoded["wer"]))
+def _build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
+    return Objective(
+        objective=objective, unit="%", decoded=True, measure=lambda spec, decoded: float(decoded["wer"])
+    )
 
 
 FAMILY = Family(about="word error rate on dev utterances", unit="%", build=_build)

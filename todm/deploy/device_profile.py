@@ -23,7 +23,7 @@ class DeviceProfile:
         python: the command of the Python there.
         threads: numbers of threads to measure, each at least 1.
         precision: the precisions to measure.
-        chunk_ms: what to give ``todm export --chunk-ms`` for a streaming bundle, 80 to 1280.
+        chunk_ms: what to give ``todm export --export.chunk_ms`` for a streaming bundle, 80 to 1280.
         max_megabytes: recommended limit of the three model files together, 10^6 bytes.
     """
 
@@ -47,7 +47,7 @@ class DeviceProfile:
         if result.chunk_ms is not None and result.chunk_ms != self.chunk_ms:
             found.append(
                 f"{result.name}: its chunks are {result.chunk_ms:g} ms, {self.chunk_ms} are "
-                f"recommended for {self.name}; export it with --chunk-ms {self.chunk_ms}"
+                f"recommended for {self.name}; export it with --export.chunk_ms {self.chunk_ms}"
             )
         return found
 

@@ -13,8 +13,8 @@ from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_noise, make_supernet, make
 from todm.config import Config, SpaceConfig
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
+from todm.inference import BundleRecognizer, InferenceOptions, TorchRecognizer, open_model
 from todm.model_dir import save_subnet, save_supernet
-from todm.recognizer import BundleRecognizer, TorchRecognizer, open_model
 from todm.runtime.errors import BundleError
 from todm.runtime.fbank import compute_fbank, num_frames
 
@@ -81,8 +81,8 @@ def test_onnx_folder_gives_torch_s_texts(mode: str, models: Path, tmp_path: Path
         exact.transcribe(audible), open_model(models / mode).transcribe(audible), strict=True
     ):
         assert " ".join(ours.split()) == " ".join(theirs.split())
-    for options in ({"precision": "int8"}, {"beam": True}):
-        texts = open_model(tmp_path / "bundle", **options).transcribe(utterances())
+    for options in (InferenceOptions(precision="int8"), InferenceOptions(beam=True)):
+        texts = open_model(tmp_path / "bundle", options=options).transcribe(utterances())
         assert len(texts) == len(utterances()) and any(texts)
     with pytest.raises(UserError, match="--spec"):
         open_model(tmp_path / "bundle", spec="min")
@@ -102,12 +102,12 @@ def test_options_that_do_not_suit_the_model(models: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="nothing: no such model"):
         open_model(tmp_path / "nothing")
     with pytest.raises(UserError, match="--precision"):
-        open_model(models / "offline", precision="int8")
+        open_model(models / "offline", options=InferenceOptions(precision="int8"))
     with pytest.raises(UserError, match="--beam"):
-        open_model(models / "offline", beam=True)
+        open_model(models / "offline", options=InferenceOptions(beam=True))
     with pytest.raises(UserError, match="not a model"):
         open_model(tmp_path)
-    open_model(models / "offline", precision="fp32")
+    open_model(models / "offline", options=InferenceOptions(precision="fp32"))
 
 
 def test_silence_and_noise_shorter_than_a_frame_are_no_trouble(models: Path) -> None:

@@ -1,0 +1,74 @@
+"""Python API: `Run` performs the steps of a training run, `load` opens trained models.
+
+``import todm.api`` loads neither torch nor numpy: each name is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from todm.api.benchmark import BenchFailure, BenchOptions, BenchResult, bench_bundles
+    from todm.api.decoding import decode_part
+    from todm.api.device_table import DeviceOptions, DeviceResult, fit_results, measure_device
+    from todm.api.exporting import export_subnets, load_guard_audio
+    from todm.api.extracting import extract_subnets
+    from todm.api.model import Model, Stream, Transcript, load
+    from todm.api.run import Run
+    from todm.api.searching import SearchOptions, SearchSession
+    from todm.api.settings import read_overrides
+    from todm.api.training import average_run, check_data, fine_tune_run, train_run
+    from todm.deploy.verify import verify_bundle
+    from todm.inference import InferenceOptions
+
+_NAMES = {
+    "benchmark": ("BenchFailure", "BenchOptions", "BenchResult", "bench_bundles"),
+    "decoding": ("decode_part",),
+    "device_table": ("DeviceOptions", "DeviceResult", "fit_results", "measure_device"),
+    "exporting": ("export_subnets", "load_guard_audio"),
+    "extracting": ("extract_subnets",),
+    "model": ("Model", "Stream", "Transcript", "load"),
+    "run": ("Run",),
+    "searching": ("SearchOptions", "SearchSession"),
+    "settings": ("read_overrides",),
+    "training": ("average_run", "check_data", "fine_tune_run", "train_run"),
+}
+_MODULES = {name: f"todm.api.{module}" for module, names in _NAMES.items() for name in names}
+_MODULES |= {"InferenceOptions": "todm.inference", "verify_bundle": "todm.deploy.verify"}
+
+__all__ = [
+    "BenchFailure",
+    "BenchOptions",
+    "BenchResult",
+    "DeviceOptions",
+    "DeviceResult",
+    "InferenceOptions",
+    "Model",
+    "Run",
+    "SearchOptions",
+    "SearchSession",
+    "Stream",
+    "Transcript",
+    "average_run",
+    "bench_bundles",
+    "check_data",
+    "decode_part",
+    "export_subnets",
+    "extract_subnets",
+    "fine_tune_run",
+    "fit_results",
+    "load",
+    "load_guard_audio",
+    "measure_device",
+    "read_overrides",
+    "train_run",
+    "verify_bundle",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'todm.api' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+    return value

@@ -1,0 +1,273 @@
+"""Trained models: open any model folder and transcribe with it.
+
+>>> import todm
+>>> model = todm.load("exp/supernet", spec="mid")  # doctest: +SKIP
+>>> model.transcribe("recording.wav").text  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from todm.errors import UserError
+from todm.runtime import transcript
+from todm.runtime.audio import read_audio
+from todm.runtime.constants import SAMPLE_RATE
+from todm.runtime.layout import BundleFiles, Precision
+from todm.runtime.offline import OfflineRecognizer
+from todm.runtime.recognizer import open_recognizer
+from todm.runtime.resample import resample
+from todm.runtime.streaming import StreamingRecognizer
+from todm.space.spec import SubnetSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """A recognised utterance.
+
+    Args:
+        text: words separated by single spaces.
+        tokens: word pieces; the first piece of a word begins with a space.
+        times: seconds from the start of the utterance at which each token was emitted.
+    """
+
+    text: str
+    tokens: tuple[str, ...] = ()
+    times: tuple[float, ...] = ()
+
+
+class Stream:
+    """Recognition of one flow of audio as it arrives; made by `Model.stream`.
+
+    The methods are named as in sherpa-onnx.
+    """
+
+    def __init__(self, host: StreamingRecognizer) -> None:
+        self._host = host
+        self._stream = host.create_stream()
+        self._finished = False
+
+    def accept_waveform(self, sample_rate: int, samples: npt.ArrayLike) -> None:
+        """Add mono audio and decode every chunk that is complete.
+
+        Args:
+            sample_rate: samples per second, the same in every call until `reset` after the end.
+            samples: (num_samples,) in [-1, 1], any number of them.
+
+        Raises:
+            UserError: the rate changed, audio after `input_finished`, or audio that is not mono.
+        """
+        if self._finished:
+            raise UserError("stream: audio after input_finished(); call reset() to begin a new utterance")
+        values = _check_mono(samples)
+        try:
+            self._stream.accept_waveform(sample_rate, values)
+        except ValueError as error:
+            raise UserError(f"stream: {error}") from error
+        self._decode()
+
+    def input_finished(self) -> None:
+        """Mark the end of the audio: trailing silence is appended and the last chunks are decoded."""
+        self._finished = True
+        self._stream.input_finished()
+        self._decode()
+
+    def get_result(self) -> Transcript:
+        """Return the transcript so far."""
+        return make_transcript(self._host.get_result(self._stream))
+
+    def is_endpoint(self) -> bool:
+        """Return whether the utterance has ended by sherpa-onnx's default endpoint rules."""
+        return self._host.is_endpoint(self._stream)
+
+    def reset(self) -> None:
+        """Begin a new utterance; after `input_finished` also a new flow of audio."""
+        if self._finished:
+            self._stream = self._host.create_stream()
+            self._finished = False
+        else:
+            self._host.reset(self._stream)
+
+    def _decode(self) -> None:
+        while self._host.is_ready(self._stream):
+            self._host.decode_streams([self._stream])
+
+
+class Model:
+    """A trained model; made by `load`.
+
+    Args:
+        folder: model folder.
+        backend: runs the model.
+    """
+
+    def __init__(self, folder: Path, backend: Backend) -> None:
+        self.folder = folder
+        self._backend = backend
+
+    @property
+    def spec(self) -> SubnetSpec | None:
+        """Spec of the net; None for a bundle that does not record it."""
+        return self._backend.spec
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether `stream` is available."""
+        return self._backend.is_streaming
+
+    def __repr__(self) -> str:
+        size = "" if self.spec is None else f", {self.spec.name}"
+        return f"Model({str(self.folder)!r}{size}, {'streaming' if self.is_streaming else 'offline'})"
+
+    def transcribe(
+        self, audio: str | Path | npt.NDArray[np.floating], sample_rate: int | None = None
+    ) -> Transcript:
+        """Transcribe one recording.
+
+        Args:
+            audio: path of an audio file (wav, flac, any rate), or mono samples (num_samples,) in [-1, 1].
+            sample_rate: samples per second of an array, 16000 when None; a file has its own.
+
+        Raises:
+            UserError: an unreadable file, samples that are not mono floating-point numbers, or
+                `sample_rate` for a file.
+        """
+        if isinstance(audio, str | Path):
+            if sample_rate is not None:
+                raise UserError(f"sample_rate: {audio} has a rate of its own; leave sample_rate out")
+            samples: npt.NDArray[np.float32] = read_audio(audio).samples
+        else:
+            samples = _check_mono(audio)
+            if sample_rate is not None and sample_rate < 1:
+                raise UserError(f"sample_rate: must be at least 1, got {sample_rate}")
+            if sample_rate not in (None, SAMPLE_RATE):
+                samples = resample(samples, int(sample_rate or 0), SAMPLE_RATE)
+        return self._backend.transcribe(samples)
+
+    def stream(self) -> Stream:
+        """Open a stream that takes audio as it arrives.
+
+        Raises:
+            UserError: an offline model, or kaldi-native-fbank is not installed.
+        """
+        if not self.is_streaming:
+            raise UserError(
+                f"{self.folder}: an offline model has no stream(); load a streaming one, for example "
+                "spec='max-streaming'"
+            )
+        try:
+            return Stream(self._backend.open_host())
+        except ImportError as error:
+            raise UserError(
+                f"stream: {error.name or error} is not installed; pip install 'todm[device]'"
+            ) from error
+
+
+def load(
+    folder: str | Path,
+    *,
+    spec: str | SubnetSpec | None = None,
+    precision: Precision = "fp32",
+    beam: bool = False,
+    num_threads: int | None = None,
+) -> Model:
+    """Open a supernet, subnet or ONNX bundle for transcription; a bundle needs no torch.
+
+    Args:
+        folder: model folder.
+        spec: size and mode of a supernet: a ladder name (``min``, ``mid-streaming``), the path of a
+            spec.json, or a `SubnetSpec`; refused for the other kinds, which have one size.
+        precision: ``fp32``, ``int8`` or ``fp16``; a torch model has fp32 only.
+        beam: modified beam search instead of greedy search; bundles only.
+        num_threads: CPU threads, at least 1. None is 1 for a bundle and leaves torch's setting as it is;
+            torch's setting is that of the whole process.
+
+    Raises:
+        UserError: not a model, a supernet without `spec`, or an option that does not suit the kind.
+    """
+    path = Path(folder)
+    if num_threads is not None and num_threads < 1:
+        raise UserError(f"num_threads: must be at least 1, got {num_threads}")
+    if not BundleFiles(path).precisions:
+        from todm.api.torch_backend import load_torch  # needs torch
+
+        return Model(path, load_torch(path, spec, precision, beam=beam, num_threads=num_threads))
+    if spec is not None:
+        raise UserError(f"spec: {path} is one size already; leave spec out")
+    host = open_recognizer(
+        path, precision=precision, method="beam" if beam else "greedy", num_threads=num_threads or 1
+    )
+    return Model(path, BundleBackend(host))
+
+
+def make_transcript(result: transcript.Transcript) -> Transcript:
+    """Convert a result of the runtime; words are separated by single spaces."""
+    return Transcript(text=" ".join(result.text.split()), tokens=result.tokens, times=result.timestamps)
+
+
+class Backend(Protocol):
+    """What `Model` needs from torch or the runtime."""
+
+    @property
+    def spec(self) -> SubnetSpec | None:
+        """Spec of the net, where it is known."""
+        ...
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the net is a streaming one."""
+        ...
+
+    def transcribe(self, samples: npt.NDArray[np.float32]) -> Transcript:
+        """Transcribe samples (num_samples,) at 16 kHz."""
+        ...
+
+    def open_host(self) -> StreamingRecognizer:
+        """Return the host that decodes streams."""
+        ...
+
+
+class BundleBackend:
+    """Runs an ONNX bundle in onnxruntime.
+
+    Args:
+        host: the opened bundle.
+    """
+
+    def __init__(self, host: OfflineRecognizer | StreamingRecognizer) -> None:
+        self._host = host
+
+    @property
+    def spec(self) -> SubnetSpec | None:
+        """Spec that the bundle records, None without one."""
+        recorded = dict(self._host.bundle.spec)
+        return SubnetSpec.from_dict(recorded) if recorded else None
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the bundle is a streaming one."""
+        return isinstance(self._host, StreamingRecognizer)
+
+    def transcribe(self, samples: npt.NDArray[np.float32]) -> Transcript:
+        """Transcribe samples (num_samples,) at 16 kHz."""
+        return make_transcript(self._host.transcribe([samples])[0])
+
+    def open_host(self) -> StreamingRecognizer:
+        """Return the host that decodes streams."""
+        assert isinstance(self._host, StreamingRecognizer)
+        return self._host
+
+
+def _check_mono(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    values = np.asarray(samples)
+    if values.ndim != 1 or not np.issubdtype(values.dtype, np.floating):
+        raise UserError(
+            f"audio: need mono samples (num_samples,) as floating-point numbers in [-1, 1], got an array of "
+            f"shape {values.shape} and type {values.dtype}"
+        )
+    return np.ascontiguousarray(values, dtype=np.float32)
