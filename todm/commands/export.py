@@ -63,7 +63,8 @@ def run(args: argparse.Namespace) -> None:
 
 def _export(args: argparse.Namespace) -> ExportResult:
     if args.exp_dir is not None:
-        config = RunFolder(args.exp_dir).config
+        subnets = RunFolder(args.exp_dir).find_subnets()
+        config = ModelFolder(subnets[0]).config if subnets else RunFolder(args.exp_dir).config
         return todm.Run(args.exp_dir).export(
             pareto=args.pareto,
             guard_corpus_dir=args.guard_corpus_dir,
