@@ -34,7 +34,7 @@ def search_one(net: Transducer, encoder_out: Tensor) -> list[int]:
     return labels
 
 
-def test_equals_a_plain_loop() -> None:
+def test_batched_search_equals_a_plain_loop() -> None:
     net = make_talkative(SPACE.max())
     batch = make_batch([161, 99, 160, 40, 6], [1] * 5)
     encoder_out, lens = net.encode(batch.feats, batch.feat_lens)
@@ -45,10 +45,10 @@ def test_equals_a_plain_loop() -> None:
     assert 0.1 * frames < sum(map(len, together)) < 0.95 * frames
     assert together[-1] == []
     best = net.join(encoder_out, net.predict(torch.zeros(5, 0, dtype=torch.int64))).argmax(-1)
-    assert bool((best == UNK).any())  # or nothing was said about <unk>
+    assert bool((best == UNK).any())  # otherwise <unk> is not covered
 
 
-def test_padding_is_not_heard() -> None:
+def test_padding_does_not_change_results() -> None:
     net = make_talkative(SPACE.max())
     batch = make_batch([161, 99], [1, 1])
     encoder_out, lens = net.encode(batch.feats, batch.feat_lens)
@@ -80,7 +80,7 @@ class Spell(Tokenizer):
 
 
 @pytest.mark.parametrize("mode", SPACE.modes)
-def test_transcribe_batches_hears_what_a_host_hears(mode: Literal["offline", "streaming"]) -> None:
+def test_transcribe_batches_applies_the_streaming_view(mode: Literal["offline", "streaming"]) -> None:
     net = make_talkative(SPACE.max(mode))
     batch = make_batch([100, 60], [1, 1])
     chunks = make_streaming_view(net, 160)
@@ -91,7 +91,7 @@ def test_transcribe_batches_hears_what_a_host_hears(mode: Literal["offline", "st
     for row, length in enumerate((100, 60)):
         silence = torch.full((1, tail, 80), LOG_FLOOR)
         feats = torch.cat((batch.feats[row : row + 1, :length], silence), dim=1)
-        heard = length if chunks is None else chunks.num_consumed_frames(length + tail)
-        encoder_out, _ = net.encode(feats[:, :heard], torch.tensor([heard]))
+        consumed = length if chunks is None else chunks.num_consumed_frames(length + tail)
+        encoder_out, _ = net.encode(feats[:, :consumed], torch.tensor([consumed]))
         wanted = Spell().decode(search_one(net, encoder_out[0]))
         assert " ".join(scored[row].hyp) == wanted != ""

@@ -1,4 +1,4 @@
-"""Every way in which a folder can break the host, made from a toy folder that does not."""
+"""Faults of a folder that break sherpa-onnx, each made from a valid toy folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard of int8 files, on a net that crude integers break."""
+"""Accuracy check of int8 files, on a net that coarse quantization breaks."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def make_fragile(mode: Mode) -> Transducer:
     ffn = net.encoder_layers[1].ffn
     ffn.in_proj.weight[0] = 1e6
     ffn.in_proj.bias[0] = -1e9
-    ffn.out_proj.weight[:, 1:] *= 2.0  # what the others say matters
+    ffn.out_proj.weight[:, 1:] *= 2.0  # the outputs of the other units must matter
     return net
 
 
 @pytest.fixture(scope="module")
 def fragile(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mode], tuple[Path, LabelledAudio]]:
-    """Makes a float bundle, and speech that it transcribes without an error."""
+    """Make a float bundle, and audio that it transcribes without an error."""
     root = tmp_path_factory.mktemp("guard")
     lang = write_lang(root / "lang")
 
@@ -84,14 +84,14 @@ def test_the_costliest_product_is_left_in_float(
     assert sum(found.integer_products.values()) == len(found.costs) - 1
     assert found.calibration == ("static" if static else "dynamic")
     assert json.loads((folder / "int8.json").read_text()) == found.to_dict()
-    # What the record says is what lies there.
+    # The report describes the files in the folder.
     assert guard.measure_wer(folder, speech, "int8") == found.wer["int8"]
     if not static:  # with a scale for each unit nothing is broken
         costs = rank_products(folder, SAMPLES, Quantization(reduce_range=saturates()))
         assert costs[BROKEN] < found.costs[BROKEN] / 20
 
 
-def test_what_holds_is_left_alone(
+def test_files_within_the_tolerance_are_not_changed(
     fragile: Callable[[Mode], tuple[Path, LabelledAudio]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, speech = fragile("offline")
@@ -105,7 +105,7 @@ def test_what_holds_is_left_alone(
     assert found.under_a_third == (3 * found.bytes["int8"] < found.bytes["fp32"])
 
 
-def test_no_int8_files_where_nothing_helps(
+def test_int8_files_outside_the_tolerance_are_removed(
     fragile: Callable[[Mode], tuple[Path, LabelledAudio]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, speech = fragile("offline")
@@ -120,7 +120,7 @@ def test_no_int8_files_where_nothing_helps(
     assert len(found["excluded"]) == len(found["costs"]) - 1
 
 
-def test_the_walk_stops_as_soon_as_it_holds(
+def test_exclusion_stops_at_the_tolerance(
     fragile: Callable[[Mode], tuple[Path, LabelledAudio]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, speech = fragile("offline")
@@ -142,7 +142,7 @@ def test_the_larger_tolerance_counts(wer: float, points: float) -> None:
     assert tolerance.holds(9.0, 9.2) and tolerance.holds(8.8, 8.8 + 0.264)
 
 
-def test_divergence_is_that_of_the_distributions() -> None:
+def test_divergence_equals_its_definition() -> None:
     p, q = np.array([0.7, 0.2, 0.1]), np.array([0.5, 0.25, 0.25])
     wanted = float((p * np.log(p / q)).sum())
     exact = np.log(np.stack((p, q))).astype(np.float32) + 3.0  # a constant changes nothing
@@ -152,7 +152,7 @@ def test_divergence_is_that_of_the_distributions() -> None:
     assert mean_kl_divergence(exact, np.full_like(exact, np.nan)) == float("inf")
 
 
-def test_speech_to_probe_with_is_spread_out() -> None:
+def test_picked_utterances_are_at_even_intervals() -> None:
     samples = [np.zeros(0, np.float32), *(np.full(10, i, np.float32) for i in range(8))]
     speech = LabelledAudio(part="p", texts=[""] * 9, samples=samples)
     assert [int(picked[0]) for picked in speech.pick(4)] == [0, 2, 4, 6]

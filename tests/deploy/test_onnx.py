@@ -1,4 +1,4 @@
-"""ONNX folders against the torch nets that they come from."""
+"""ONNX folders against the torch nets that they were exported from."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_metadata_and_files(opset: int, lang: Path, tmp_path: Path) -> None:
 
 
 def test_quantised_files(lang: Path, tmp_path: Path) -> None:
-    """Most of a net of ordinary widths is in its products: the files shrink and still say the same."""
+    """Most of a net of ordinary widths is in its products: the files are smaller, with the same text."""
     model = ModelConfig(num_layers=2, subsampling_channels=16, d_model=128, head_dim=32, joiner_dim=128)
     space = replace(SPACE, num_layers=2, depths=(2,), widths={"ffn_dim": (512,)})
     for mode in SPACE.modes:
@@ -215,17 +215,17 @@ def test_missing_language_files(lang: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["offline", "streaming"])
 @pytest.mark.parametrize("factor", [4, 8])
-def test_the_stock_host_reads_the_same_words(
+def test_sherpa_onnx_gives_the_same_text(
     mode: Literal["offline", "streaming"], factor: Literal[4, 8], lang: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("sherpa_onnx")
-    heard = make_noise([16000, 37920, 6400, 49600])
-    feats = torch.from_numpy(compute_fbank(np.concatenate(heard)))[None]
+    utterances = make_noise([16000, 37920, 6400, 49600])
+    feats = torch.from_numpy(compute_fbank(np.concatenate(utterances)))[None]
     net = make_talkative(SPACE.max(mode), factor=factor, feats=feats)
     write_bundle(net, Config(model=MODEL), lang, tmp_path)
-    ours = BundleRecognizer(tmp_path).transcribe(heard)
-    assert len(set("".join(ours)) - {" "}) > 2 and len(set(ours)) == len(heard)
-    assert sherpa_transcribe(tmp_path, heard) == ours
+    ours = BundleRecognizer(tmp_path).transcribe(utterances)
+    assert len(set("".join(ours)) - {" "}) > 2 and len(set(ours)) == len(utterances)
+    assert sherpa_transcribe(tmp_path, utterances) == ours
 
 
 BLOCKED = """

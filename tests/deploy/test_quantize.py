@@ -1,4 +1,4 @@
-"""int8 and fp16 files: what becomes an integer, what stays float, and that they still say the same."""
+"""int8 and fp16 files: which products become integers, which stay float, and accuracy."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def encoder_error(folder: Path, precision: Precision, samples: np.ndarray) -> fl
 
 
 @pytest.mark.parametrize("static", [False, True])
-def test_every_stored_product_becomes_an_integer_one(static: bool, wide: Path) -> None:
+def test_every_product_with_a_stored_weight_is_quantized(static: bool, wide: Path) -> None:
     quantization = Quantization(calibration=SPEECH if static else (), reduce_range=saturates())
     counts = quantize_bundle(wide, quantization)
     # In, gate-out, two of the feed-forward, for two layers; the subsampling's; the projection.
@@ -110,7 +110,7 @@ def test_the_ssm_stays_float(static: bool, wide: Path) -> None:
 
 
 def test_static_scales_come_from_the_calibration(wide: Path) -> None:
-    """Calibrated on something quieter, the same speech is cut off at the quieter one's extremes."""
+    """After calibration on quieter audio, louder audio is clipped."""
     errors = []
     for calibration in ([SPEECH[0]], [np.full(16000, 1e-4, dtype=np.float32)]):
         quantize_bundle(wide, Quantization(calibration=calibration, reduce_range=saturates()))
@@ -118,8 +118,8 @@ def test_static_scales_come_from_the_calibration(wide: Path) -> None:
     assert errors[0] < 0.1 and errors[1] > 2 * errors[0]
 
 
-def test_calibration_hears_what_the_recogniser_hears(wide: Path) -> None:
-    """The encoder's feeds give, in a row, the very frames of which the search is made."""
+def test_calibration_uses_the_frames_of_the_recognizer(wide: Path) -> None:
+    """The feeds of the encoder give the frames that the search uses."""
     bundle = open_bundle(wide)
     feeds = feed_parts(bundle, SPEECH[:2])
     (joined,) = list(feeds["joiner"]())
@@ -165,7 +165,7 @@ def test_excluded_products_stay_float(wide: Path) -> None:
         quantize_bundle(wide, exclude=list_products(wide / "encoder.onnx"))
 
 
-def test_a_product_that_stays_float_is_noticed(wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_product_that_stays_float_is_an_error(wide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "todm.deploy.quantize.quantize_file",
         lambda source, target, *_: target.write_bytes(source.read_bytes()),
@@ -186,11 +186,11 @@ def test_the_runtime_reads_every_precision(mode: Mode, tmp_path: Path) -> None:
     )
     assert list(sizes) == ["fp32", "fp16", "int8"]
     precisions: tuple[Precision, ...] = ("fp32", "fp16", "int8")
-    heard = {
+    transcripts = {
         name: [result.text for result in open_recognizer(tmp_path / "b", precision=name).transcribe(SPEECH)]
         for name in precisions
     }
-    assert all(all(texts) for texts in heard.values())
+    assert all(all(texts) for texts in transcripts.values())
     assert open_bundle(tmp_path / "b", precision="fp16").files[2].name == "joiner.fp16.onnx"
     # Exported again without them, they are gone.
     write_bundle(net, Config(export=ExportConfig(int8=False)), tmp_path / "lang", tmp_path / "b")
@@ -202,7 +202,9 @@ def test_the_runtime_reads_every_precision(mode: Mode, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", ["int8", "fp16"])
-def test_the_stock_host_reads_static_and_half_files(mode: Mode, kind: Precision, tmp_path: Path) -> None:
+def test_sherpa_onnx_opens_static_and_half_precision_files(
+    mode: Mode, kind: Precision, tmp_path: Path
+) -> None:
     pytest.importorskip("sherpa_onnx")
     feats = torch.from_numpy(compute_fbank(np.concatenate(SPEECH)))[None]
     export_bundle(
@@ -239,7 +241,7 @@ def test_half_precision_files(wide: Path, tmp_path: Path) -> None:
     assert kinds["layer0.ssm.log_decay"] == kinds["layer0.ssm.angle"] == TensorProto.FLOAT
 
 
-def test_numbers_too_large_for_half_precision_are_cut_off() -> None:
+def test_numbers_too_large_for_half_precision_are_clipped() -> None:
     values = np.full((16, 16), 1e6, dtype=np.float32)
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])], "g", [], [], [numpy_helper.from_array(values, "w")]

@@ -1,4 +1,4 @@
-"""The parity ladder on a corpus of tones."""
+"""Parity checks on a corpus of tones."""
 
 from __future__ import annotations
 

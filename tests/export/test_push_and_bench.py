@@ -1,4 +1,4 @@
-"""push_and_bench.sh: over commands that stand in for ssh and adb, and over a real ssh server where one is."""
+"""push_and_bench.sh with substitutes for ssh and adb, and with an ssh server where asyncssh is installed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ EXPORT = Path(__file__).parents[2] / "export"
 SCRIPT = EXPORT / "tools" / "push_and_bench.sh"
 Push = Callable[..., "subprocess.CompletedProcess[str]"]
 
-# Each notes its words, one call per line, and then does on this machine what it would do on the device.
+# Each logs its arguments, one call per line, and runs on this machine instead of the device.
 LOG = 'printf "%q " "$(basename "$0")" "$@" >>"$FAKE_LOG"; echo >>"$FAKE_LOG"\n'
 FAKES = {
     "ssh": LOG + '[ -z "$FAKE_DOWN" ] || { echo "no route to host" >&2; exit 255; }\nsh -c "${@: -1}"',
@@ -55,7 +55,7 @@ def wav(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def device(tmp_path: Path) -> Path:
-    """Where the device keeps temporary files."""
+    """Folder for temporary files of the device."""
     folder = tmp_path / "device"
     folder.mkdir()
     return folder
@@ -63,7 +63,7 @@ def device(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def push(tmp_path: Path, device: Path) -> Push:
-    """Runs the script with ssh and adb replaced; the file ``log`` holds what they were called with."""
+    """Run the script with ssh and adb replaced; the file ``log`` contains their arguments."""
     fakes = tmp_path / "bin"
     fakes.mkdir()
     for name, text in FAKES.items():
@@ -103,7 +103,7 @@ def test_over_ssh(bundle: Path, wav: Path, device: Path, tmp_path: Path, push: P
         ("my-bundle-s", 1, 2.5), ("my-bundle-s", 2, 2.5)
     ]  # fmt: skip
     assert results[0]["texts"][0] and results[0]["texts"] == results[1]["texts"]
-    assert list(device.glob("todm*")) == []  # nothing stays behind
+    assert list(device.glob("todm*")) == []  # no files are left on the device
     log = read_log(tmp_path)
     common = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-i", str(key), "-o", "User=me"]
     start = ["ssh", *common, "-p", "2222", "--", "pi@board.local"]
@@ -148,7 +148,7 @@ def test_over_adb(bundle: Path, tmp_path: Path, device: Path, push: Push) -> Non
 
 
 @pytest.mark.parametrize("path", sorted((EXPORT / "devices").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_profile_says_the_same_to_the_script(
+def test_the_script_reads_profiles_like_todm(
     path: Path, bundle: Path, device: Path, tmp_path: Path, push: Push
 ) -> None:
     profile = load_device_profile(path)
@@ -165,7 +165,7 @@ def test_a_profile_says_the_same_to_the_script(
     assert profile.python == "python3"  # given above as the one with the packages
 
 
-def test_what_goes_wrong_is_one_sentence(
+def test_each_failure_is_one_sentence(
     bundle: Path, wav: Path, device: Path, tmp_path: Path, push: Push
 ) -> None:
     def reason(*words: object, down: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""The guide names commands, options and files that exist."""
+"""Commands, options and files in the README of export/ exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples for sherpa-onnx run as a reader would run them."""
+"""The examples for sherpa-onnx run from the command line."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_transcribing(mode: str, sound: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_hotwords_pull_the_result_towards_them(mode: str, sound: Path, tmp_path: Path) -> None:
+def test_hotwords_change_the_result(mode: str, sound: Path, tmp_path: Path) -> None:
     folder = make_bundle(tmp_path / mode, mode)
     samples = np.asarray(soundfile.read(sound, dtype="float32")[0])
     plain = open_recognizer(folder, method="beam").transcribe([samples])[0].text

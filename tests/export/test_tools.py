@@ -1,4 +1,4 @@
-"""The measuring commands in ``export/`` run, say what they found, and refuse what they cannot use."""
+"""The checks in ``export/tools`` run, print their results, and reject bad input."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_encoders_are_compared_in_one_run(tmp_path: Path) -> None:
     assert "ours takes" in done.stdout
 
 
-def test_an_hour_is_soaked_in_less(tmp_path: Path) -> None:
+def test_soak_streams_through_one_state(tmp_path: Path) -> None:
     bundle = save_bundle(tmp_path / "bundle", "streaming")
     corpus = write_corpus(tmp_path / "corpus", num_train=2, num_dev=2)
     part = next(path.name for path in sorted(corpus.iterdir()) if path.name.startswith("dev"))
@@ -85,7 +85,7 @@ def test_long_audio_is_compared_with_the_whole_convolution(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "reason"),
     [
         (["compare_encoders.py", "missing.yaml"], "missing.yaml: no such file"),
         (["soak.py", "missing", "--silence"], "missing"),
@@ -93,8 +93,8 @@ def test_long_audio_is_compared_with_the_whole_convolution(tmp_path: Path) -> No
         (["soak.py", "missing"], "give --corpus-dir and --part, or --silence"),
     ],
 )
-def test_bad_input_ends_with_one_sentence(words: list[str], said: str) -> None:
+def test_bad_input_ends_with_one_sentence(words: list[str], reason: str) -> None:
     done = run(*words)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert reason in done.stderr
     assert "Traceback" not in done.stderr

@@ -47,7 +47,7 @@ def test_float(dtype: str, tmp_path: Path) -> None:
     assert np.array_equal(audio.samples, RAMP.astype(np.float32))
 
 
-def test_the_standard_library_s_files(tmp_path: Path) -> None:
+def test_files_of_the_standard_library(tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "a.wav"), "wb") as file:
         file.setnchannels(2)
         file.setsampwidth(2)
@@ -58,7 +58,7 @@ def test_the_standard_library_s_files(tmp_path: Path) -> None:
     assert audio.notes == ("2 channels averaged",)
 
 
-def test_another_rate_is_resampled_and_said(tmp_path: Path) -> None:
+def test_another_rate_is_resampled_and_noted(tmp_path: Path) -> None:
     body = np.zeros(44100, "<i2").tobytes()
     audio = read_audio(write_wav(tmp_path / "a.wav", body, rate=44100))
     assert audio.samples.shape == (16000,)
@@ -66,21 +66,21 @@ def test_another_rate_is_resampled_and_said(tmp_path: Path) -> None:
     assert audio.notes == ("resampled from 44100 Hz",)
 
 
-def test_soundfile_reads_the_rest(tmp_path: Path) -> None:
+def test_soundfile_reads_other_formats(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     for name, options in (("a.flac", {}), ("a.wav", {"subtype": "ULAW"}), ("b.wav", {"format": "WAVEX"})):
         soundfile.write(tmp_path / name, RAMP, 16000, **options)
         assert np.abs(read_audio(tmp_path / name).samples - RAMP).max() < 0.03
 
 
-def test_without_soundfile_the_sentence_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_soundfile_the_message_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.flac").write_bytes(b"fLaC" + bytes(100))
     monkeypatch.setitem(sys.modules, "soundfile", None)
     with pytest.raises(BundleError, match=r"a\.flac.*install soundfile"):
         read_audio(tmp_path / "a.flac")
 
 
-def test_empty_and_cut_files(tmp_path: Path) -> None:
+def test_empty_and_truncated_files(tmp_path: Path) -> None:
     assert read_audio(write_wav(tmp_path / "empty.wav", b"")).samples.shape == (0,)
     whole = write_wav(tmp_path / "a.wav", np.ones(100, "<i2").tobytes()).read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[:-51])

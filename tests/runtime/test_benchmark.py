@@ -98,7 +98,7 @@ def test_a_slow_host_falls_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     assert timing.total == pytest.approx(7.0)
 
 
-def test_calls_that_only_collect_belong_to_the_encoder_call_beside_them(
+def test_calls_without_an_encoder_run_count_towards_the_previous_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     host = FakeHost([0.1, 0.2, 0.4, 0.8], [False, True, False, True], first_text=-1)
@@ -137,7 +137,7 @@ def wav(tmp_path: Path, make_utterances: MakeUtterances) -> Path:
 
 @pytest.mark.parametrize("runtime", HOSTS)
 @pytest.mark.parametrize("mode", ["offline", "streaming"])
-def test_runtimes_recognise_the_same(
+def test_all_runtimes_give_the_same_transcripts(
     runtime: str, mode: str, make_utterances: MakeUtterances, request: pytest.FixtureRequest
 ) -> None:
     pytest.importorskip(runtime.replace("-", "_"))
@@ -175,7 +175,7 @@ def test_results_of_older_versions_are_read(tmp_path: Path) -> None:
             read_results(path)
 
 
-def test_without_audio_there_is_noise(streaming_bundle: Path) -> None:
+def test_noise_is_the_default_audio(streaming_bundle: Path) -> None:
     result = measure_bundle(streaming_bundle, BenchmarkOptions(num_rounds=1, method="beam"))
     assert result.audio_seconds == 10 and result.num_utterances == 1
     assert result.name == "streaming"
@@ -183,7 +183,7 @@ def test_without_audio_there_is_noise(streaming_bundle: Path) -> None:
         measure_bundle(streaming_bundle, utterances=[np.zeros(0)])
 
 
-def test_a_fresh_process_does_not_count_this_one_s_memory(offline_bundle: Path, wav: Path) -> None:
+def test_a_subprocess_does_not_count_the_memory_of_its_parent(offline_bundle: Path, wav: Path) -> None:
     ballast = np.ones(80 * 2**20)  # 640 MB
     result = run_benchmark(offline_bundle, BenchmarkOptions(num_rounds=1), [wav])
     assert result.audio_seconds == 2.5
@@ -191,7 +191,7 @@ def test_a_fresh_process_does_not_count_this_one_s_memory(offline_bundle: Path, 
     assert own is None or own > ballast.nbytes / 2**20 > 2 * (result.peak_rss_mb or 0)
 
 
-def test_profile_shares_the_time_between_operators(streaming_bundle: Path, wav: Path) -> None:
+def test_profile_gives_the_share_of_each_operator(streaming_bundle: Path, wav: Path) -> None:
     rows = run_benchmark(streaming_bundle, BenchmarkOptions(num_rounds=1, profile=True), [wav]).operators
     assert sum(row.share for row in rows) == pytest.approx(1)
     assert [row.share for row in rows] == sorted((row.share for row in rows), reverse=True)
@@ -203,7 +203,7 @@ def test_profile_shares_the_time_between_operators(streaming_bundle: Path, wav: 
 
 
 @pytest.mark.parametrize("mode", ["offline", "streaming"])
-def test_files_describe_themselves_without_a_runtime(mode: str, request: pytest.FixtureRequest) -> None:
+def test_bundles_are_described_without_a_session(mode: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(f"{mode}_bundle")
     bundle, described = open_bundle(folder), describe_bundle(folder, "fp32")
     for field in ("mode", "tokens", "context_size", "vocab_size", "subsampling_factor", "streaming", "files"):
@@ -212,7 +212,7 @@ def test_files_describe_themselves_without_a_runtime(mode: str, request: pytest.
         assert read_metadata(file) == session.get_modelmeta().custom_metadata_map
 
 
-def test_damaged_and_missing_files_are_a_sentence(offline_bundle: Path, tmp_path: Path) -> None:
+def test_damaged_and_missing_files_give_one_sentence(offline_bundle: Path, tmp_path: Path) -> None:
     pytest.importorskip("sherpa_onnx")
     folder = Path(shutil.copytree(offline_bundle, tmp_path / "b"))
 
@@ -239,7 +239,7 @@ def test_damaged_and_missing_files_are_a_sentence(offline_bundle: Path, tmp_path
     assert "no such folder" in reason()
 
 
-def test_a_missing_package_is_a_sentence(offline_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_gives_one_sentence(offline_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(HOSTS, "other", Registration(module="ort", packages=("no-such-package",)))
     for call in (measure_bundle, run_benchmark):
         with pytest.raises(BundleError, match="run: pip install no-such-package"):

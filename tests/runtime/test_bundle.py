@@ -37,7 +37,7 @@ def test_streaming_bundle(streaming_bundle: Path) -> None:
     assert [state.shape for state in new] == [(2, 5, 12), (2, 5, 7)]
 
 
-def test_metadata_beyond_the_host_s(tmp_path: Path, save_bundle: SaveBundle) -> None:
+def test_additional_metadata(tmp_path: Path, save_bundle: SaveBundle) -> None:
     metadata = {"subsampling_factor": 8, "todm_spec": '{"layers": [3]}'}
     folder = save_bundle(tmp_path / "m", "offline", encoder_metadata=metadata)
     (folder / "spec.json").unlink()
@@ -46,7 +46,7 @@ def test_metadata_beyond_the_host_s(tmp_path: Path, save_bundle: SaveBundle) -> 
     assert bundle.spec == {"layers": [3]}
 
 
-def test_int8_takes_what_is_quantised(tmp_path: Path, offline_bundle: Path) -> None:
+def test_int8_opens_fp32_for_missing_files(tmp_path: Path, offline_bundle: Path) -> None:
     folder = tmp_path / "m"
     shutil.copytree(offline_bundle, folder)
     with pytest.raises(BundleError, match=r"encoder\.int8\.onnx: no such file"):

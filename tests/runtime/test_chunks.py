@@ -1,4 +1,4 @@
-"""What of a stream is heard, against a host's own loop."""
+"""Consumed frames of a stream, against the loop of a host."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from todm.runtime.chunks import MIN_TAIL_FRAMES, Chunks
 
 
 @given(num_frames=st.integers(0, 400), shift=st.integers(1, 64), overlap=st.integers(0, 9))
-def test_heard_is_what_a_host_s_loop_reads(num_frames: int, shift: int, overlap: int) -> None:
+def test_consumed_frames_equal_those_of_a_host(num_frames: int, shift: int, overlap: int) -> None:
     chunks = Chunks(window=shift + overlap, shift=shift)
-    processed = heard = 0
+    processed = consumed = 0
     while num_frames > processed + chunks.window:  # sherpa-onnx: IsReady
-        heard = processed + chunks.window
+        consumed = processed + chunks.window
         processed += shift
-    assert chunks.num_consumed_frames(num_frames) == heard
+    assert chunks.num_consumed_frames(num_frames) == consumed
 
 
 @given(num_frames=st.integers(0, 400), shift=st.integers(1, 64), overlap=st.integers(0, 9))
-def test_behind_the_tail_everything_was_heard_and_patience_after_it(
+def test_the_tail_covers_all_frames_and_the_minimum_of_silence(
     num_frames: int, shift: int, overlap: int
 ) -> None:
     chunks = Chunks(window=shift + overlap, shift=shift)

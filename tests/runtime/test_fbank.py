@@ -40,7 +40,9 @@ def test_pieces_of_any_size_give_the_same_frames(make_utterances: MakeUtterances
         assert np.array_equal(stream.get_frames(start, 20), whole[start : start + 20])
 
 
-def test_features_equal_the_host_s(make_utterances: MakeUtterances, streaming_bundle: object) -> None:
+def test_features_equal_those_of_sherpa_onnx(
+    make_utterances: MakeUtterances, streaming_bundle: object
+) -> None:
     sherpa_onnx = pytest.importorskip("sherpa_onnx")
     (samples,) = make_utterances([16161])
     host = sherpa_onnx.OnlineRecognizer.from_transducer(

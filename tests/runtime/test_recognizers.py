@@ -51,7 +51,7 @@ def test_streaming_equals_offline(
         assert result == whole
 
 
-def test_the_way_audio_arrives_changes_nothing(
+def test_results_do_not_depend_on_the_size_of_pieces(
     streaming_bundle: Path, make_utterances: MakeUtterances
 ) -> None:
     utterances = make_utterances(LENGTHS)
@@ -64,7 +64,7 @@ def test_the_way_audio_arrives_changes_nothing(
     assert all(result == results[0] for result in results)
 
 
-def test_batches_change_nothing(offline_bundle: Path, make_utterances: MakeUtterances) -> None:
+def test_results_do_not_depend_on_batches(offline_bundle: Path, make_utterances: MakeUtterances) -> None:
     utterances = make_utterances(LENGTHS)
     recognizer = OfflineRecognizer(open_bundle(offline_bundle))
     alone = [recognizer.transcribe([samples])[0] for samples in utterances]
@@ -86,9 +86,7 @@ def test_audio_too_short_for_a_frame_is_no_error(
     assert offline.transcribe([np.zeros(0)]) == [Transcript(text="")]
 
 
-def test_other_sample_rates_come_through_a_stream(
-    streaming_bundle: Path, make_utterances: MakeUtterances
-) -> None:
+def test_a_stream_resamples_other_rates(streaming_bundle: Path, make_utterances: MakeUtterances) -> None:
     (samples,) = make_utterances([48000])
     recognizer = StreamingRecognizer(open_bundle(streaming_bundle))
     at_48 = resample(samples, 16000, 48000)
@@ -122,7 +120,7 @@ def test_misuse_of_a_stream(streaming_bundle: Path) -> None:
     with pytest.raises(ValueError, match="from 16000 to 8000"):
         stream.accept_waveform(8000, np.zeros(100))
     stream.input_finished()
-    stream.input_finished()  # saying it twice is harmless
+    stream.input_finished()  # a second call has no effect
     with pytest.raises(ValueError, match="finished"):
         stream.accept_waveform(16000, np.zeros(100))
 

@@ -1,4 +1,4 @@
-"""Our search and streaming against sherpa-onnx itself, on the same models and the same audio."""
+"""Search and streaming of this package against sherpa-onnx, on the same models and audio."""
 
 from __future__ import annotations
 
@@ -198,10 +198,10 @@ def test_endpoints_and_segments_equal_the_host(
     assert num_resets or not reset_encoder
 
 
-def test_unk_is_as_silent_as_blank(
+def test_unk_is_treated_as_blank(
     offline_bundle: Path, make_utterances: Callable[..., list[np.ndarray]]
 ) -> None:
-    """The comparisons above only mean something if the toy model does choose <unk> at times."""
+    """The toy model must emit <unk> at times; otherwise the comparisons above do not cover it."""
     bundle = open_bundle(offline_bundle)
     assert bundle.tokens.unk_id == 2
     naive = replace(bundle, tokens=replace(bundle.tokens, unk_id=-1))

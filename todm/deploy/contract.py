@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from todm.errors import UserError
 from todm.runtime.constants import NUM_MEL_BINS
 from todm.runtime.layout import MODEL_NAMES, PRECISIONS, BundleFiles, ModelName
@@ -211,8 +213,6 @@ def _load_variants(folder: Path, name: ModelName) -> list[OnnxModelInfo]:
 
 
 def _load(path: Path) -> OnnxModelInfo:
-    import onnx
-
     if not path.is_file():
         raise UserError(f"{path}: no such file; {_FIX}")
     try:
@@ -245,8 +245,6 @@ def _load(path: Path) -> OnnxModelInfo:
 
 
 def _describe(value: Any) -> TensorInfo:
-    import onnx
-
     tensor = value.type.tensor_type
     shape = tuple(
         dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in tensor.shape.dim

@@ -7,6 +7,7 @@ results on such CPUs do not predict results on ARM or VNNI. 7-bit weights are ex
 from __future__ import annotations
 
 import numpy as np
+from onnx import TensorProto, helper
 
 HINT = (
     "sums of 8-bit products saturate on this processor (x86 without VNNI): int8 files are less accurate here "
@@ -17,7 +18,6 @@ HINT = (
 def saturates() -> bool:
     """Whether onnxruntime saturates the product of the largest uint8 and int8 values on this processor."""
     import onnxruntime
-    from onnx import TensorProto, helper
 
     length = 64
     graph = helper.make_graph(

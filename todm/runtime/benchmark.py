@@ -26,6 +26,7 @@ from .fbank import DEFAULT_FBANK, FloatArray
 from .hosts import HOSTS, check_host, load_packages, open_host
 from .layout import PRECISIONS, BundleFiles, Precision
 from .machine import describe_machine, peak_rss_mb
+from .profiling import profile_operators
 from .timing import summarize, time_utterance
 
 NOISE_SECONDS = 10
@@ -98,8 +99,6 @@ def measure_bundle(
     # The kernel updates its page counts per thread and late, so the later peak can be the smaller one.
     peak = None if start_rss_mb is None else max(start_rss_mb, peak_rss_mb() or 0.0)
     if options.profile:
-        from .profiling import profile_operators
-
         operators = profile_operators(
             Path(folder),
             precision=options.precision,

@@ -112,7 +112,7 @@ class BenchmarkResult:
         return self.peak_rss_mb - self.start_rss_mb if known else None  # type: ignore[operator]
 
     def to_dict(self) -> dict[str, Any]:
-        """Values for JSON."""
+        """Convert into values for JSON."""
         values = asdict(self)
         for key in _LATENCIES:
             latency: Percentiles | None = getattr(self, key)

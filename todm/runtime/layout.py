@@ -60,7 +60,7 @@ class BundleFiles:
 
     @property
     def tokens(self) -> Path:
-        """Symbol table, ``tokens.txt``."""
+        """Symbols by id, ``tokens.txt``."""
         return self.folder / "tokens.txt"
 
     @property
@@ -90,5 +90,5 @@ class BundleFiles:
 
     @property
     def card(self) -> Path:
-        """Model card, ``README.md``."""
+        """Model card of the bundle, ``README.md``."""
         return self.folder / "README.md"

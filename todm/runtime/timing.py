@@ -32,7 +32,7 @@ class Timing:
 
     @property
     def total(self) -> float:
-        """Seconds of work."""
+        """Seconds of work of all calls."""
         return sum(self.calls)
 
 

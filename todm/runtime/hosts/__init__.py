@@ -38,7 +38,7 @@ class Host(Protocol):
 
     @property
     def mode(self) -> Mode:
-        """``offline`` or ``streaming``."""
+        """Mode of the model, ``offline`` or ``streaming``."""
 
     @property
     def chunk_frames(self) -> int | None:
@@ -64,7 +64,7 @@ class BundleHost:
 
     @property
     def mode(self) -> Mode:
-        """``offline`` or ``streaming``."""
+        """Mode of the model, ``offline`` or ``streaming``."""
         return self._bundle.mode
 
     @property
