@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 import textwrap
 from pathlib import Path
 
 import pytest
+
+import todm
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -60,6 +64,23 @@ def test_python_examples_run(path: Path) -> None:
     namespace: dict[str, object] = {"__name__": path.stem}
     for _, code in blocks:
         exec(compile(textwrap.dedent(code), str(path), "exec"), namespace)
+
+
+def test_the_python_example_of_the_readme_calls_what_exists() -> None:
+    (block,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S | re.M
+    )
+    owners = {"todm": todm, "model": todm.Model, "run": todm.Run}
+    calls = [node for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Call)]
+    for call in calls:
+        if not isinstance(call.func, ast.Attribute) or not isinstance(call.func.value, ast.Name):
+            continue
+        owner = call.func.value.id
+        function = getattr(owners[owner], call.func.attr)
+        itself = () if owner == "todm" else (None,)
+        named = {word.arg: None for word in call.keywords if word.arg}
+        inspect.signature(function).bind(*itself, *(None for _ in call.args), **named)
+    assert len(calls) >= 8
 
 
 def test_every_page_is_reachable_from_the_index() -> None:
