@@ -1,0 +1,76 @@
+"""`todm.Run`: typed steps with results, and several training processes started from Python."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import todm
+from tests.prepared import CONFIG, prepare_run
+from todm.config import save_config
+from todm.launch import ProcessesFailedError
+from todm.train.average import average
+
+
+def test_two_processes_from_python_equal_the_command(tmp_path: Path) -> None:
+    """The same run by `Run.train` and by processes that a launcher starts."""
+    exp = prepare_run(tmp_path)
+    config = replace(CONFIG, train=replace(CONFIG.train, num_processes=2, max_steps=4))
+    result = todm.Run(exp, config).train()
+    assert result.step == 4 and result.checkpoint.is_file()
+    assert (exp / "train" / "launch.yaml").is_file() and (exp / "train" / "rank1.log").is_file()
+    assert (exp / "train" / "train.log").is_file()
+    assert todm.Run(exp).config.train.num_processes == 2
+    assert average(exp)
+
+
+def test_a_failed_process_is_an_exception(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    exp = prepare_run(tmp_path)
+    (exp / "data" / "manifests" / "train.jsonl.gz").unlink()
+    config = replace(CONFIG, train=replace(CONFIG.train, num_processes=2))
+    with pytest.raises(ProcessesFailedError, match="exit code 2"):
+        todm.Run(exp, config).train()
+    assert "train.jsonl.gz" in capfd.readouterr().err
+
+
+def test_config_by_path_by_value_and_from_the_run(tmp_path: Path) -> None:
+    assert todm.Run(tmp_path / "exp").config == todm.Config()
+    save_config(CONFIG, tmp_path / "conf.yaml")
+    assert todm.Run(tmp_path / "exp", str(tmp_path / "conf.yaml")).config == CONFIG
+    assert todm.Run(tmp_path / "exp", CONFIG).config == CONFIG
+    save_config(CONFIG, tmp_path / "exp" / "config.yaml")
+    assert todm.Run(tmp_path / "exp").config == CONFIG
+
+
+def test_bad_input_is_one_sentence(tmp_path: Path) -> None:
+    run = todm.Run(tmp_path / "exp", CONFIG)
+    with pytest.raises(todm.UserError, match="run 'todm prepare"):
+        run.train()
+    with pytest.raises(todm.UserError, match="no such run folder"):
+        run.average()
+    with pytest.raises(todm.UserError, match="todm average"):
+        run.search()
+    with pytest.raises(todm.UserError, match="todm extract"):
+        run.export()
+    with pytest.raises(todm.UserError, match="todm export"):
+        run.bench()
+    with pytest.raises(todm.UserError, match="no such model"):
+        run.decode("min", "dev-here", tmp_path)
+    with pytest.raises(todm.UserError, match="no such corpus folder"):
+        run.prepare(tmp_path / "none")
+
+
+def test_settings_are_replaced_by_keyword() -> None:
+    from todm.api.settings import replace_settings
+
+    changed = replace_settings(
+        CONFIG, "search", {"evaluations": 7, "seed": None, "limits": ["params <= 1 M"]}
+    )
+    assert (changed.search.evaluations, changed.search.seed) == (7, CONFIG.search.seed)
+    assert changed.search.limits == ("params <= 1 M",)
+    with pytest.raises(todm.UserError, match=r"search\.evaluation: no such .* did you mean evaluations\?"):
+        replace_settings(CONFIG, "search", {"evaluation": 7})
+    with pytest.raises(todm.UserError, match=r"search\.evaluations"):
+        replace_settings(CONFIG, "search", {"evaluations": 0})
