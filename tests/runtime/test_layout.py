@@ -13,7 +13,7 @@ from todm.runtime.layout import MODEL_NAMES, PRECISIONS, BundleFiles
 
 def test_a_missing_decoder_or_joiner_is_opened_in_fp32(tmp_path: Path) -> None:
     files = BundleFiles(tmp_path)
-    assert files.precisions == () and files.num_bytes("int8") == 0
+    assert not files.precisions and files.num_bytes("int8") == 0
     for index, name in enumerate(("encoder.onnx", "decoder.onnx", "joiner.onnx", "encoder.int8.onnx")):
         (tmp_path / name).write_bytes(b"x" * 10**index)
     (tmp_path / "joiner.int8.onnx").write_bytes(b"x" * 10**4)

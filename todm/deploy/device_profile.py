@@ -1,10 +1,12 @@
-"""Device profiles: how a bundle is measured for a kind of device, from the files in ``export/devices``."""
+"""Device profiles of ``export/devices``: connection, threads, precisions and limits of a kind of device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
+
+import yaml
 
 from todm.errors import UserError
 from todm.runtime.benchmark_result import BenchmarkResult
@@ -15,16 +17,16 @@ Reach = Literal["ssh", "adb"]
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceProfile:
-    """One kind of device.
+    """Profile of one kind of device.
 
     Args:
-        name: of the profile.
-        reach: how ``export/tools/push_and_bench.sh`` gets there.
-        python: the command of the Python there.
+        name: name of the profile.
+        reach: connection that ``export/tools/push_and_bench.sh`` uses.
+        python: command that starts Python on the device.
         threads: numbers of threads to measure, each at least 1.
-        precision: the precisions to measure.
-        chunk_ms: what to give ``todm export --export.chunk_ms`` for a streaming bundle, 80 to 1280.
-        max_megabytes: recommended limit of the three model files together, 10^6 bytes.
+        precision: precisions to measure.
+        chunk_ms: recommended ``export.chunk_ms`` of a streaming bundle, 80 to 1280 milliseconds.
+        max_megabytes: recommended maximum of the three model files together, 10^6 bytes.
     """
 
     name: str
@@ -36,7 +38,7 @@ class DeviceProfile:
     max_megabytes: float
 
     def remarks(self, result: BenchmarkResult) -> list[str]:
-        """What a measured bundle has that this device should not get, in sentences."""
+        """List the recommendations that a measured bundle violates, one sentence each."""
         found = []
         megabytes = (result.model_bytes or 0) / 1e6
         if megabytes > self.max_megabytes:
@@ -56,19 +58,17 @@ def load_device_profile(path: Path) -> DeviceProfile:
     """Read and check a profile.
 
     Raises:
-        UserError: no such file, no YAML, an unknown or missing key, or a value out of its range.
+        UserError: missing file, invalid YAML, unknown or missing keys, or a value outside its range.
     """
-    import yaml
-
     if not path.is_file():
-        raise UserError(f"{path}: no such device profile; those that come with todm are in export/devices")
+        raise UserError(f"{path}: no such device profile; todm's own are in export/devices")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable as YAML ({' '.join(str(error).split())[:120]})") from None
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:120]})") from None
     names = [field.name for field in fields(DeviceProfile)]
     if not isinstance(data, dict) or set(data) != set(names):
-        raise UserError(f"{path}: must hold exactly the keys {', '.join(names)}")
+        raise UserError(f"{path}: must have exactly the keys {', '.join(names)}")
     checks = {
         "name": (_is_word, "a word"),
         "reach": (lambda value: value in get_args(Reach), "ssh or adb"),
