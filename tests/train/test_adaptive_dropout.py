@@ -23,7 +23,8 @@ from todm.dropout import POLICIES, build_policy
 from todm.nn.dropout import DropoutPlan
 from todm.space.spec import SubnetSpec
 from todm.train.loop import train
-from todm.train.step import PassLoss, SandwichStep
+from todm.train.step import SandwichStep
+from todm.train.step_losses import PassLoss
 
 
 def dropping(schedule: str, **changes: Any) -> Config:
@@ -150,7 +151,7 @@ def test_the_dev_loss_is_the_max_net_s_without_dropout() -> None:
     step = SandwichStep(net, quiet, build_policy(quiet.dropout, SPACE))
     losses = step(BATCH, [SPACE.max()], step=0, generator=torch.Generator().manual_seed(0)).on_host()
     loud = SandwichStep(net, config, build_policy(config.dropout, SPACE))
-    assert loud.measure(BATCH, SPACE.max()) == pytest.approx(losses[0].rnnt, rel=1e-5)
+    assert loud.evaluate(BATCH, SPACE.max()) == pytest.approx(losses[0].rnnt, rel=1e-5)
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -16,7 +16,8 @@ from todm.errors import UserError
 from todm.train.checkpoint import list_checkpoints
 from todm.train.collapse import PATIENCE, CollapseGuard
 from todm.train.loop import train
-from todm.train.step import SandwichStep, StepLosses
+from todm.train.step import SandwichStep
+from todm.train.step_losses import StepLosses
 
 GUARD = CollapseConfig(window=2, factor=1.5, lr_scale=0.5, max_rollbacks=2)
 

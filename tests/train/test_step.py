@@ -37,7 +37,9 @@ from todm.nn.supernet import SharedPass, Supernet, is_ssm_parameter
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.optim import build_optimizer
-from todm.train.step import PassLoss, SandwichStep, hide_contexts
+from todm.train.passes import hide_label_contexts
+from todm.train.step import SandwichStep
+from todm.train.step_losses import PassLoss
 
 BATCH = make_exact_batch([70, 52, 60], [5, 3, 0])
 
@@ -364,20 +366,19 @@ def test_streaming_nets_learn_the_offline_lattice_some_frames_later() -> None:
         losses = step(batch, specs, step=10**6, generator=torch.Generator()).on_host()
     assert losses[1].parts["distill"] == pytest.approx(0.0, abs=1e-4)
     single = SearchSpace(num_layers=3, depths=(3,), widths={"ffn_dim": (8,)}, modes=("streaming",))
-    assert (
-        SandwichStep(make_exact_supernet(space=single), config, build_policy(config.dropout, single)).lag == 0
-    )
+    alone = SandwichStep(make_exact_supernet(space=single), config, build_policy(config.dropout, single))
+    assert alone.phases.lag == 0
 
 
 def test_hidden_contexts_hide_their_share_and_keep_the_rest() -> None:
     net = make_exact_supernet()
     shared = net.share(BATCH)
     out = shared.predictor_out
-    assert hide_contexts(shared, 0.0, torch.Generator()) is shared
-    whole = hide_contexts(shared, 1.0, torch.Generator()).predictor_out
+    assert hide_label_contexts(shared, 0.0, torch.Generator()) is shared
+    whole = hide_label_contexts(shared, 1.0, torch.Generator()).predictor_out
     assert torch.equal(whole, out[:, :1].expand_as(out))
     long = replace(shared, predictor_out=torch.randn(4, 500, 3))
-    some = hide_contexts(long, 0.3, torch.Generator().manual_seed(1)).predictor_out
+    some = hide_label_contexts(long, 0.3, torch.Generator().manual_seed(1)).predictor_out
     hidden = (some == long.predictor_out[:, :1]).all(-1)
     assert 0.25 < hidden.float().mean() < 0.35
     assert torch.equal(some[~hidden], long.predictor_out[~hidden])

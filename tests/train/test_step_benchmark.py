@@ -13,7 +13,7 @@ from tests.prepared import CONFIG
 from todm.cli import main
 from todm.config import save_config
 from todm.train.measurement import measure, measure_peak_bytes
-from todm.train.step import PART
+from todm.train.passes import SECTION
 from todm.train.step_benchmark import BatchShape
 from todm.train.step_profile import busy_seconds, measure_gpu_busy, profile_sections, sum_kernels
 
@@ -41,7 +41,7 @@ def test_peak_memory_counts_simultaneous_tensors() -> None:
 
 def test_sections_and_rest() -> None:
     def work() -> None:
-        with torch.profiler.record_function(f"{PART}half"):
+        with torch.profiler.record_function(f"{SECTION}half"):
             torch.randn(300, 300) @ torch.randn(300, 300)
         torch.randn(300, 300) @ torch.randn(300, 300)
 
@@ -81,9 +81,9 @@ class Event:
 
 
 PROFILE = [
-    Event(f"{PART}encoder", "CPU", 0, 2, part=True),
-    Event(f"{PART}loss", "CPU", 2, 3, part=True),
-    Event(f"{PART}encoder", "CUDA", 5, 8, part=True),  # the same name on the GPU's own axis
+    Event(f"{SECTION}encoder", "CPU", 0, 2, part=True),
+    Event(f"{SECTION}loss", "CPU", 2, 3, part=True),
+    Event(f"{SECTION}encoder", "CUDA", 5, 8, part=True),  # the same name on the GPU's own axis
     Event("cudaLaunchKernel", "CPU", 1, 1.1, launch=1),
     Event("cuLaunchKernelEx", "CPU", 2.5, 2.6, launch=2),
     Event("cudaMemcpyAsync", "CPU", 3.5, 3.6, launch=3),
@@ -109,9 +109,9 @@ def test_a_real_profile_of_a_gpu() -> None:
     x = torch.randn(2000, 2000, device=device, requires_grad=True)
 
     def work() -> None:
-        with torch.profiler.record_function(f"{PART}forward"):
+        with torch.profiler.record_function(f"{SECTION}forward"):
             y = (x @ x).sum()
-        with torch.profiler.record_function(f"{PART}backward"):
+        with torch.profiler.record_function(f"{SECTION}backward"):
             y.backward()
 
     sections = profile_sections(work, device)

@@ -29,6 +29,7 @@ from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.average import average
 from todm.train.loop import WarmStart, train
+from todm.train.phases import skip_to_sandwich
 from todm.train.sync import World
 
 EPOCHS = 3
@@ -147,14 +148,12 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         warmup_batches=min(config.train.optim.warmup_batches, 20),
     )
     training = replace(
-        config.train,
+        skip_to_sandwich(config.train),
         num_epochs=EPOCHS,
         max_steps=0,
         average_from=0.5,
         average_period=min(config.train.average_period, 5),
         resume="auto",
-        loss=replace(config.train.loss, warmup_steps=0, alignment_warmup_steps=0),
-        contrastive=replace(config.train.contrastive, steps=0),
         dropout=replace(
             dropout,
             rate=dropout.rate * share,

@@ -59,7 +59,8 @@ from todm.train.meter import Meter
 from todm.train.metrics import JsonLines, Mean, TensorBoard
 from todm.train.optim import build_optimizer
 from todm.train.schedule import Schedule
-from todm.train.step import PassLoss, SandwichStep, warmup_progress
+from todm.train.step import SandwichStep
+from todm.train.step_losses import PassLoss
 from todm.train.stopping import EXIT_CODE, StopRequest
 from todm.train.sync import (
     World,
@@ -313,13 +314,12 @@ class Run:
         """Draw specs, run them all, add up, update once."""
         config = self.config
         self.schedule.set(self.step, epoch + self.batch / self.num_batches, scale=self.guard.lr_scale)
-        starting = self.step < self.step_fn.num_start_steps
+        phases = self.step_fn.phases
         specs = draw_specs(self.space, config.train.sandwich, seed=config.train.seed, step=self.step)
         generator = seeded_generator(self.device, config.train.seed, self.step, self.world.rank)
         batch = batch.to(self.device)
-        if not starting:  # the plateau is left several times sooner on what was really said
-            done = self.step - self.step_fn.num_start_steps
-            strength = warmup_progress(done, config.augment.warmup_steps)
+        if phases.at(self.step).augments:
+            strength = phases.warmup_progress(self.step, config.augment.warmup_steps)
             batch = augment(batch, scale_strength(config.augment, strength), generator)
         batch = append_silence(batch, self.step_fn.tail_frames(self.step))
         pending = self.step_fn(batch, specs, step=self.step, generator=generator)
@@ -351,7 +351,7 @@ class Run:
 
     def _has_collapsed(self, batch: Batch, losses: list[PassLoss]) -> bool:
         """Whether the losses of the largest or the smallest nets jumped and stayed."""
-        if self.step <= self.step_fn.num_start_steps:
+        if self.step <= self.step_fn.phases.sandwich_begin:
             return False  # losses on other bands than later
         watched = {self.space.max(mode): "max" for mode in self.space.modes}
         watched |= {self.space.min(mode): "min" for mode in self.space.modes}
@@ -431,7 +431,7 @@ class Run:
 
     def _show_dev_loss(self) -> None:
         """Show the dropout's schedule the max net's loss per encoder frame on the dev parts, if it asks."""
-        if not self.dropout.schedule.watches_dev_loss or self.step <= self.step_fn.num_start_steps:
+        if not self.dropout.schedule.watches_dev_loss or self.step <= self.step_fn.phases.sandwich_begin:
             return
         loss = 0.0
         if self.world.is_main:
@@ -441,7 +441,7 @@ class Run:
                     batch = batch.to(self.device)
                     frames += int(batch.feat_lens.sum()) // self.config.model.subsampling_factor
                     longer = append_silence(batch, self.step_fn.tail_frames(self.step))
-                    loss += self.step_fn.measure(longer, self.space.max())
+                    loss += self.step_fn.evaluate(longer, self.space.max())
             loss /= max(1, frames)
         loss = float(sum_tensor(torch.tensor(loss, device=self.device)))  # to all processes
         self.dropout.schedule.observe(loss)
@@ -451,7 +451,7 @@ class Run:
 
     def dropout_strengths(self) -> dict[str, float]:
         """What the largest net drops at present, by site, and the schedule's factor."""
-        progress = self.step_fn.dropout_progress(self.step)
+        progress = self.step_fn.phases.dropout_progress(self.step)
         strengths = self.dropout.plan(self.space.max(), progress).strengths()
         return {"factor": self.dropout.schedule.factor(progress), **strengths}
 

@@ -1,7 +1,7 @@
-"""Does the largest batch fit into memory? Better to learn it before the first step than after hours.
+"""Check before the first step that the largest batches fit into memory.
 
-The longest batches of the epoch run once, forward and backward, at the largest specs. Nothing else of the run
-changes: no weight, no gradient, no order of batches, no random number.
+The longest batches of the epoch run once, forward and backward, at the largest specs. Weights, gradients,
+order of batches and random numbers of the run are not changed.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ log = logging.getLogger(__name__)
 def scan_longest_batches(
     step_fn: SandwichStep, loader: EpochLoader, config: TrainConfig, device: torch.device
 ) -> None:
-    """Run the epoch's ``config.scan_batches`` largest batches, padding included.
+    """Run the epoch's ``config.scan_batches`` largest batches (padding included) once.
 
     Args:
-        step_fn: of the run; gradients are cleared behind it.
+        step_fn: step of the run; gradients are cleared after each batch.
         loader: its epoch and place stay as they are.
-        config: of the run.
-        device: where the net is.
+        config: settings of the training.
+        device: device of the net.
 
     Raises:
         UserError: one of them does not fit.
@@ -37,13 +37,13 @@ def scan_longest_batches(
         return
     space = step_fn.net.space
     specs = tuple(dict.fromkeys([space.max(), *space.corners()]))
-    after_start = step_fn.num_start_steps + max(config.loss.warmup_steps, config.distill.warmup_steps)
+    step = step_fn.phases.last_warmup_step
     for batch in loader.longest_batches(config.scan_batches):
         count, frames = batch.feats.shape[:2]
         try:
-            longer = append_silence(batch.to(device), step_fn.tail_frames(after_start))
+            longer = append_silence(batch.to(device), step_fn.tail_frames(step))
             generator = torch.Generator(device=device).manual_seed(0)
-            step_fn(longer, specs, step=after_start, generator=generator)
+            step_fn(longer, specs, step=step, generator=generator)
         except (MemoryError, RuntimeError) as error:  # torch's own OutOfMemoryError is a RuntimeError
             if "memory" not in str(error).lower() and not isinstance(error, MemoryError):
                 raise

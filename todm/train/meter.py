@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from todm.data.batch import Batch
 from todm.runtime.constants import FRAME_SECONDS
 from todm.train.metrics import Mean, Report
-from todm.train.step import PassLoss
+from todm.train.step_losses import PassLoss
 from todm.train.sync import sum_over_processes
 
 if TYPE_CHECKING:

@@ -29,7 +29,9 @@ from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.measurement import Measurement, Work, measure
 from todm.train.optim import build_optimizer
-from todm.train.step import PART, SandwichStep
+from todm.train.passes import SECTION
+from todm.train.phases import skip_to_sandwich
+from todm.train.step import SandwichStep
 from todm.train.step_profile import measure_gpu_busy, profile_sections
 
 LOSSES = ("native", "k2", "torchaudio")
@@ -198,7 +200,7 @@ def benchmark_step(config: Config, shape: BatchShape, device: torch.device, num_
 
     def run_step() -> None:
         works["sandwich"]()
-        with record_function(f"{PART}optimiser"):
+        with record_function(f"{SECTION}optimiser"):
             optimizer.step()
 
     def run_steps() -> None:
@@ -231,12 +233,7 @@ def prepare_steps(
     space = SearchSpace.from_config(config)
     torch.manual_seed(0)
     net = Supernet(config.model, space, shape.vocab_size).to(device)
-    settings = replace(
-        config.train,
-        loss=replace(config.train.loss, alignment_warmup_steps=0, warmup_steps=0),
-        distill=replace(config.train.distill, warmup_steps=0),
-        contrastive=replace(config.train.contrastive, steps=0),
-    )
+    settings = skip_to_sandwich(replace(config.train, distill=replace(config.train.distill, warmup_steps=0)))
     step = SandwichStep(net, settings, build_policy(config.train.dropout, space))
     batch = shape.draw(device)
     generator = torch.Generator(device=device).manual_seed(0)

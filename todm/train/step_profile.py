@@ -1,7 +1,7 @@
 """Profile of a training step: seconds per section and utilisation of a GPU.
 
 The sections of a step are named with `torch.profiler.record_function`; their names begin with
-`todm.train.step.PART`.
+`todm.train.passes.SECTION`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from todm.train.measurement import Work, profile_events, synchronize
-from todm.train.step import PART
+from todm.train.passes import SECTION
 
 REST = "rest"
 """Name of the time outside all sections."""
@@ -34,8 +34,8 @@ def profile_sections(work: Work, device: torch.device) -> dict[str, float]:
         return sum_kernels(profile_events(result))
     sections: dict[str, float] = defaultdict(float)
     for event in result.events() or ():
-        if event.name.startswith(PART):
-            sections[event.name.removeprefix(PART)] += event.cpu_time_total / 1e6
+        if event.name.startswith(SECTION):
+            sections[event.name.removeprefix(SECTION)] += event.cpu_time_total / 1e6
     sections[REST] = max(0.0, total - sum(sections.values()))
     return dict(sections)
 
@@ -53,9 +53,9 @@ def sum_kernels(events: list[Any]) -> dict[str, float]:
         events: Kineto events of a profile.
     """
     sections = sorted(
-        (event.start_ns(), event.end_ns(), event.name().removeprefix(PART))
+        (event.start_ns(), event.end_ns(), event.name().removeprefix(SECTION))
         for event in events
-        if event.name().startswith(PART) and _is_on(event, "CPU")
+        if event.name().startswith(SECTION) and _is_on(event, "CPU")
     )
     launch_times = {
         event.correlation_id(): event.start_ns()
