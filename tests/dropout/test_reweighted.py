@@ -17,7 +17,7 @@ from todm.dropout.penalties import PENALTIES, build_penalty, keep_probability
 from todm.dropout.reweighted import WeightMask, count_ffn_weights, sparsify
 from todm.errors import UserError
 from todm.extract import extract, live_spec
-from todm.nn.feedforward import FeedForward, feed_forward
+from todm.nn.feedforward import FeedForward, apply_feed_forward
 from todm.nn.supernet import Supernet
 from todm.space.cost import count_params
 
@@ -256,7 +256,7 @@ def test_the_pass_uses_the_masked_slice() -> None:
     layer = policy.plan(SPACE.max()).layers[0]
     assert layer.ffn_weights is not None
     masked = layer.ffn_weights(ffn.weights(), torch.Generator().manual_seed(4))
-    wanted: Tensor = feed_forward(x, masked)
+    wanted: Tensor = apply_feed_forward(x, masked)
     torch.testing.assert_close(
-        feed_forward(x, ffn.weights(), layer, torch.Generator().manual_seed(4)), wanted
+        apply_feed_forward(x, ffn.weights(), layer, torch.Generator().manual_seed(4)), wanted
     )

@@ -17,7 +17,7 @@ from todm.dropout.standout import SampledGate
 from todm.errors import UserError
 from todm.extract import extract
 from todm.nn.dropout import LayerDropout
-from todm.nn.feedforward import FeedForward, feed_forward
+from todm.nn.feedforward import FeedForward, apply_feed_forward
 from todm.space.cost import count_params
 
 Form = Literal["tied", "learned"]
@@ -50,7 +50,7 @@ def test_evaluation_is_the_expectation_of_training_passes(form: Form, strength: 
     generator = torch.Generator().manual_seed(2)
     count = 20000
     with torch.no_grad():
-        outs = feed_forward(x.expand(count, 3, 6), ffn.weights(), noise, generator)
+        outs = apply_feed_forward(x.expand(count, 3, 6), ffn.weights(), noise, generator)
         error = outs.std(0) / count**0.5
         assert (outs.std(0) > 1e-3).all()
         assert ((outs.mean(0) - wanted[0]).abs() < 5 * error).all()

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from todm.nn.elastic import slice_operators
 from todm.nn.ssm import (
     DiagonalSsm,
     SsmCoefficients,
@@ -137,9 +136,9 @@ def test_slices_of_channels_are_the_slices_of_results() -> None:
     coefficients = make_ssm().coefficients()
     fewer = block_operators(SsmCoefficients(*(tensor[:4] for tensor in coefficients)), 8)
     whole = block_operators(coefficients, 8)
-    for one, other in zip(slice_operators(whole, 4), fewer, strict=True):
+    for one, other in zip(whole.first(4), fewer, strict=True):
         assert torch.equal(one, other)
-    for one, other in zip(slice_operators(whole, CHANNELS), whole, strict=True):
+    for one, other in zip(whole.first(CHANNELS), whole, strict=True):
         assert one is other
 
 

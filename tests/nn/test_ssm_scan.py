@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from tests.kernels.interpreter import DEVICE, kernels
-from todm.nn.elastic import slice_operators
 from todm.nn.ssm import BlockOperators, DiagonalSsm, convolve_fft, discretise
 from todm.nn.ssm_scan import ScanOperators, apply_ssm, scan, scan_operators, ssm_operators
 
@@ -43,7 +42,7 @@ def test_values_and_gradients(channels: int, states: int, num_forward: int, num_
 def test_a_slice_of_the_channels() -> None:
     ssm = make_ssm(48, 4)
     u = torch.randn(1, 6, 24, device=DEVICE)
-    operators = slice_operators(scan_operators(ssm.coefficients()), 24)
+    operators = scan_operators(ssm.coefficients()).first(24)
     expected = convolve_fft(torch.nn.functional.pad(u, (0, 24)), ssm.coefficients(), num_forward=24)[..., :24]
     torch.testing.assert_close(apply_ssm(u, operators, num_forward=24), expected, rtol=1e-4, atol=1e-5)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from tests.nets import MODEL, SPACE, make_exact_batch, make_exact_supernet, make_feats, random_specs
 from todm.nn.dropout import Drop, DropoutPlan, LayerDropout
 from todm.nn.mhssm import MultiHeadSSM
-from todm.nn.ssm import block_operators
+from todm.nn.ssm import block_operators, is_ssm_parameter
 from todm.nn.subsampling import subsampled_lens
-from todm.nn.supernet import SharedPass, Supernet, is_ssm_parameter
+from todm.nn.supernet import SharedPass, Supernet
 from todm.nn.transducer import length_mask
 from todm.space.spec import SubnetSpec
 

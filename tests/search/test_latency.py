@@ -57,13 +57,13 @@ def test_a_cost_that_adds_up_by_the_layer_is_found_exactly() -> None:
     model = fit_additive(FITTED, [true_rtf(spec) for spec in FITTED])
     assert model.base == pytest.approx(0.002)
     assert model.per_layer == pytest.approx(0.001)
-    assert model.per_unit == pytest.approx(4e-6)
+    assert model.per_unit["ffn_dim"] == pytest.approx(4e-6)
 
 
 def test_no_part_of_a_cost_is_negative() -> None:
     """A noisy measurement must not make larger specs cheaper: shrinking relies on it."""
     model = fit_additive(FITTED, [3.0, 1.0, 2.0, 1.5])
-    assert min(model.base, model.per_layer, model.per_unit) >= 0
+    assert min(model.base, model.per_layer, *model.per_unit.values()) >= 0
 
 
 def test_too_few_different_specs_are_refused() -> None:
@@ -121,7 +121,7 @@ def test_what_was_not_measured_like_it_is_refused() -> None:
         ),
         (
             SubnetSpec(layers=tuple(range(6)), widths={"ffn_dim": (64,) * 5 + (512,)}, mode="offline"),
-            "width 512 is outside",
+            "ffn_dim 512 is outside",
         ),
         (SubnetSpec(layers=tuple(range(5)), widths={"ffn_dim": (64,) * 5}, mode="offline"), "depth 5"),
     ],

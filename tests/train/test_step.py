@@ -33,7 +33,8 @@ from todm.losses import (
     rnnt_loss,
 )
 from todm.losses.band import feasible_size, make_diagonal_band
-from todm.nn.supernet import SharedPass, Supernet, is_ssm_parameter
+from todm.nn.ssm import is_ssm_parameter
+from todm.nn.supernet import SharedPass, Supernet
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.optim import build_optimizer

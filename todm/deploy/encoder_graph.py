@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import numpy as np
 from onnx import TensorProto
-from torch import Tensor, nn
+from torch import nn
 
 from todm.deploy.graph import Graph
-from todm.deploy.ssm_graph import BLOCK_FRAMES, add_chunk, add_convolution, add_operators
-from todm.nn.encoder import EncoderLayer
-from todm.nn.feedforward import FeedForward
-from todm.nn.mhssm import MultiHeadSSM
+from todm.deploy.layer_graph import LayerNodes, add_layer, add_linear, add_norm, to_array
 from todm.nn.transducer import Transducer
 from todm.runtime.fbank import LOG_FLOOR
 
 
 def build_offline_encoder(net: Transducer) -> Graph:
-    """Whole utterances: x (N, T, 80), x_lens (N,) int64 to encoder_out (N, T', J) and its lengths (N,) int64.
+    """Build the encoder of whole utterances: x (N, T, 80), x_lens (N,) int64 to encoder_out (N, T', J) and
+    its lengths (N,) int64.
 
     Audio shorter than the first frame's receptive field is padded inside the graph and gives a length of 0.
     """
@@ -41,7 +39,7 @@ def build_offline_encoder(net: Transducer) -> Graph:
     valid = graph.op("Less", positions, graph.op("Unsqueeze", lens, one))
     mask = graph.op("Unsqueeze", graph.op("Cast", valid, to=TensorProto.FLOAT), graph.ints(2))
     for i, layer in enumerate(net.encoder_layers):
-        x = _offline_layer(graph, layer, x, mask, frames, f"layer{i}")
+        x, _ = add_layer(graph, layer, x, LayerNodes(name=f"layer{i}", mask=mask, frames=frames))
     out = _head(graph, net, x)
     graph.output(out, "encoder_out", ("N", "T_out", net.joiner_dim))
     graph.output(lens, "encoder_out_lens", ("N",), TensorProto.INT64)
@@ -49,7 +47,8 @@ def build_offline_encoder(net: Transducer) -> Graph:
 
 
 def build_streaming_encoder(net: Transducer, chunk: int) -> Graph:
-    """One chunk of B = `chunk` encoder frames, with the states of sherpa-onnx's ``lstm`` host.
+    """Build the encoder of one chunk of B = `chunk` encoder frames, with the states of sherpa-onnx's
+    ``lstm`` host.
 
     x (N, factor B + factor - 1, 80), state0 and state1 (L, N, E S): real and imaginary parts, to
     encoder_out (N, B, J), new_state0 and new_state1.
@@ -68,28 +67,13 @@ def build_streaming_encoder(net: Transducer, chunk: int) -> Graph:
     states = graph.split(stacked, num_layers, axis=0) if num_layers > 1 else [stacked]
     x = _subsample(graph, net, x)
     for i, layer in enumerate(net.encoder_layers):
-        x, states[i] = _streaming_layer(graph, layer, x, states[i], chunk, state_dim, f"layer{i}")
+        x, states[i] = add_layer(graph, layer, x, LayerNodes(name=f"layer{i}", chunk=chunk, state=states[i]))
     graph.output(_head(graph, net, x), "encoder_out", ("N", chunk, net.joiner_dim))
     stacked = graph.op("Concat", *states, axis=0) if num_layers > 1 else states[0]
     stacked = graph.reshape(stacked, num_layers, width, -1, 2 * state_dim)
     for i, part in enumerate(graph.split(graph.transpose(stacked, 0, 2, 1, 3), 2, axis=3)):
         graph.output(graph.reshape(part, 0, 0, net.state_dim), f"new_state{i}", state_shape)
     return graph
-
-
-def _array(tensor: Tensor | None) -> np.ndarray:
-    assert tensor is not None
-    return np.asarray(tensor.detach().cpu().numpy())
-
-
-def _linear(graph: Graph, x: str, module: nn.Linear, name: str) -> str:
-    return graph.linear(x, _array(module.weight), _array(module.bias), name)
-
-
-def _norm(graph: Graph, x: str, module: nn.LayerNorm, name: str) -> str:
-    scale = graph.constant(_array(module.weight), f"{name}.weight")
-    bias = graph.constant(_array(module.bias), f"{name}.bias")
-    return graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=module.eps, name=name)
 
 
 def _pad_short(graph: Graph, x: str, shortest: int) -> str:
@@ -102,84 +86,20 @@ def _pad_short(graph: Graph, x: str, shortest: int) -> str:
 def _subsample(graph: Graph, net: Transducer, x: str) -> str:
     """(N, T, F) to (N, T', D); the features' normalisation is part of the graph."""
     front = net.subsampling
-    x = graph.op("Sub", x, graph.constant(_array(front.mean), "feature_mean"))
-    x = graph.op("Mul", x, graph.constant(_array(front.inv_std), "feature_inv_std"))
+    x = graph.op("Sub", x, graph.constant(to_array(front.mean), "feature_mean"))
+    x = graph.op("Mul", x, graph.constant(to_array(front.inv_std), "feature_inv_std"))
     x = graph.op("Unsqueeze", x, graph.ints(1))
     for i, conv in enumerate(front.convs):
         assert isinstance(conv, nn.Conv2d)
-        weight = graph.constant(_array(conv.weight), f"conv{i}.weight")
-        bias = graph.constant(_array(conv.bias), f"conv{i}.bias")
+        weight = graph.constant(to_array(conv.weight), f"conv{i}.weight")
+        bias = graph.constant(to_array(conv.bias), f"conv{i}.bias")
         x = graph.op("Conv", x, weight, bias, kernel_shape=[3, 3], strides=[2, 2], name=f"conv{i}")
         x = graph.silu(x)
     x = graph.reshape(graph.transpose(x, 0, 2, 1, 3), 0, 0, front.proj.in_features)
-    return _norm(graph, _linear(graph, x, front.proj, "subsampling.proj"), front.norm, "subsampling.norm")
+    return add_norm(
+        graph, add_linear(graph, x, front.proj, "subsampling.proj"), front.norm, "subsampling.norm"
+    )
 
 
 def _head(graph: Graph, net: Transducer, x: str) -> str:
-    return _linear(graph, _norm(graph, x, net.norm, "norm"), net.encoder_proj, "encoder_proj")
-
-
-def _feed_forward(graph: Graph, ffn: FeedForward, x: str, name: str) -> str:
-    z = _linear(graph, x, ffn.in_proj, f"{name}.in_proj")
-    hidden = graph.silu(z)
-    if ffn.gate_scale is not None:
-        z = graph.op("Mul", z, graph.constant(_array(ffn.gate_scale), f"{name}.gate_scale"))
-        z = graph.op("Add", z, graph.constant(_array(ffn.gate_bias), f"{name}.gate_bias"))
-        hidden = graph.op("Mul", hidden, graph.op("Sigmoid", z))
-    return _linear(graph, hidden, ffn.out_proj, f"{name}.out_proj")
-
-
-def _gate(graph: Graph, y: str, directions: int) -> str:
-    """(directions E, N, T) to (N, T, directions E / 2): values times activated gates, by direction.
-
-    Before the time axis goes back to its place, because half as much is moved then.
-    """
-    parts = graph.split(y, 2 * directions, axis=0)
-    gated = [
-        graph.op("Mul", value, graph.silu(gate)) for value, gate in zip(parts[::2], parts[1::2], strict=True)
-    ]
-    return graph.transpose(gated[0] if directions == 1 else graph.op("Concat", *gated, axis=0), 1, 2, 0)
-
-
-def _offline_layer(graph: Graph, layer: EncoderLayer, x: str, mask: str, frames: str, name: str) -> str:
-    ssm: MultiHeadSSM = layer.mhssm
-    width, directions = ssm.direction_dim, ssm.num_directions
-    u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
-    u = graph.op("Mul", u, mask)
-    blocks = add_operators(graph, ssm.ssm, BLOCK_FRAMES, f"{name}.ssm", num_forward=width)
-    missing = graph.op("Mod", graph.op("Neg", frames), graph.ints(BLOCK_FRAMES))
-    pads = graph.op("Concat", graph.ints(0, 0, 0, 0), missing, graph.ints(0), axis=0)
-    padded = graph.transpose(graph.op("Pad", u, pads), 2, 0, 1)  # (C, N, K B)
-    y = add_convolution(
-        graph,
-        padded,
-        blocks,
-        num_forward=width,
-        num_channels=directions * width,
-        state_dim=ssm.ssm.imag.shape[1],
-    )
-    gated = graph.op("Slice", _gate(graph, y, directions), graph.ints(0), frames, graph.ints(1))
-    branch = _linear(graph, gated, ssm.out_proj, f"{name}.out_proj")
-    x = graph.op("Add", x, branch)
-    normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")
-    return graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn"))
-
-
-def _streaming_layer(
-    graph: Graph,
-    layer: EncoderLayer,
-    x: str,
-    state: str,
-    chunk: int,
-    state_dim: int,
-    name: str,
-) -> tuple[str, str]:
-    """One chunk: x (N, B, D) and state (E, N, 2 S) to the same shapes."""
-    ssm: MultiHeadSSM = layer.mhssm
-    width = ssm.direction_dim
-    u = _linear(graph, _norm(graph, x, layer.ssm_norm, f"{name}.ssm_norm"), ssm.in_proj, f"{name}.in_proj")
-    blocks = add_operators(graph, ssm.ssm, chunk, f"{name}.ssm", num_forward=width)
-    y, state = add_chunk(graph, graph.transpose(u, 2, 0, 1), state, blocks, frames=chunk, state_dim=state_dim)
-    x = graph.op("Add", x, _linear(graph, _gate(graph, y, 1), ssm.out_proj, f"{name}.out_proj"))
-    normed = _norm(graph, x, layer.ffn_norm, f"{name}.ffn_norm")
-    return graph.op("Add", x, _feed_forward(graph, layer.ffn, normed, f"{name}.ffn")), state
+    return add_linear(graph, add_norm(graph, x, net.norm, "norm"), net.encoder_proj, "encoder_proj")

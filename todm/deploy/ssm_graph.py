@@ -17,9 +17,56 @@ import numpy as np
 import onnx
 
 from todm.deploy.graph import LOWEST, Graph, Shape
+from todm.deploy.layer_graph import LayerNodes, add_linear
+from todm.nn.mhssm import MultiHeadSSM
 from todm.nn.ssm import DiagonalSsm
 
 BLOCK_FRAMES = 32  # B of the offline form
+
+
+def add_multi_head_ssm(graph: Graph, block: MultiHeadSSM, x: str, nodes: LayerNodes) -> tuple[str, str]:
+    """Add the MH-SSM: the convolution form offline, the chunk form where `nodes` has a state."""
+    u = add_linear(graph, x, block.in_proj, f"{nodes.name}.in_proj")
+    if nodes.state:
+        gated, state = _add_chunk_branch(graph, block, u, nodes)
+    else:
+        gated, state = _add_offline_branch(graph, block, u, nodes), ""
+    return add_linear(graph, gated, block.out_proj, f"{nodes.name}.out_proj"), state
+
+
+def _add_offline_branch(graph: Graph, block: MultiHeadSSM, u: str, nodes: LayerNodes) -> str:
+    u = graph.op("Mul", u, nodes.mask)
+    operators = add_operators(
+        graph, block.ssm, BLOCK_FRAMES, f"{nodes.name}.ssm", num_forward=block.direction_dim
+    )
+    missing = graph.op("Mod", graph.op("Neg", nodes.frames), graph.ints(BLOCK_FRAMES))
+    pads = graph.op("Concat", graph.ints(0, 0, 0, 0), missing, graph.ints(0), axis=0)
+    padded = graph.transpose(graph.op("Pad", u, pads), 2, 0, 1)  # (C, N, K B)
+    y = add_convolution(graph, padded, operators, block)
+    gated = _add_gates(graph, y, block.num_directions)
+    return graph.op("Slice", gated, graph.ints(0), nodes.frames, graph.ints(1))
+
+
+def _add_chunk_branch(graph: Graph, block: MultiHeadSSM, u: str, nodes: LayerNodes) -> tuple[str, str]:
+    operators = add_operators(
+        graph, block.ssm, nodes.chunk, f"{nodes.name}.ssm", num_forward=block.direction_dim
+    )
+    state_dim = block.ssm.imag.shape[1]
+    u = graph.transpose(u, 2, 0, 1)
+    y, state = add_chunk(graph, u, nodes.state, operators, frames=nodes.chunk, state_dim=state_dim)
+    return _add_gates(graph, y, 1), state
+
+
+def _add_gates(graph: Graph, y: str, directions: int) -> str:
+    """(directions E, N, T) to (N, T, directions E / 2): values times activated gates, by direction.
+
+    The gates are applied before the time axis is moved back, because half as many values are moved then.
+    """
+    parts = graph.split(y, 2 * directions, axis=0)
+    gated = [
+        graph.op("Mul", value, graph.silu(gate)) for value, gate in zip(parts[::2], parts[1::2], strict=True)
+    ]
+    return graph.transpose(gated[0] if directions == 1 else graph.op("Concat", *gated, axis=0), 1, 2, 0)
 
 
 class BlockNodes(NamedTuple):
@@ -123,14 +170,14 @@ def add_chunk(
     return out, state
 
 
-def add_convolution(
-    graph: Graph, u: str, blocks: BlockNodes, *, num_forward: int, num_channels: int, state_dim: int
-) -> str:
+def add_convolution(graph: Graph, u: str, blocks: BlockNodes, block: MultiHeadSSM) -> str:
     """Convolution of u (C, N, K B), causal or anticausal: blocks in parallel, a scan over their states.
 
     A Scan runs once per block of B frames and carries (2, C, N, S) numbers, so that memory and time grow
     linearly with the length. The backward channels' blocks come to it from the last to the first.
     """
+    num_forward, state_dim = block.direction_dim, block.ssm.imag.shape[1]
+    num_channels = block.num_directions * num_forward
     x = graph.op("Reshape", u, graph.ints(num_channels, -1, BLOCK_FRAMES))  # (C, N K, B)
     shape = graph.op("Shape", u)
     batch = graph.op("Slice", shape, graph.ints(1), graph.ints(2))

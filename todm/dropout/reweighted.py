@@ -19,7 +19,7 @@ from todm.dropout.penalties import Penalty, build_penalty, keep_probability
 from todm.dropout.subnet_scaled import SubnetScaledDropout
 from todm.errors import UserError
 from todm.nn.dropout import NO_DROPOUT, DropoutPlan
-from todm.nn.feedforward import FeedForwardWeights
+from todm.nn.weights import FeedForwardWeights
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 

@@ -38,6 +38,4 @@ class SubnetScaledDropout:
 
     def shares(self, spec: SubnetSpec) -> list[float]:
         """c'/c of each running layer."""
-        whole = self.space.max(spec.mode)
-        full = dict(zip(whole.layers, whole.width("ffn_dim"), strict=True))
-        return [dim / full[layer] for layer, dim in zip(spec.layers, spec.width("ffn_dim"), strict=True)]
+        return self.space.layer_shares(spec)

@@ -8,15 +8,13 @@ policy that needs more brings its own kind.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from todm.kernels import gpu
-
-if TYPE_CHECKING:
-    from todm.nn.feedforward import FeedForwardWeights
+from todm.nn.weights import FeedForwardWeights
 
 MAX_RATE = 0.95
 """Where a schedule that raises a rate stops."""
@@ -96,6 +94,9 @@ class LayerDropout:
     ffn_gate: DropoutOp = NO_DROPOUT
     ffn_hidden: DropoutOp = NO_DROPOUT
     ffn_out: DropoutOp = NO_DROPOUT
+
+
+NO_LAYER_DROPOUT = LayerDropout()
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,20 @@ backward, so that leaving the backward half out, projections included, gives a s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from todm.config import ModelConfig
 from todm.kernels import gpu
+from todm.nn.block import Block, LayerContext, narrow
 from todm.nn.linear import linear
-from todm.nn.ssm import BlockOperators, DiagonalSsm, advance
-from todm.nn.ssm_scan import SsmOperators, apply_ssm
+from todm.nn.ssm import BlockOperators, DiagonalSsm, advance, block_operators, discretise
+from todm.nn.ssm_scan import SsmOperators, apply_ssm, ssm_operators
+from todm.space.spec import LayerSpec
 
 # Range of dt over all heads, per encoder frame of 40 ms. S4's own 1e-3 to 1e-1 is meant for sequences of
 # thousands of samples, and a phone lasts two or three frames. With S4's, CTC on connected digits stood still
@@ -29,23 +33,27 @@ SLOWEST, FASTEST = 0.03, 3.0
 
 
 class MultiHeadSSMWeights(NamedTuple):
-    """What the block computes with: a whole module's tensors or slices of them.
+    """Tensors that the block computes with: those of a module, or slices of them.
 
     Args:
         in_weight: (num_directions E, D).
         in_bias: (num_directions E,).
         out_weight: (D, num_directions E / 2).
         out_bias: (D,).
+        operators: operators of the same channels.
+        direction_dim: E.
     """
 
     in_weight: Tensor
     in_bias: Tensor
     out_weight: Tensor
     out_bias: Tensor
+    operators: SsmOperators
+    direction_dim: int
 
 
-class MultiHeadSSM(nn.Module):
-    """Parameters of one block, and its pass when nothing is elastic.
+class MultiHeadSSM(Block):
+    """The block's parameters; a streaming spec runs the forward channels only.
 
     Args:
         d_model: D.
@@ -69,15 +77,74 @@ class MultiHeadSSM(nn.Module):
         )
         self.out_proj = nn.Linear(num_directions * self.direction_dim // 2, d_model)
 
-    def weights(self) -> MultiHeadSSMWeights:
-        """The projections of all directions."""
-        return MultiHeadSSMWeights(
-            self.in_proj.weight, self.in_proj.bias, self.out_proj.weight, self.out_proj.bias
+    @classmethod
+    def build(cls, config: ModelConfig, layer: LayerSpec) -> MultiHeadSSM:
+        """Make the block: both directions for an offline layer, the forward one for streaming."""
+        return cls(
+            config.d_model,
+            config.num_heads,
+            config.head_dim,
+            config.state_dim,
+            bidirectional=layer.mode == "offline",
         )
 
+    @classmethod
+    def prepare(
+        cls, blocks: Sequence[MultiHeadSSM], num_frames: int, *, one_chunk: bool = False
+    ) -> Sequence[SsmOperators]:
+        """Operators of all channels of each layer, discretised together."""
+        layers = [block.ssm for block in blocks]
+        coefficients = discretise(layers)
+        if one_chunk:
+            return block_operators(coefficients, num_frames).split(len(layers[0].skip))
+        return ssm_operators(coefficients, num_frames).split(len(layers[0].skip))
+
+    def slice_weights(self, layer: LayerSpec, prepared: Any = None) -> MultiHeadSSMWeights:
+        """The forward channels of a streaming layer, all channels of an offline one."""
+        return self.slice_channels(self.count_channels(layer), prepared)
+
+    def slice_channels(self, channels: int, operators: SsmOperators) -> MultiHeadSSMWeights:
+        """The first `channels` channels as views: E or all of them.
+
+        Args:
+            channels: E or num_directions E.
+            operators: operators of all channels.
+        """
+        return MultiHeadSSMWeights(
+            in_weight=narrow(self.in_proj.weight, channels),
+            in_bias=narrow(self.in_proj.bias, channels),
+            out_weight=narrow(self.out_proj.weight, channels // 2, dim=1),
+            out_bias=self.out_proj.bias,
+            operators=operators.first(channels),
+            direction_dim=self.direction_dim,
+        )
+
+    def count_channels(self, layer: LayerSpec) -> int:
+        """Channels that `layer` runs."""
+        return self.direction_dim * (self.num_directions if layer.mode == "offline" else 1)
+
+    @staticmethod
+    def run(x: Tensor, weights: MultiHeadSSMWeights, context: LayerContext) -> tuple[Tensor, Tensor | None]:
+        """The convolution form for whole utterances, the chunk form when there is a state."""
+        if context.state is not None:
+            return apply_multi_head_ssm_chunk(x, context.state, weights)
+        assert context.mask is not None
+        return apply_multi_head_ssm(x, context.mask, weights), None
+
+    def load_slice(self, source: MultiHeadSSM, layer: LayerSpec) -> None:
+        """Copy the channels of `source` that `layer` runs."""
+        channels = source.count_channels(layer)
+        self.in_proj.weight.copy_(source.in_proj.weight[:channels])
+        self.in_proj.bias.copy_(source.in_proj.bias[:channels])
+        self.out_proj.weight.copy_(source.out_proj.weight[:, : channels // 2])
+        self.out_proj.bias.copy_(source.out_proj.bias)
+        for name, target in self.ssm.named_parameters():
+            target.copy_(source.ssm.get_parameter(name)[:channels])
+
     def forward(self, x: Tensor, mask: Tensor, operators: SsmOperators) -> Tensor:
-        """(N, T, D) to (N, T, D); see `mhssm`."""
-        return mhssm(x, mask, self.weights(), operators, self.direction_dim)
+        """(N, T, D) to (N, T, D) with all channels; see `apply_multi_head_ssm`."""
+        channels = self.num_directions * self.direction_dim
+        return apply_multi_head_ssm(x, mask, self.slice_channels(channels, operators))
 
 
 def _head_bands(num_heads: int) -> list[tuple[float, float]]:
@@ -87,17 +154,13 @@ def _head_bands(num_heads: int) -> list[tuple[float, float]]:
     return list(pairwise(edges))
 
 
-def mhssm(
-    x: Tensor, mask: Tensor, weights: MultiHeadSSMWeights, operators: SsmOperators, direction_dim: int
-) -> Tensor:
-    """The block's pass.
+def apply_multi_head_ssm(x: Tensor, mask: Tensor, weights: MultiHeadSSMWeights) -> Tensor:
+    """Run the block over whole utterances.
 
     Args:
         x: input, (N, T, D).
         mask: 1 inside an utterance, 0 after its end, (N, T, 1) of x's dtype.
-        weights: of one direction or both.
-        operators: of the same channels.
-        direction_dim: E.
+        weights: weights of one direction or both.
 
     Returns:
         (N, T, D).
@@ -105,26 +168,26 @@ def mhssm(
     u = linear(x, weights.in_weight, weights.in_bias)
     u = u * mask.to(u.dtype)
     with torch.autocast(u.device.type, enabled=False):  # powers of a decay are noise in half precision
-        y = apply_ssm(u, operators, num_forward=direction_dim)
-    return linear(gate_heads(y, direction_dim), weights.out_weight, weights.out_bias)
+        y = apply_ssm(u, weights.operators, num_forward=weights.direction_dim)
+    return linear(gate_heads(y, weights.direction_dim), weights.out_weight, weights.out_bias)
 
 
-def apply_mhssm_chunk(
-    x: Tensor, state: Tensor, weights: MultiHeadSSMWeights, operators: BlockOperators
+def apply_multi_head_ssm_chunk(
+    x: Tensor, state: Tensor, weights: MultiHeadSSMWeights
 ) -> tuple[Tensor, Tensor]:
-    """The forward direction over one chunk.
+    """Run the forward direction over one chunk.
 
     Args:
         x: input, (N, B, D).
         state: (E, N, 2S) float32.
-        weights: of the forward direction.
-        operators: for blocks of B frames.
+        weights: weights of the forward direction, with operators for blocks of B frames.
 
     Returns:
         output (N, B, D) and the new state.
     """
     u = linear(x, weights.in_weight, weights.in_bias)
-    y, state = advance(u, state, operators)
+    assert isinstance(weights.operators, BlockOperators)
+    y, state = advance(u, state, weights.operators)
     return linear(gate_heads(y, y.shape[-1]), weights.out_weight, weights.out_bias), state
 
 

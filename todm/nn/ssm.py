@@ -41,6 +41,11 @@ def block_frames(num_frames: int) -> int:
     return 16 if num_frames <= 150 else 32
 
 
+def is_ssm_parameter(name: str) -> bool:
+    """Whether the parameter is A or dt of a `DiagonalSsm`; these train in a group of their own."""
+    return name.rsplit(".", 1)[-1] in ("log_dt", "log_neg_real", "imag")
+
+
 class SsmCoefficients(NamedTuple):
     """A discretised layer: what all three forms compute with.
 
@@ -68,8 +73,8 @@ class DiagonalSsm(nn.Module):
         time_scales: (low, high) bounds in which each channel's log dt is drawn uniformly, frames^-1, one
             pair for each head; the channels are split evenly over the heads.
 
-    The names of ``log_neg_real``, ``imag`` and ``log_dt`` mark the parameters that need an optimiser group of
-    their own: ScaledAdam's scale limit would shrink w_n = pi n.
+    A and dt need an optimiser group of their own, see `is_ssm_parameter`: ScaledAdam's scale limit would
+    shrink w_n = pi n.
     """
 
     def __init__(self, num_channels: int, state_dim: int, time_scales: list[tuple[float, float]]) -> None:

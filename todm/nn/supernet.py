@@ -2,30 +2,28 @@
 
 Shapes: N batch, T feature frames, T' encoder frames, U labels, J joiner width, V vocabulary.
 
-Features, subsampling, predictor and the SSM's block form are the same for all specs. They are computed once
-per step as a `SharedPass`; `encode` then runs the layers of one spec on it.
+Features, subsampling, predictor and the SSM's operators are the same for all specs. They are computed once
+per step as a `SharedPass`; `encode` then slices each layer to the spec (`EncoderLayer.slice_branches`) and
+runs it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from todm.config import Mode, ModelConfig
-from todm.nn.dropout import DropoutPlan, LayerDropout
-from todm.nn.elastic import slice_feed_forward, slice_mhssm, slice_operators
-from todm.nn.feedforward import feed_forward
-from todm.nn.mhssm import mhssm
-from todm.nn.ssm import discretise
-from todm.nn.ssm_scan import SsmOperators, ssm_operators
+from todm.nn.block import LayerContext, run_layer
+from todm.nn.dropout import DropoutPlan
+from todm.nn.encoder import prepare_layers
 from todm.nn.subsampling import subsampled_lens
 from todm.nn.transducer import Transducer, length_mask, pad_to_receptive_field
 from todm.space.space import SearchSpace
-from todm.space.spec import SubnetSpec
+from todm.space.spec import LayerSpec, SubnetSpec
 
 
 class SpeechBatch(Protocol):
@@ -41,27 +39,27 @@ class SpeechBatch(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class SharedPass:
-    """What every spec of a step starts from.
+    """Tensors of a step that all specs share.
 
     Args:
         x: subsampled features, (N, T', D).
         lens: encoder frames, (N,) int64.
         mask: 1 inside an utterance, (N, T', 1).
         predictor_out: (N, U + 1, J).
-        operators: what runs the SSM of each layer of the supernet, all channels.
+        prepared: for each layer of the supernet, by block name, a tuple of tensors (`Block.prepare`).
     """
 
     x: Tensor
     lens: Tensor
     mask: Tensor
     predictor_out: Tensor
-    operators: tuple[SsmOperators, ...]
+    prepared: tuple[Mapping[str, Any], ...]
 
     def detached(self) -> tuple[SharedPass, list[tuple[Tensor, Tensor]]]:
-        """Copies cut off from the graph, and the pairs (original, copy) whose gradients are still to flow.
+        """Copy the tensors, detached from the graph; returns them and the pairs (original, copy).
 
-        The gradients of several passes add up in the copies; one `torch.autograd.backward` from the
-        originals then takes the shared part once, exactly as if every pass had run its own.
+        Gradients of several passes add up in the copies; one `torch.autograd.backward` from the originals
+        then runs the shared part once, with the same result as a shared part in every pass.
         """
         pairs: list[tuple[Tensor, Tensor]] = []
 
@@ -76,7 +74,10 @@ class SharedPass:
             lens=self.lens,
             mask=self.mask,
             predictor_out=cut(self.predictor_out),
-            operators=tuple(type(layer)(*map(cut, layer)) for layer in self.operators),
+            prepared=tuple(
+                {name: type(values)(*map(cut, values)) for name, values in layer.items()}
+                for layer in self.prepared
+            ),
         )
         return shared, pairs
 
@@ -98,12 +99,12 @@ class Supernet(nn.Module):
         # A streaming-only space has no backward heads to train.
         mode: Mode = "offline" if "offline" in space.modes else "streaming"
         self.full = Transducer(config, space.max(mode), vocab_size)
-        # LinearCostModel joiner of the smoothed loss that finds the pruning band; training only.
+        # Linear joiner of the smoothed loss that finds the pruning band; training only.
         self.simple_am_proj = nn.Linear(config.joiner_dim, vocab_size)
         self.simple_lm_proj = nn.Linear(config.joiner_dim, vocab_size)
 
     def share(self, batch: SpeechBatch) -> SharedPass:
-        """Everything of a pass that no spec changes."""
+        """Compute what does not depend on the spec."""
         factor = self.config.subsampling_factor
         x = self.full.subsampling(pad_to_receptive_field(batch.feats, factor))
         lens = subsampled_lens(batch.feat_lens, factor)
@@ -112,13 +113,8 @@ class Supernet(nn.Module):
             lens=lens,
             mask=length_mask(lens, x),
             predictor_out=self.full.predict(batch.labels),
-            operators=tuple(self._operators(x.shape[1])),
+            prepared=tuple(prepare_layers(self.full.encoder_layers, x.shape[1])),
         )
-
-    def _operators(self, num_frames: int) -> Sequence[SsmOperators]:
-        """What runs every layer's SSM, computed for all of them at once."""
-        layers = [layer.mhssm.ssm for layer in self.full.encoder_layers]
-        return ssm_operators(discretise(layers), num_frames).split(len(layers[0].skip))
 
     def encode(
         self,
@@ -127,19 +123,23 @@ class Supernet(nn.Module):
         plan: DropoutPlan | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The encoder at `spec`: (N, T', J).
+        """Run the encoder at `spec`.
 
         Args:
-            shared: of `share`.
+            shared: result of `share`.
             spec: layers, widths and mode that run.
-            plan: what this pass drops; None for nothing.
-            generator: of the dropout.
+            plan: dropout of the pass; None for no dropout.
+            generator: random numbers of the dropout.
+
+        Returns:
+            (N, T', J).
         """
         assert self.space.contains(spec), spec
         plan = plan or DropoutPlan.none(spec.depth)
         x = shared.x
-        for index, ffn_dim, dropout in zip(spec.layers, spec.width("ffn_dim"), plan.layers, strict=True):
-            x = self.run_layer(x, shared, index, ffn_dim, spec.mode, dropout, generator)
+        for index, layer, dropout in zip(spec.layers, spec.layer_specs(), plan.layers, strict=True):
+            context = LayerContext(mask=shared.mask, dropout=dropout, generator=generator)
+            x = self.run_layer(x, shared, index, layer, context)
         return self.finish(x)
 
     def run_layer(
@@ -147,37 +147,20 @@ class Supernet(nn.Module):
         x: Tensor,
         shared: SharedPass,
         index: int,
-        ffn_dim: int,
-        mode: Mode,
-        dropout: LayerDropout | None = None,
-        generator: torch.Generator | None = None,
+        layer: LayerSpec,
+        context: LayerContext | None = None,
     ) -> Tensor:
-        """One encoder layer, (N, T', D) to the same.
+        """Run one encoder layer, (N, T', D) to the same shape.
 
         Args:
             x: output of the layer before it, or ``shared.x``.
-            shared: of `share`.
-            index: which layer of the supernet.
-            ffn_dim: its feed-forward width.
-            mode: directions that run.
-            dropout: what the layer drops; None for nothing.
-            generator: of the dropout.
+            shared: result of `share`.
+            index: layer of the supernet.
+            layer: its widths and mode.
+            context: mask and dropout; None for the mask of `shared` without dropout.
         """
-        dropout = dropout or LayerDropout()
-        layer = self.full.encoder_layers[index]
-        width = layer.mhssm.direction_dim
-        channels = layer.mhssm.num_directions * width if mode == "offline" else width
-        branch = mhssm(
-            layer.ssm_norm(x),
-            shared.mask,
-            slice_mhssm(layer.mhssm, channels),
-            slice_operators(shared.operators[index], channels),
-            width,
-        )
-        x = x + dropout.ssm_out(branch, generator)
-        weights = slice_feed_forward(layer.ffn, ffn_dim)
-        branch = feed_forward(layer.ffn_norm(x), weights, dropout, generator)
-        return x + dropout.ffn_out(branch, generator)
+        branches = self.full.encoder_layers[index].slice_branches(layer, shared.prepared[index])
+        return run_layer(x, branches, context or LayerContext(mask=shared.mask))[0]
 
     def finish(self, x: Tensor) -> Tensor:
         """Output of the last layer (N, T', D) to the joiner's width (N, T', J)."""
@@ -201,8 +184,3 @@ class Supernet(nn.Module):
         """
         shared = self.share(batch)
         return self.encode(shared, spec, plan, generator), shared.lens, shared.predictor_out
-
-
-def is_ssm_parameter(name: str) -> bool:
-    """Whether a parameter is the SSM's A or dt, which train in a group of their own (see `DiagonalSsm`)."""
-    return name.rsplit(".", 1)[-1] in ("log_dt", "log_neg_real", "imag")

@@ -40,9 +40,7 @@ class Transducer(nn.Module):
         self.subsampling = Conv2dSubsampling(
             NUM_MEL_BINS, config.subsampling_channels, config.d_model, config.subsampling_factor
         )
-        self.layers = nn.ModuleList(
-            EncoderLayer(config, dim, bidirectional=spec.mode == "offline") for dim in spec.width("ffn_dim")
-        )
+        self.layers = nn.ModuleList(EncoderLayer(config, layer) for layer in spec.layer_specs())
         self.norm = make_norm(config.d_model)
         self.encoder_proj = nn.Linear(config.d_model, config.joiner_dim)
         self.predictor = Predictor(vocab_size, config.predictor_dim, config.context_size, config.joiner_dim)

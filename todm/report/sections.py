@@ -252,7 +252,10 @@ def show_devices(run: RunContents) -> str:
         Column("figure", lambda row: row.figure, left=True),
         Column("base", lambda row: row.fit.models[row.figure].base, "{:.3g}"),
         Column("per layer", lambda row: row.fit.models[row.figure].per_layer, "{:.3g}"),
-        Column("per unit", lambda row: row.fit.models[row.figure].per_unit, "{:.3g}"),
+        Column(
+            "per unit",
+            lambda row: ", ".join(f"{unit:.3g}" for unit in row.fit.models[row.figure].per_unit.values()),
+        ),
         Column("fitted on", lambda row: len(row.fit.fitted)),
         Column("held out", lambda row: len(row.fit.held_out)),
         Column("median error", lambda row: row.error(statistics.median), "{:.1%}"),

@@ -67,7 +67,7 @@ class PrefixCache:
             spec: what runs.
             batch: number of the batch.
         """
-        layers = list(zip(spec.layers, spec.width("ffn_dim"), strict=True))
+        layers = list(zip(spec.layers, spec.layer_specs(), strict=True))
         keys = [(batch, spec.mode, *layers[:depth]) for depth in range(1, len(layers))]
         start = next((d for d in range(len(keys), 0, -1) if keys[d - 1] in self._outputs), 0)
         x = self._outputs[keys[start - 1]] if start else shared.x
@@ -75,7 +75,7 @@ class PrefixCache:
             if key in self._outputs:
                 self._outputs.move_to_end(key)
         for depth in range(start, len(layers)):
-            x = supernet.run_layer(x, shared, *layers[depth], spec.mode)
+            x = supernet.run_layer(x, shared, *layers[depth])
             if depth < len(keys):
                 self._keep(keys[depth], x)
         self.num_run += len(layers) - start
@@ -183,7 +183,7 @@ class SupernetEvaluator:
                 feats, feat_lens = apply_streaming_view(batch.feats, batch.feat_lens, chunks)
                 shared = self.supernet.share(replace(batch, feats=feats, feat_lens=feat_lens))
                 # The same for every batch: kept once.
-                passes.append(replace(shared, operators=passes[0].operators) if passes else shared)
+                passes.append(replace(shared, prepared=passes[0].prepared) if passes else shared)
             self._shared[mode] = passes
         return self._shared[mode]
 

@@ -147,11 +147,12 @@ class Fit:
     def beyond(self, spec: SubnetSpec) -> str | None:
         """Describe how `spec` lies outside the range of the fitted specs; None inside it."""
         inside = [item.spec for item in self.fitted]
-        for what, values, own in (
-            ("depth", [s.depth for s in inside], [spec.depth]),
-            ("width", [dim for s in inside for dim in s.width("ffn_dim")], list(spec.width("ffn_dim"))),
-            ("total width", [sum(s.width("ffn_dim")) for s in inside], [sum(spec.width("ffn_dim"))]),
-        ):
+        ranges = [("depth", [s.depth for s in inside], [spec.depth])]
+        for name in spec.widths:
+            own = list(spec.width(name))
+            ranges.append((name, [width for s in inside for width in s.width(name)], own))
+            ranges.append((f"total {name}", [sum(s.width(name)) for s in inside], [sum(own)]))
+        for what, values, own in ranges:
             low, high = min(values), max(values)
             if min(own) < low or max(own) > high:
                 value = min(own) if min(own) < low else max(own)

@@ -1,9 +1,10 @@
-"""A figure that grows by the layer: the model behind predicted latencies and bundle sizes. No torch here."""
+"""Linear model of a figure over depth and widths: predicts latencies and bundle sizes. Without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,35 +14,39 @@ from todm.space.spec import SubnetSpec
 
 @dataclass(frozen=True, kw_only=True)
 class LinearCostModel:
-    """``base + depth * per_layer + sum(widths) * per_unit``, none of them negative.
+    """``base + depth * per_layer + sum over dimensions (total width * per_unit)``; no coefficient is
+    negative.
 
-    The layers of a net differ in their feed-forward width only, hence one intercept and one slope for all.
+    Layers of a net differ in their widths only, so all layers share one intercept and the slopes.
 
     Args:
-        base: what every net pays: features, subsampling, predictor, joiner, calls.
-        per_layer: what a layer adds at width 0.
-        per_unit: what one hidden unit of a feed-forward adds.
+        base: share of features, subsampling, predictor, joiner and calls, equal for all nets.
+        per_layer: share of a layer at width 0.
+        per_unit: share of one unit of width, by elastic dimension.
     """
 
     base: float
     per_layer: float
-    per_unit: float
+    per_unit: Mapping[str, float]
 
     def __call__(self, spec: SubnetSpec) -> float:
-        """The figure of `spec`."""
-        return self.base + spec.depth * self.per_layer + sum(spec.width("ffn_dim")) * self.per_unit
+        """Predict the figure of `spec`."""
+        widths = sum(sum(spec.width(name)) * unit for name, unit in self.per_unit.items())
+        return self.base + spec.depth * self.per_layer + widths
 
-    def to_dict(self) -> dict[str, float]:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
 
 def fit_additive(specs: Sequence[SubnetSpec], values: Sequence[float]) -> LinearCostModel:
-    """The non-negative least squares of the relative errors.
+    """Fit by non-negative least squares of the relative errors.
 
     Args:
-        specs: of at least two depths and of different widths at one depth, so that all three are determined.
-        values: their figures, above 0.
+        specs: specs of at least two depths and of different widths at one depth in every dimension, so that
+            all
+            coefficients are determined.
+        values: figure of each spec, above 0.
 
     Raises:
         UserError: scipy is not installed, or the specs determine no model.
@@ -50,15 +55,16 @@ def fit_additive(specs: Sequence[SubnetSpec], values: Sequence[float]) -> Linear
         from scipy.optimize import nnls
     except ImportError as error:
         raise UserError(f"scipy is not installed ({error}); pip install 'todm[search]'") from error
-    columns = np.array([[1.0, spec.depth, sum(spec.width("ffn_dim"))] for spec in specs])
-    if np.linalg.matrix_rank(columns) < 3:
+    names = list(specs[0].widths)
+    columns = np.array([[1.0, spec.depth, *(sum(spec.width(name)) for name in names)] for spec in specs])
+    if np.linalg.matrix_rank(columns) < 2 + len(names):
         raise UserError(
-            f"{len(specs)} specs do not determine a base, a cost per layer and a cost per unit; measure some "
-            "of two depths and of several widths"
+            f"{len(specs)} specs do not determine a base, a cost per layer and a cost per unit; measure "
+            "specs of two depths and of several widths"
         )
     targets = np.asarray(values, dtype=float)
     # Columns of one size: nnls stops at an absolute tolerance.
     scale = columns.max(axis=0)
     solution, _ = nnls(columns / scale / targets[:, None], np.ones(len(targets)))
-    base, per_layer, per_unit = (solution / scale).tolist()
-    return LinearCostModel(base=base, per_layer=per_layer, per_unit=per_unit)
+    base, per_layer, *per_unit = (solution / scale).tolist()
+    return LinearCostModel(base=base, per_layer=per_layer, per_unit=dict(zip(names, per_unit, strict=True)))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from todm.config import Config, Mode
 from todm.errors import UserError
+from todm.space.dimensions import check_dimensions
 from todm.space.spec import SubnetSpec
 from todm.space.widths import Widths
 
@@ -56,7 +57,8 @@ class SearchSpace:
 
     @classmethod
     def from_config(cls, config: Config) -> SearchSpace:
-        """The space that `config` describes."""
+        """The space that `config` describes; `UserError` for an undeclared or missing dimension."""
+        check_dimensions(config.space.widths)
         return cls(
             num_layers=config.model.num_layers,
             depths=config.space.depths,
@@ -179,6 +181,13 @@ class SearchSpace:
                 f"spec {spec.to_json()}: outside the trained space (layers 0 to {self.num_layers - 1}, "
                 f"widths {self.widths}, modes {list(self.modes)})"
             )
+
+    def layer_shares(self, spec: SubnetSpec) -> list[float]:
+        """Size of each running layer divided by the layer's full size, in (0, 1]."""
+        whole = self.max(spec.mode)
+        full = dict(zip(whole.layers, whole.layer_specs(), strict=True))
+        running = zip(spec.layers, spec.layer_specs(), strict=True)
+        return [layer.size / full[index].size for index, layer in running]
 
     def corners(self) -> Iterator[SubnetSpec]:
         """Smallest and largest spec of each mode except the overall max, for the sandwich rule."""

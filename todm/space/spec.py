@@ -15,6 +15,28 @@ from todm.files import write_json
 from todm.space.widths import Widths
 
 
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """What one encoder layer runs at: hashable, without torch.
+
+    Args:
+        widths: (dimension name, width) pairs in the order of the names.
+        mode: ``offline`` or ``streaming``.
+    """
+
+    widths: tuple[tuple[str, int], ...]
+    mode: Mode
+
+    def width(self, dimension: str) -> int:
+        """Width in one elastic dimension."""
+        return dict(self.widths)[dimension]
+
+    @property
+    def size(self) -> int:
+        """Sum of the widths."""
+        return sum(width for _, width in self.widths)
+
+
 @dataclass(frozen=True, kw_only=True, order=True)
 class SubnetSpec:
     """One subnet of a supernet: hashable, without torch, the same in a cache key and on a device.
@@ -61,6 +83,13 @@ class SubnetSpec:
     def width(self, dimension: str) -> tuple[int, ...]:
         """Widths of the running layers in one elastic dimension, in order."""
         return tuple(self.widths[dimension])
+
+    def layer_specs(self) -> tuple[LayerSpec, ...]:
+        """What each running layer runs at, in order."""
+        return tuple(
+            LayerSpec(widths=tuple((name, widths[i]) for name, widths in self.widths.items()), mode=self.mode)
+            for i in range(self.depth)
+        )
 
     @property
     def size(self) -> int:

@@ -40,7 +40,8 @@ from todm.errors import UserError
 from todm.extract import extract
 from todm.files import write_json
 from todm.layout import DataFolder, RunFolder, checkpoint_path
-from todm.nn.supernet import Supernet, is_ssm_parameter
+from todm.nn.ssm import is_ssm_parameter
+from todm.nn.supernet import Supernet
 from todm.runtime.constants import BLANK_ID
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace

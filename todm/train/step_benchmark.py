@@ -20,9 +20,9 @@ from todm.errors import UserError
 from todm.kernels import gpu
 from todm.losses import TransducerInputs, TransducerLossOptions, rnnt_loss
 from todm.nn.joiner import Joiner
-from todm.nn.ssm import DiagonalSsm, block_frames, block_operators, convolve, convolve_fft
+from todm.nn.ssm import DiagonalSsm, block_frames, block_operators, convolve, convolve_fft, is_ssm_parameter
 from todm.nn.ssm_scan import scan, scan_operators
-from todm.nn.supernet import Supernet, is_ssm_parameter
+from todm.nn.supernet import Supernet
 from todm.runtime.constants import FRAME_SECONDS, NUM_MEL_BINS
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from todm.nn.elastic import slice_feed_forward, slice_mhssm
-from todm.nn.feedforward import FeedForward, feed_forward
+from todm.nn.feedforward import FeedForward, apply_feed_forward
 from todm.nn.mhssm import MultiHeadSSM
+from todm.nn.ssm import BlockOperators, block_operators
 
 
 @torch.no_grad()
@@ -14,10 +14,10 @@ def test_a_narrow_feed_forward_is_the_whole_one_with_its_last_units_off() -> Non
     torch.manual_seed(0)
     ffn = FeedForward(6, 10)
     x = torch.randn(2, 5, 6)
-    for ffn_dim in (1, 4, 10):
+    for count in (1, 4, 10):
         hidden = torch.nn.functional.silu(ffn.in_proj(x))
-        hidden[..., ffn_dim:] = 0.0
-        torch.testing.assert_close(feed_forward(x, slice_feed_forward(ffn, ffn_dim)), ffn.out_proj(hidden))
+        hidden[..., count:] = 0.0
+        torch.testing.assert_close(apply_feed_forward(x, ffn.slice_units(count)), ffn.out_proj(hidden))
 
 
 def test_slices_are_views() -> None:
@@ -25,11 +25,13 @@ def test_slices_are_views() -> None:
     torch.manual_seed(0)
     ffn, block = FeedForward(6, 10), MultiHeadSSM(6, 4, 2, 3)
     x = torch.randn(2, 5, 6)
-    feed_forward(x, slice_feed_forward(ffn, 4)).sum().backward()
+    apply_feed_forward(x, ffn.slice_units(4)).sum().backward()
     assert ffn.in_proj.weight.grad is not None
     used = ffn.in_proj.weight.grad.abs().sum(1) > 0
     assert used.tolist() == [True] * 4 + [False] * 6
-    part = slice_mhssm(block, block.direction_dim)
+    operators = block_operators(block.ssm.coefficients(), 4)
+    part = block.slice_channels(block.direction_dim, operators)
+    assert isinstance(part.operators, BlockOperators) and len(part.operators.local) == block.direction_dim
     assert part.in_weight.data_ptr() == block.in_proj.weight.data_ptr()
     assert part.out_weight.shape == (6, block.direction_dim // 2)
     assert part.in_weight.shape == (block.direction_dim, 6)
