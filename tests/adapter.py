@@ -1,6 +1,6 @@
 """An elastic dimension in one file: a bottleneck adapter as third residual branch of every encoder layer.
 
-Declaration, counts, torch module and ONNX form are here; `use_blocks((*BLOCKS, ADAPTER))` registers the block.
+Declaration, counts, torch module and ONNX form are here; `use_blocks((*BLOCKS, ADAPTER))` registers it.
 """
 
 from __future__ import annotations

@@ -91,9 +91,8 @@ def test_extraction_and_counts_are_exact() -> None:
         torch.testing.assert_close(net.encode(batch.feats, batch.feat_lens)[0], wanted)
         outputs.append(wanted)
         assert sum(p.numel() for p in net.parameters()) == count_params(MODEL, spec, VOCAB_SIZE)
-    wide, narrow = (
-        WIDE_SPACE.uniform(3, {"ffn_dim": 8, "adapter_dim": width}, "offline") for width in (5, 2)
-    )
+    wide = WIDE_SPACE.uniform(3, {"ffn_dim": 8, "adapter_dim": 5}, "offline")
+    narrow = WIDE_SPACE.uniform(3, {"ffn_dim": 8, "adapter_dim": 2}, "offline")
     assert not torch.allclose(supernet(batch, wide)[0], supernet(batch, narrow)[0])
     more = count_macs(MODEL, wide, VOCAB_SIZE) - count_macs(MODEL, narrow, VOCAB_SIZE)
     assert more == 3 * 2 * MODEL.d_model * 3 * 100 // 4

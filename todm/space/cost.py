@@ -22,7 +22,7 @@ def count_params(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
     total = _count_subsampling(config) + _count_predictor(config, vocab_size)
     total += norm + count_linear(d_model, config.joiner_dim) + count_linear(config.joiner_dim, vocab_size)
     for layer in spec.layer_specs():
-        total += sum(norm + block.counts.count_params(config, layer) for block in list_blocks())
+        total += sum(norm + block.load_counts().count_params(config, layer) for block in list_blocks())
     return total
 
 
@@ -37,7 +37,9 @@ def count_macs(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
         vocab_size: V, blank included.
     """
     total = sum(
-        block.counts.count_macs(config, layer) for layer in spec.layer_specs() for block in list_blocks()
+        block.load_counts().count_macs(config, layer)
+        for layer in spec.layer_specs()
+        for block in list_blocks()
     )
     total += config.d_model * config.joiner_dim + config.joiner_dim * vocab_size
     inputs, bins = 1, NUM_MEL_BINS
@@ -53,7 +55,7 @@ def count_macs(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
 def count_state_bytes(config: ModelConfig, spec: SubnetSpec) -> int:
     """Bytes of one stream's encoder state; 0 for an offline spec."""
     return sum(
-        block.counts.count_state_bytes(config, layer)
+        block.load_counts().count_state_bytes(config, layer)
         for layer in spec.layer_specs()
         for block in list_blocks()
     )

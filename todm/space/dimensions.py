@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Protocol
 
 from todm.config import ModelConfig
 from todm.errors import UserError
-from todm.space.blocks import FFN_DIM, FeedForwardCounts, MultiHeadSSMCounts
+from todm.space.blocks import FFN_DIM
 from todm.space.spec import LayerSpec
 
 
@@ -58,7 +59,7 @@ class BlockDeclaration:
         name: attribute of the layer that holds the block; part of every parameter's name.
         branch: prefix of the norm's attribute (``{branch}_norm``) and of the dropout site (``{branch}_out``).
         dimensions: elastic dimensions of this block; may be empty.
-        counts: parameters, multiplications and state of the block.
+        counts: class with the methods of `BlockCounts` and no arguments, as ``package.module:Class``.
         module: subclass of `todm.nn.block.Block`, as ``package.module:Class``.
         graph: function that writes the block's ONNX nodes (`todm.deploy.layer_graph`), as
             ``package.module:function``.
@@ -67,9 +68,14 @@ class BlockDeclaration:
     name: str
     branch: str
     dimensions: tuple[Dimension, ...] = ()
-    counts: BlockCounts
+    counts: str
     module: str
     graph: str
+
+    def load_counts(self) -> BlockCounts:
+        """Import the block's counts."""
+        counts: BlockCounts = resolve_name(self.counts)()
+        return counts
 
     @property
     def norm(self) -> str:
@@ -86,7 +92,7 @@ BLOCKS: tuple[BlockDeclaration, ...] = (
     BlockDeclaration(
         name="mhssm",
         branch="ssm",
-        counts=MultiHeadSSMCounts(),
+        counts="todm.space.blocks:MultiHeadSSMCounts",
         module="todm.nn.mhssm:MultiHeadSSM",
         graph="todm.deploy.ssm_graph:add_multi_head_ssm",
     ),
@@ -94,7 +100,7 @@ BLOCKS: tuple[BlockDeclaration, ...] = (
         name="ffn",
         branch="ffn",
         dimensions=(Dimension(name=FFN_DIM, meaning="hidden units of the feed-forward"),),
-        counts=FeedForwardCounts(),
+        counts="todm.space.blocks:FeedForwardCounts",
         module="todm.nn.feedforward:FeedForward",
         graph="todm.deploy.feed_forward_graph:add_feed_forward",
     ),
