@@ -248,6 +248,34 @@ def test_a_missing_package_gives_one_sentence(offline_bundle: Path, monkeypatch:
             call(offline_bundle, BenchmarkOptions(runtime="another"))
 
 
+TOY_HOST = """
+from . import BundleHost
+from ..bundle import describe_bundle
+
+class Stream:
+    def accept_waveform(self, sample_rate, samples): return False
+    def input_finished(self): return True
+    def get_result(self): return "toy"
+
+class Host(BundleHost):
+    def create_stream(self): return Stream()
+
+def open_host(folder, *, precision, method, num_threads):
+    return Host(describe_bundle(folder, precision))
+"""
+
+
+def test_a_new_runtime_is_one_file_and_one_line(
+    tmp_path: Path, offline_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "toy.py").write_text(TOY_HOST)
+    monkeypatch.setattr(todm.runtime.hosts, "__path__", [*todm.runtime.hosts.__path__, str(tmp_path)])
+    monkeypatch.setitem(HOSTS, "toy", Registration(module="toy", packages=("numpy",)))
+    result = measure_bundle(offline_bundle, BenchmarkOptions(runtime="toy"))
+    assert (result.runtime, result.mode, result.texts) == ("toy", "offline", ("toy",))
+    assert result.model_bytes and result.latency_ms and result.latency_ms.p50 > 0
+
+
 def test_the_copied_folder_measures_itself(
     tmp_path: Path, wav: Path, streaming_bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

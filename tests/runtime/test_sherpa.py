@@ -90,7 +90,7 @@ def test_offline_beams_of_other_widths_equal_the_host(
 
 
 class HostStream:
-    """sherpa-onnx's streaming recogniser with the interface of ours."""
+    """sherpa-onnx's streaming recognizer with the interface of ours."""
 
     def __init__(self, folder: Path, method: str, **options: Any) -> None:
         self.host = sherpa_onnx.OnlineRecognizer.from_transducer(**host_arguments(folder, method, **options))
