@@ -215,7 +215,8 @@ def _run_command(command: str, bundle: Path, audio: Path, out: Path) -> None:
 
 def _export(run: RunFolder, target: Path, supernet: Supernet, spec: SubnetSpec) -> Path:
     """Export the bundle of `spec` unless it exists; it appears as a whole or not at all."""
-    if not BundleFiles(target).spec.is_file() or not (target / "bench.py").is_file():
+    files = BundleFiles(target)
+    if not files.spec.is_file() or not files.bench_script.is_file():
         config = load_config(ModelFolder(run.supernet).config)
         partial = target.with_name(f"{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)

@@ -89,6 +89,26 @@ class BundleFiles:
         return self.folder / "parity.json"
 
     @property
+    def runtime(self) -> Path:
+        """Copy of this package, ``runtime``."""
+        return self.folder / "runtime"
+
+    @property
+    def transcribe_script(self) -> Path:
+        """Launcher of `todm.runtime.transcribe`, ``transcribe.py``."""
+        return self.folder / "transcribe.py"
+
+    @property
+    def bench_script(self) -> Path:
+        """Launcher of `todm.runtime.benchmark`, ``bench.py``."""
+        return self.folder / "bench.py"
+
+    @property
+    def requirements(self) -> Path:
+        """Packages of the runtime, ``requirements.txt``."""
+        return self.folder / "requirements.txt"
+
+    @property
     def card(self) -> Path:
         """Model card of the bundle, ``README.md``."""
         return self.folder / "README.md"

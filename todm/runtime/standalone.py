@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from .layout import BundleFiles
+
 _LAUNCHER = '''\
 """{summary}"""
 
@@ -22,14 +24,6 @@ if __name__ == "__main__":
     sys.exit(main(folder=Path(__file__).resolve().parent))
 '''
 
-_SCRIPTS = {  # name: module of this package, summary
-    "transcribe.py": (
-        "transcribe",
-        "Transcribe audio files with the model in this folder: python transcribe.py FILE...",
-    ),
-    "bench.py": ("benchmark", "Measure the model in this folder on this machine: python bench.py FILE..."),
-}
-
 _REQUIREMENTS = "numpy\nonnxruntime\nkaldi-native-fbank\nsoundfile\n"
 
 
@@ -42,18 +36,26 @@ def add_runtime(folder: str | Path) -> list[Path]:
     Returns:
         The files written, in alphabetical order.
     """
-    folder = Path(folder)
+    layout = BundleFiles(Path(folder))
     here = Path(__file__).parent
-    shutil.rmtree(folder / "runtime", ignore_errors=True)
+    shutil.rmtree(layout.runtime, ignore_errors=True)
     files = []
     for source in here.rglob("*.py"):
-        target = folder / "runtime" / source.relative_to(here)
+        target = layout.runtime / source.relative_to(here)
         target.parent.mkdir(parents=True, exist_ok=True)
         files.append(Path(shutil.copyfile(source, target)))
     texts = {
-        name: _LAUNCHER.format(module=module, summary=summary) for name, (module, summary) in _SCRIPTS.items()
+        layout.transcribe_script: _LAUNCHER.format(
+            module="transcribe",
+            summary="Transcribe audio files with the model in this folder: python transcribe.py FILE...",
+        ),
+        layout.bench_script: _LAUNCHER.format(
+            module="benchmark",
+            summary="Measure the model in this folder on this machine: python bench.py FILE...",
+        ),
+        layout.requirements: _REQUIREMENTS,
     }
-    for name, text in {**texts, "requirements.txt": _REQUIREMENTS}.items():
-        (folder / name).write_text(text, encoding="utf-8")
-        files.append(folder / name)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+        files.append(path)
     return sorted(files)
