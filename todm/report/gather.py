@@ -265,7 +265,7 @@ class _Reader:
         marks = (path for path in self.run.done.glob("*") if re.match(r"\d+", path.name))
         for path in sorted(marks, key=lambda path: int(re.split(r"\D", path.name)[0])):
             text = path.read_text(encoding="utf-8")
-            # marks of before are two lines: settings DIGEST, seconds N
+            # Marks of earlier versions have two lines: settings DIGEST, seconds N.
             match = re.search(r'^ *"?seconds"?:? (\d+)', text, flags=re.MULTILINE)
             if match:
                 seconds[path.name.removesuffix(".json")] = int(match[1])
