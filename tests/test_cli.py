@@ -52,7 +52,7 @@ def test_help_and_config_import_no_torch() -> None:
     code = (
         "import sys, todm.cli\n"
         "from contextlib import suppress\n"
-        "for words in (['--help'], ['train', '--help'], ['decode', '--help'], ['train', '--print_config']):\n"
+        "for words in (['--help'], ['train', '--help'], ['decode', '--help'], ['config', 'show']):\n"
         "    with suppress(SystemExit):\n"
         "        assert todm.cli.main(words) == 0\n"
         "sys.exit('torch' in sys.modules)\n"
@@ -77,16 +77,16 @@ def test_env(capsys: Err) -> None:
     assert "torch" in capsys.readouterr().out
 
 
-def test_print_config(tmp_path: Path, capsys: Err) -> None:
+def test_config_show(tmp_path: Path, capsys: Err) -> None:
     path = tmp_path / "conf.yaml"
     path.write_text("train: {num_epochs: 7}\n")
-    assert main(["train", "--conf", str(path), "--train.seed", "5", "--print_config"]) == 0
+    assert main(["config", "show", "--conf", str(path), "--train.seed", "5"]) == 0
     printed = capsys.readouterr().out
     values = yaml.safe_load(printed)
     assert values["train"]["num_epochs"] == 7 and values["train"]["seed"] == 5
     path.write_text(printed)
     assert load_config(path).train.num_epochs == 7
-    assert_one_sentence(["train", "--print_config", "--train.epochs", "5"], "train.epochs", capsys)
+    assert_one_sentence(["config", "show", "--train.epochs", "5"], "train.epochs", capsys)
 
 
 def with_paths(words: str, finished: Path, tmp_path: Path) -> list[str]:

@@ -29,6 +29,7 @@ COMMANDS = {
     "transcribe": "transcribe audio files with any model",
     "ablate": "train and compare the variants of a grid",
     "bench-train": "measure training steps on this machine",
+    "config": "explain settings, or show a resolved config",
     "env": "show versions and machine",
 }
 """Help text of every command, in the order of work; the modules themselves are imported only when called."""
@@ -68,11 +69,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         args = _parse(words)
-        if getattr(args, "print_config", False):
-            from todm.config import config_to_yaml, load_config
-
-            print(config_to_yaml(load_config(args.conf, args.overrides)), end="")
-            return 0
         args.run(args)
     except UserError as error:
         return _fail(str(error))

@@ -80,7 +80,7 @@ def save_subnet(folder: Path, net: Transducer, config: Config, lang_dir: Path) -
 def load_supernet(folder: Path) -> tuple[Supernet, Config]:
     """Read a supernet folder; the net is in eval mode on the CPU."""
     model = ModelFolder(folder)
-    config = load_config(model.config)
+    config = load_config(model.config, saved=True)
     net = Supernet(config.model, SearchSpace.from_config(config), count_tokens(folder))
     _load_weights(net, model.weights)
     return net, config
@@ -89,7 +89,7 @@ def load_supernet(folder: Path) -> tuple[Supernet, Config]:
 def load_subnet(folder: Path) -> tuple[Transducer, Config]:
     """Read a subnet folder; the net is in eval mode on the CPU."""
     model = ModelFolder(folder)
-    config = load_config(model.config)
+    config = load_config(model.config, saved=True)
     net = Transducer(config.model, SubnetSpec.load(model.spec), count_tokens(folder))
     _load_weights(net, model.weights)
     return net, config

@@ -3,11 +3,14 @@ from __future__ import annotations
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from todm.config import Config, config_from_dict, config_to_yaml, load_config, save_config
+from todm.config.fields import walk_settings
+from todm.config.renamed import RENAMED
 from todm.errors import UserError
 
 
@@ -45,8 +48,8 @@ def test_nothing_deprecated_is_used() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nope: 3", ["nope"]),
-        ("train: {epochs: 3}", ["epochs"]),
+        ("nope: 3", ["there is no setting nope"]),
+        ("train: {epochs: 3}", ["train.epochs", "did you mean train.num_epochs?"]),
         ("train: {optim: {momentum: 0.9}}", ["momentum"]),
         ("train: {num_epochs: many}", ["train.num_epochs", "many"]),
         ("train: {optim: {name: sgd}}", ["train.optim.name", "sgd"]),
@@ -59,8 +62,8 @@ def test_nothing_deprecated_is_used() -> None:
         ("", ["it must hold settings"]),
         ("train: {num_epochs: 3", ["conf.yaml"]),
         ("model: {num_heads: 6}", ["model.num_heads", "multiple of 4"]),
-        ("model: {state_dim: 0}", ["model.state_dim", "at least 1"]),
-        ("train: {log_interval: 0}", ["train.log_interval", "at least 1"]),
+        ("model: {state_dim: 0}", ["model.state_dim", "in 1 to"]),
+        ("train: {log_interval: 0}", ["train.log_interval", "in 1 to"]),
         ("train: {average_from: 1.5}", ["train.average_from"]),
         ("train: {average_from: .nan}", ["train.average_from"]),
         ("train: {average_window: 3}", ["train.average_window", "average_period"]),
@@ -103,3 +106,36 @@ def test_a_schedule_that_follows_validation_needs_validation() -> None:
     assert load_config(None, words).train.valid_interval == 0
     with pytest.raises(UserError, match=r"schedule\.name: validation moves at validations.*valid_interval"):
         load_config(None, [*words, "--train.valid_interval", "-1"])
+
+
+def test_similar_names_are_suggested() -> None:
+    for words, suggestion in (
+        (["--train.optim.rl", "3"], "train.optim.lr"),
+        (["--lr=3"], "train.optim.lr"),
+        (["--train.num_epoch", "3"], "train.num_epochs"),
+    ):
+        with pytest.raises(UserError, match=f"did you mean {suggestion}"):
+            load_config(None, words)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_earlier_names_are_refused_in_a_conf_and_read_from_saved_files(
+    old: str, new: str, tmp_path: Path
+) -> None:
+    assert any(new == one.key or new.startswith(f"{one.key}.") for one in walk_settings(Config))
+    value: Any = Config().to_dict()
+    for name in new.split("."):
+        value = value[name]
+    data: dict[str, Any] = {}
+    section = data
+    *path, name = old.split(".")
+    for key in path:
+        section = section.setdefault(key, {})
+    section[name] = value
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(data))
+    for words in ((), (f"--{old}={value}",)):
+        with pytest.raises(UserError, match=f"{old} is now called {new}"):
+            load_config(None if words else file, words)
+    assert load_config(file, saved=True) == Config() == config_from_dict(data, saved=True)
+    assert data == yaml.safe_load(file.read_text())

@@ -161,7 +161,7 @@ def _write_speech(run: RunFolder, path: Path) -> Path:
         UserError: the part is not prepared, or its audio is missing.
     """
     if not path.is_file():
-        part = load_config(ModelFolder(run.supernet).config).data.dev_parts[0]
+        part = load_config(ModelFolder(run.supernet).config, saved=True).data.dev_parts[0]
         pieces: list[np.ndarray] = []
         for cut in sorted(load_cuts(run.data, part), key=lambda cut: str(cut.id)):
             pieces.append(load_audio(cut.recording.sources[0].source))
@@ -217,7 +217,7 @@ def _export(run: RunFolder, target: Path, supernet: Supernet, spec: SubnetSpec) 
     """Export the bundle of `spec` unless it exists; it appears as a whole or not at all."""
     files = BundleFiles(target)
     if not files.spec.is_file() or not files.bench_script.is_file():
-        config = load_config(ModelFolder(run.supernet).config)
+        config = load_config(ModelFolder(run.supernet).config, saved=True)
         partial = target.with_name(f"{target.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(target, ignore_errors=True)

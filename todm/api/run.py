@@ -65,7 +65,7 @@ class Run:
         """Settings for `prepare` and `train`."""
         if self._config is not None:
             return self._config
-        return load_config(self.folder.config if self.folder.config.is_file() else None)
+        return load_config(self.folder.config if self.folder.config.is_file() else None, saved=True)
 
     def __repr__(self) -> str:
         return f"Run({str(self.exp_dir)!r})"

@@ -96,7 +96,7 @@ class SearchSession:
             raise UserError(
                 f"{self._supernet}: no averaged supernet there; run 'todm average --exp-dir {exp_dir}' first"
             )
-        self.config = replace_settings(load_config(self.folder.config), "search", settings or {})
+        self.config = replace_settings(load_config(self.folder.config, saved=True), "search", settings or {})
         self.settings = self.config.search
         if not self.settings.objectives:
             raise UserError("search.objectives: need at least one, for example wer")

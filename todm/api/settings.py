@@ -55,6 +55,6 @@ def read_overrides(path: Path, section: str, words: Sequence[str]) -> dict[str, 
             )
     if not words:
         return {}
-    values = getattr(load_config(path, words), section)
+    values = getattr(load_config(path, words, saved=True), section)
     names = {key.split(".")[1] for key in keys}
     return {name: getattr(values, name) for name in sorted(names)}

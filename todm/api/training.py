@@ -96,7 +96,7 @@ def average_run(exp_dir: Path, *, last: int | None = None) -> AverageResult:
     if not exp_dir.is_dir():
         raise UserError(f"{exp_dir}: no such run folder; give the --exp-dir of a training")
     run = RunFolder(exp_dir)
-    config = load_config(run.config)
+    config = load_config(run.config, saved=True)
     weights = average(exp_dir, from_running=last is None, last=1 if last is None else last)
     sparsify(weights, config.train.dropout)
     calibration = None

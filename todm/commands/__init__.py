@@ -21,9 +21,10 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     Words that the command does not know become overrides (``args.overrides``).
     """
     parser.add_argument("--conf", type=Path, help="YAML config; recipes/librispeech/conf has examples")
-    parser.add_argument("--print_config", action="store_true", help="print the resolved config and stop")
     take_settings(
-        parser, "Any setting can be overridden by its dotted name, for example --train.num_epochs 3."
+        parser,
+        "Any setting can be overridden by its dotted name, for example --train.num_epochs 3. 'todm config "
+        "explain' lists all settings, 'todm config show --conf FILE' prints the resolved config.",
     )
 
 

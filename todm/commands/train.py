@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
     conf = args.conf
     if conf is None and folder.config.is_file():
         conf = folder.config
-    config = load_config(conf, args.overrides)
+    config = load_config(conf, args.overrides, saved=args.conf is None)
     if config.train.num_processes == 1 or started_by_launcher():
         start_log(folder)
     try:

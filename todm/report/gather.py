@@ -93,7 +93,7 @@ class _Reader:
 
     def config(self) -> Config | None:
         try:
-            return load_config(self.run.config, [])
+            return load_config(self.run.config, saved=True)
         except UserError as error:
             self.note(self.run.config, f"no settings of this run ({error}); stage 4, todm train, writes them")
             return None

@@ -74,7 +74,7 @@ def _describe(run: RunContents, size: Size, point: Point | None) -> dict[str, An
 
 def _chunk_ms(bundle: BundleFiles) -> float | None:
     try:
-        return load_config(bundle.config).export.chunk_ms
+        return load_config(bundle.config, saved=True).export.chunk_ms
     except UserError:
         return None
 

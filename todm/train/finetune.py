@@ -62,9 +62,9 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
 
     net, _ = load_subnet(source)
     spec = own_spec(net.spec)
-    defaults = tuning_config(load_config(conf or run.config), spec)
+    defaults = tuning_config(load_config(conf or run.config, saved=conf is None), spec)
     save_config(defaults, tuning.config)
-    config = load_config(tuning.config, overrides)
+    config = load_config(tuning.config, overrides, saved=True)
     if (config.model, config.space) != (defaults.model, defaults.space):
         raise UserError("model, space: fine-tuning keeps the subnet as it is; leave these settings out")
     start = WarmStart(

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from todm.cli import main
+from todm.config import Config
+from todm.config.explain import explain, reference_page
+from todm.config.fields import walk_settings
+from todm.errors import UserError
+
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
+
+
+def test_the_page_is_up_to_date() -> None:
+    text = "run: todm config explain --markdown > docs/reference/configuration.md"
+    assert PAGE.read_text(encoding="utf-8") == reference_page(), text
+
+
+def test_a_setting_a_section_and_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    one = explain("train.distill.ratio_clip")
+    assert one.startswith("train.distill.ratio_clip: number; in 1 to") and "default 5" in one
+    assert "importance ratio" in one
+    section = explain("train.optim")
+    assert section.count("train.optim.") == 11
+    everything = explain()
+    assert all(described.key in everything for described in walk_settings(Config))
+    assert main(["config", "explain", "train.optim.lr"]) == 0
+    assert "learning rate" in capsys.readouterr().out
+
+
+def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
+    with pytest.raises(UserError, match=r"did you mean train\.optim\.lr"):
+        explain("train.optim.rl")

@@ -1,0 +1,65 @@
+"""Settings ``augment.*``: distortions of features in training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from todm.config.fields import setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """Distortions of log-mel features in training, drawn anew for every utterance."""
+
+    tempo: float = setting(0.0, "Largest relative change of duration; frequencies stay.", ge=0.0, lt=1.0)
+    join_prob: float = setting(
+        0.0,
+        "Share of batches whose utterances are joined in pairs with a pause between them, so that a stream "
+        "starts its second utterance with the state left by the first.",
+        ge=0.0,
+        le=1.0,
+    )
+    join_pause_frames: int = setting(
+        150, "Longest pause between joined utterances in frames, drawn uniformly from 0.", ge=0, le=100_000
+    )
+    freq_warp: float = setting(
+        0.1, "Vocal tract length perturbation: largest relative stretch of the mel axis.", ge=0.0, lt=1.0
+    )
+    gain_db: float = setting(
+        6.0, "Level change in decibels, uniform in plus or minus this.", ge=0.0, le=120.0
+    )
+    tilt_db: float = setting(
+        6.0,
+        "Spectral tilt from the lowest to the highest bin in decibels, uniform in plus or minus this.",
+        ge=0.0,
+        le=120.0,
+    )
+    ripple_db: float = setting(
+        0.0,
+        "Height in decibels of four slow ripples over the mel axis, each uniform in plus or minus this.",
+        ge=0.0,
+        le=120.0,
+    )
+    noise_prob: float = setting(
+        0.3, "Share of utterances that get stationary coloured noise.", ge=0.0, le=1.0
+    )
+    noise_snr_db: tuple[float, float] = setting(
+        (5.0, 30.0), "Range of the signal-to-noise ratio in decibels.", ge=-100.0, le=200.0, pair=True
+    )
+    time_masks: int = setting(10, "Number of SpecAugment time masks.", ge=0, le=1000)
+    time_mask_frames: int = setting(100, "Longest time mask in frames.", ge=0, le=100_000)
+    time_mask_ratio: float = setting(
+        0.15, "Largest share of an utterance's frames that all time masks cover.", ge=0.0, le=1.0
+    )
+    freq_masks: int = setting(2, "Number of SpecAugment frequency masks.", ge=0, le=80)
+    freq_mask_bins: int = setting(27, "Widest frequency mask in mel bins.", ge=0, le=80)
+    tail_frames: int = setting(
+        40,
+        "Most frames of digital silence appended to an utterance, drawn uniformly from 0, as a streaming "
+        "host appends silence when the audio ends.",
+        ge=0,
+        le=100_000,
+    )
+    warmup_steps: int = setting(
+        0, "Steps after the alignment warm-up over which all distortions grow from 0.", ge=0, le=100_000_000
+    )

@@ -1,0 +1,78 @@
+"""Rules over several settings. The range of a single one stands on its field (`todm.config.fields`)."""
+
+from __future__ import annotations
+
+from todm.config.fields import check_values
+from todm.config.root import Config
+from todm.errors import UserError
+
+
+def check(config: Config) -> None:
+    """Refuse a config that no run can use.
+
+    Raises:
+        UserError: one sentence that names the key, and how to correct it.
+    """
+    check_values(config)
+    _check_data(config)
+    _check_model(config)
+    _check_train(config)
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
+    for key, parts in (("dev_parts", data.dev_parts), ("test_parts", data.test_parts)):
+        shared = [part for part in parts if part in data.train_parts]
+        if shared:
+            raise UserError(
+                f"data.{key}: {', '.join(shared)} is in data.train_parts too; a part that was trained on "
+                "measures nothing"
+            )
+    if not data.min_utterance < data.max_utterance:
+        raise UserError(
+            f"data.min_utterance: must be below data.max_utterance ({data.max_utterance:g}), got "
+            f"{data.min_utterance:g}"
+        )
+
+
+def _check_model(config: Config) -> None:
+    model, space = config.model, config.space
+    if model.num_heads % 4:
+        raise UserError(
+            f"model.num_heads: must be a multiple of 4 (pairs of heads, half of the pairs for each "
+            f"direction), got {model.num_heads}"
+        )
+    if space.depths[-1] != model.num_layers:
+        raise UserError(
+            f"space.depths: the largest depth is {space.depths[-1]}, but model.num_layers is "
+            f"{model.num_layers}; make them equal"
+        )
+
+
+def _check_train(config: Config) -> None:
+    train = config.train
+    if train.distill.alpha_min > train.distill.alpha_max:
+        raise UserError(
+            f"train.distill.alpha_min: must be at most train.distill.alpha_max "
+            f"({train.distill.alpha_max:g}), got {train.distill.alpha_min:g}"
+        )
+    if train.loss.lm_scale + train.loss.am_scale > 1.0:
+        raise UserError(
+            f"train.loss.lm_scale: it and train.loss.am_scale must not exceed 1 together, got "
+            f"{train.loss.lm_scale:g} and {train.loss.am_scale:g}"
+        )
+    if 0 < train.average_window < train.average_period:
+        raise UserError(
+            f"train.average_window: {train.average_window} steps hold no sample of every "
+            f"{train.average_period}-th; make it longer or train.average_period shorter"
+        )
+    if train.dropout.policy == "standout" and config.model.ffn_gate == "none":
+        raise UserError(
+            "train.dropout.policy: standout samples from a gate that stays in the net; set model.ffn_gate to "
+            "tied or learned as well"
+        )
+    if train.dropout.schedule.name == "validation" and train.valid_interval < 0:
+        raise UserError(
+            "train.dropout.schedule.name: validation moves at validations, and train.valid_interval -1 "
+            "leaves them out; set it to 0 or more"
+        )

@@ -1,0 +1,84 @@
+"""The reference of all settings, as text for a terminal and as a Markdown page."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from typing import Any
+
+from todm.config.fields import Described, walk_sections, walk_settings
+from todm.config.names import unknown_key
+from todm.config.root import Config
+from todm.errors import UserError
+
+_WIDTH = 100
+
+
+def explain(key: str = "") -> str:
+    """Type, range, default and meaning of one setting, of those of a section, or of all.
+
+    Args:
+        key: dotted name of a setting or section; empty for all.
+
+    Raises:
+        UserError: there is no such setting or section.
+    """
+    found = [one for one in walk_settings(Config) if not key or f"{one.key}.".startswith(f"{key}.")]
+    if not found:
+        raise UserError(f"todm config explain: {unknown_key(key)}")
+    return "\n".join(_as_text(one) for one in found)
+
+
+def reference_page() -> str:
+    """The page ``docs/reference/configuration.md``."""
+    lines = [
+        "# Configuration reference",
+        "",
+        "Written by `todm config explain --markdown`. A YAML file holds what differs from the defaults:",
+        "",
+        "```yaml",
+        "data:",
+        "  train_parts: [train-clean-100]",
+        "train:",
+        "  optim:",
+        "    lr: 0.04",
+        "```",
+        "",
+        "Every command with `--conf` takes any setting by its dotted name too, as `--train.optim.lr 0.04` or",
+        "`--train.optim.lr=0.04`. A list is written as in YAML and quoted for the shell: `--space.depths "
+        "'[4, 6]'`,",
+        "`--space.widths.ffn_dim '[256, 512]'`, `--data.dev_parts '[dev-clean, dev-other]'`.",
+    ]
+    for name, section in walk_sections(Config):
+        own = [one for one in walk_settings(Config) if one.key.rpartition(".")[0] == name]
+        if not own:
+            continue
+        lines += ["", f"## {name}", "", inspect.getdoc(section) or "", ""]
+        lines += ["| setting | type | range | default | meaning |", "|---|---|---|---|---|"]
+        for one in own:
+            cells = [f"`{one.key}`", one.type_text, _range(one), f"`{_show(one.default)}`", one.setting.doc]
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _as_text(one: Described) -> str:
+    facts = [one.type_text, *filter(None, [_range(one)]), f"default {_show(one.default)}"]
+    meaning = textwrap.fill(
+        one.setting.doc, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+    )
+    return f"{one.key}: {'; '.join(facts)}\n{meaning}"
+
+
+def _range(one: Described) -> str:
+    rules = one.setting
+    return "; ".join(filter(None, [rules.range_text, rules.list_text]))
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_show, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{name}: {_show(item)}" for name, item in value.items()) + "}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value) or '""'

@@ -1,0 +1,200 @@
+"""One definition per setting: type, default, range and meaning stand together on the dataclass field.
+
+    lr: float = setting(0.045, "Peak learning rate.", gt=0.0, le=10.0)
+
+`check_values` reads the ranges, `todm config explain` and the reference page read the texts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from itertools import pairwise
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from todm.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """Meaning and range of a setting.
+
+    Args:
+        doc: what it does, with its unit; sentences.
+        ge: least value; for a list, of each item.
+        gt: value below the least one.
+        le: largest value.
+        lt: value above the largest one.
+        min_items: least number of items of a list.
+        ascending: whether the items of a list must increase.
+        unique: whether the items of a list must differ.
+        pair: whether a list of two is a range, its first item at most its second.
+    """
+
+    doc: str
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+    min_items: int = 0
+    ascending: bool = False
+    unique: bool = False
+    pair: bool = False
+
+    @property
+    def range_text(self) -> str:
+        """The range in words, such as ``at least 0 and below 1``; empty without one."""
+        low, high = self.ge if self.gt is None else self.gt, self.le if self.lt is None else self.lt
+        if low is not None and high is not None and self.gt is None and self.lt is None:
+            return f"in {low:.12g} to {high:.12g}"
+        parts = []
+        if low is not None:
+            parts.append(f"{'at least' if self.gt is None else 'above'} {low:.12g}")
+        if high is not None:
+            parts.append(f"{'at most' if self.lt is None else 'below'} {high:.12g}")
+        return " and ".join(parts)
+
+    @property
+    def list_text(self) -> str:
+        """What a list must be like, in words; empty without a rule."""
+        parts = []
+        if self.min_items:
+            parts.append(f"at least {self.min_items} item" + "s" * (self.min_items > 1))
+        if self.ascending:
+            parts.append("ascending")
+        elif self.unique:
+            parts.append("no item twice")
+        if self.pair:
+            parts.append("the first at most the second")
+        return ", ".join(parts)
+
+    def allows(self, number: float) -> bool:
+        """Whether `number` is finite and in range."""
+        return (
+            math.isfinite(number)
+            and (self.ge is None or number >= self.ge)
+            and (self.gt is None or number > self.gt)
+            and (self.le is None or number <= self.le)
+            and (self.lt is None or number < self.lt)
+        )
+
+
+def setting(default: T, doc: str, **rules: Any) -> T:
+    """A dataclass field with its `Setting`.
+
+    Args:
+        default: of the field; immutable.
+        doc: see `Setting`.
+        rules: the other fields of `Setting`.
+    """
+    value: T = field(default=default, metadata={"setting": Setting(doc=doc, **rules)})
+    return value
+
+
+def made_setting(default: Any, doc: str, **rules: Any) -> Any:
+    """`setting` whose default is made anew by the call of `default`."""
+    return field(default_factory=default, metadata={"setting": Setting(doc=doc, **rules)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A setting with its place.
+
+    Args:
+        key: dotted name, such as ``train.optim.lr``.
+        kind: its type.
+        default: of the field.
+        setting: meaning and range.
+    """
+
+    key: str
+    kind: Any
+    default: Any
+    setting: Setting
+
+    @property
+    def type_text(self) -> str:
+        """The type in words."""
+        return describe_type(self.kind)
+
+
+def describe_type(kind: Any) -> str:
+    """The type of a setting in words, such as ``list of integers``."""
+    names = {int: "integer", float: "number", bool: "true or false", str: "text"}
+    if kind in names:
+        return names[kind]
+    if get_origin(kind) is Literal:
+        return " or ".join(str(choice) for choice in get_args(kind))
+    items = get_args(kind)
+    if get_origin(kind) is dict:
+        return f"mapping of names to {describe_type(items[1])}"
+    plural = {int: "integers", float: "numbers", str: "texts"}.get(items[0], describe_type(items[0]))
+    return f"list of {plural}" if items[-1] is Ellipsis else f"list of {len(items)} {plural}"
+
+
+def walk_sections(section: type, prefix: str = "") -> Iterator[tuple[str, type]]:
+    """Dotted names and classes of `section` and the sections in it, outermost first."""
+    yield prefix.rstrip("."), section
+    hints = get_type_hints(section)
+    for item in fields(section):
+        if is_dataclass(hints[item.name]):
+            yield from walk_sections(hints[item.name], f"{prefix}{item.name}.")
+
+
+def walk_settings(section: type, prefix: str = "") -> Iterator[Described]:
+    """All settings of `section` and the sections in it, in order of definition."""
+    hints = get_type_hints(section)
+    example = section()
+    for item in fields(section):
+        kind, key = hints[item.name], f"{prefix}{item.name}"
+        if is_dataclass(kind):
+            assert isinstance(kind, type)
+            yield from walk_settings(kind, f"{key}.")
+        else:
+            rules = item.metadata["setting"]
+            yield Described(key=key, kind=kind, default=getattr(example, item.name), setting=rules)
+
+
+def check_values(config: Any) -> None:
+    """Check every value against the range that its field states.
+
+    Raises:
+        UserError: names the first setting that is out of range, the range and the value.
+    """
+    for described in walk_settings(type(config)):
+        value = config
+        for name in described.key.split("."):
+            value = getattr(value, name)
+        check_value(described.key, described.setting, value)
+
+
+def check_value(key: str, rules: Setting, value: Any) -> None:
+    """Check one value; see `check_values`."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            check_value(f"{key}.{name}", rules, item)
+        return
+    if isinstance(value, (tuple, list)):
+        _check_list(key, rules, tuple(value))
+    for item in value if isinstance(value, (tuple, list)) else (value,):
+        if isinstance(item, (int, float)) and not isinstance(item, bool) and not rules.allows(item):
+            raise UserError(f"{key}: must be {rules.range_text or 'finite'}, got {_show(value)}")
+
+
+def _check_list(key: str, rules: Setting, value: tuple[Any, ...]) -> None:
+    if len(value) < rules.min_items:
+        plural = "s" * (rules.min_items > 1)
+        raise UserError(f"{key}: needs at least {rules.min_items} item{plural}, got {_show(value)}")
+    if rules.ascending and any(not one < other for one, other in pairwise(value)):
+        raise UserError(f"{key}: must be in ascending order without repetition, got {_show(value)}")
+    if rules.unique and len(set(value)) != len(value):
+        raise UserError(f"{key}: must not name an item twice, got {_show(value)}")
+    if rules.pair and not value[0] <= value[1]:
+        raise UserError(f"{key}: the first value must be at most the second, got {_show(value)}")
+
+
+def _show(value: Any) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
