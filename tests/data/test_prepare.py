@@ -12,11 +12,11 @@ import pytest
 from todm.commands import prepare as command
 from todm.config import Config, ModelConfig
 from todm.data.features import load_features, make_extractor
-from todm.data.fit import count_encoder_frames
 from todm.data.loader import load_cuts, load_train_cuts
 from todm.data.prepare import prepare
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
+from todm.space.lengths import subsample_length
 
 
 def _skipped(exp_dir: Path) -> dict[str, str]:
@@ -135,8 +135,8 @@ def test_the_subsampling_factor_of_the_model_is_used(corpus: Path, config: Confi
 
 
 def test_encoder_frames_of_convolutions_without_padding() -> None:
-    assert [count_encoder_frames(frames, 4) for frames in (0, 6, 7, 10, 11, 100)] == [0, 0, 1, 1, 2, 24]
-    assert [count_encoder_frames(frames, 8) for frames in (14, 15, 22, 23)] == [0, 1, 1, 2]
+    assert [subsample_length(frames, 4) for frames in (0, 6, 7, 10, 11, 100)] == [0, 0, 1, 1, 2, 24]
+    assert [subsample_length(frames, 8) for frames in (14, 15, 22, 23)] == [0, 1, 1, 2]
 
 
 def test_command_runs_the_requested_stages(

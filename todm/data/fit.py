@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from todm.data.tokenizer import Tokenizer
 from todm.runtime.fbank import FbankSettings, num_frames
+from todm.space.lengths import subsample_length
 
 TOO_MANY_LABELS = "text longer than its frames allow"
 
@@ -37,12 +38,5 @@ def check_length(text: str, seconds: float, tokenizer: Tokenizer, factor: int) -
         Both numbers as text if it has not, else ''.
     """
     num_labels = len(tokenizer.encode([text])[0])
-    encoder_frames = count_encoder_frames(num_frames(round(seconds * FbankSettings().sample_rate)), factor)
+    encoder_frames = subsample_length(num_frames(round(seconds * FbankSettings().sample_rate)), factor)
     return f"{num_labels} labels, {encoder_frames} encoder frames" if num_labels > encoder_frames else ""
-
-
-def count_encoder_frames(frames: int, factor: int) -> int:
-    """Count the encoder frames of ``frames`` feature frames; each convolution turns T into (T - 1) // 2."""
-    while factor > 1:
-        frames, factor = (frames - 1) // 2, factor // 2
-    return max(frames, 0)

@@ -1,7 +1,7 @@
-"""A small builder of ONNX graphs: nodes in order, constants by value, names that say where they come from.
+"""A small builder of ONNX graphs: nodes in order, constants by value, names after the module they come from.
 
-The device graphs are written out node by node instead of traced: their shapes, constants and names are then
-exactly what is meant, and no exporter version can change them.
+The device graphs are written node by node instead of traced, so that shapes, constants and names are
+explicit and independent of an exporter's version.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 IR_VERSION = 10  # hosts with older runtimes refuse newer ones
 
-LOWEST = int(np.iinfo(np.int64).min)  # where a slice that goes backward ends: before the first
+LOWEST = int(np.iinfo(np.int64).min)  # end of a backward slice that includes the first element
 Shape = Sequence[int | str]
 
 
@@ -23,7 +23,7 @@ class Graph:
     """One graph under construction. Tensors are names; every method that adds a node returns its output's.
 
     Args:
-        name: of the graph; the prefix of no node.
+        name: name of the graph; not a prefix of its nodes.
     """
 
     def __init__(self, name: str) -> None:
@@ -46,11 +46,11 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, dtype, shape))
 
     def result(self, tensor: str, shape: Shape, dtype: int = TensorProto.FLOAT) -> None:
-        """Declare a node's output, under its own name, as the next one: inner graphs save a copy."""
+        """Declare a node's output under its own name as the next output: saves a copy in inner graphs."""
         self._outputs.append(helper.make_tensor_value_info(tensor, dtype, shape))
 
     def constant(self, value: Any, name: str | None = None) -> str:
-        """An initialiser: float32 for floats, the given dtype otherwise. One without a name is shared."""
+        """Add an initialiser: float32 for floats, else the given dtype. Equal unnamed ones are shared."""
         array = np.asarray(value)
         if array.dtype == np.float64:
             array = array.astype(np.float32)
@@ -88,7 +88,7 @@ class Graph:
         return out if bias is None else self.op("Add", out, self.constant(bias, f"{name}.bias"))
 
     def silu(self, x: str) -> str:
-        """SiLU: x sigmoid(x)."""
+        """SiLU activation: x sigmoid(x)."""
         return self.op("Mul", x, self.op("Sigmoid", x))
 
     def reshape(self, x: str, *shape: int) -> str:
@@ -96,32 +96,32 @@ class Graph:
         return self.op("Reshape", x, self.ints(*shape))
 
     def transpose(self, x: str, *order: int) -> str:
-        """Permute the axes."""
+        """Permute the axes of `x`."""
         return self.op("Transpose", x, perm=list(order))
 
     def slice(self, x: str, start: int, stop: int, axis: int) -> str:
-        """x[start:stop] along `axis`."""
+        """Elements start to stop along `axis`."""
         return self.op("Slice", x, self.ints(start), self.ints(stop), self.ints(axis))
 
     def split(self, x: str, count: int, axis: int) -> list[str]:
-        """`count` equal parts along `axis`."""
+        """Split into `count` equal parts along `axis`."""
         name = self._unique("Split")
         outputs = [f"{name}.{i}" for i in range(count)]
         self._nodes.append(helper.make_node("Split", [x], outputs, name=name, axis=axis, num_outputs=count))
         return outputs
 
     def flip(self, x: str, axis: int) -> str:
-        """Reverse `axis`."""
+        """Reverse `x` along `axis`."""
         return self.op("Slice", x, self.ints(-1), self.ints(LOWEST), self.ints(axis), self.ints(-1))
 
     def body(self) -> onnx.GraphProto:
-        """The graph itself, as the body of a Scan."""
+        """Finish the graph as the body of a Scan."""
         return helper.make_graph(
             self._nodes, self.name, self._inputs, self._outputs, initializer=self._constants
         )
 
     def model(self, metadata: Mapping[str, str | int], *, opset: int) -> onnx.ModelProto:
-        """The checked model with metadata; the values are written as text."""
+        """Finish the graph as a checked model; metadata values are written as text."""
         model = helper.make_model(
             self.body(), opset_imports=[helper.make_opsetid("", opset)], producer_name="todm"
         )

@@ -69,14 +69,14 @@ def _add_gates(graph: Graph, y: str, directions: int) -> str:
     return graph.transpose(gated[0] if directions == 1 else graph.op("Concat", *gated, axis=0), 1, 2, 0)
 
 
-class BlockNodes(NamedTuple):
+class OperatorNodes(NamedTuple):
     """Names of the block form's matrices, see `todm.nn.ssm.BlockOperators`.
 
     Args:
-        drive: (C, B, 2 S): what a block's input does to the state behind it, real parts first.
-        outward: (C, B + 2 S, B): what a block's input and the state before it do to its output.
-        decay: (2, C, 1, S), for a state's own parts: the real part of exp(dt A B), twice.
-        turn: (2, C, 1, S), for its parts exchanged: minus and plus the imaginary part of exp(dt A B).
+        drive: (C, B, 2 S): contribution of a block's input to the state after it, real parts first.
+        outward: (C, B + 2 S, B): contribution of a block's input and the state before it to its output.
+        decay: (2, C, 1, S), multiplies each part of a state: the real part of exp(dt A B), twice.
+        turn: (2, C, 1, S), multiplies the swapped parts: minus and plus the imaginary part of exp(dt A B).
     """
 
     drive: str
@@ -85,8 +85,10 @@ class BlockNodes(NamedTuple):
     turn: str
 
 
-def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num_forward: int) -> BlockNodes:
-    """The matrices of blocks of `frames` frames; channels from `num_forward` on run backward in time."""
+def add_operators(
+    graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num_forward: int
+) -> OperatorNodes:
+    """Add the matrices of blocks of `frames` frames; channels from `num_forward` on run backward in time."""
     log_decay, angle, out_re, out_im, skip = (
         graph.constant(tensor.detach().cpu().numpy(), f"{name}.{field}")
         for field, tensor in ssm.coefficients()._asdict().items()
@@ -108,7 +110,7 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
     first[0, 0] = 1.0
     skip_tap = graph.op("Mul", graph.op("Unsqueeze", skip, last), graph.constant(first))
     taps = graph.op("Add", taps, skip_tap)
-    # M[s, t] = taps[t - s]; the column behind the last tap is zero and serves every s > t.
+    # M[s, t] = taps[t - s]; the column after the last tap is zero and is used for every s > t.
     offsets = np.arange(frames)[None, :] - np.arange(frames)[:, None]
     index = np.where(offsets >= 0, offsets, frames).astype(np.int64)
     taps = graph.op("Pad", taps, graph.ints(0, 0, 0, 1))
@@ -117,7 +119,7 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
     def driven(power: str) -> str:
         return graph.transpose(graph.flip(graph.slice(power, 0, frames, 2), 2), 0, 2, 1)
 
-    def behind(*powers: str) -> str:
+    def at_end(*powers: str) -> str:
         """(C, S, B + 1) each, at the block's end, to (2, C, 1, S)."""
         ends = [graph.transpose(graph.slice(power, frames, frames + 1, 2), 0, 2, 1) for power in powers]
         return graph.op("Concat", *(graph.op("Unsqueeze", end, graph.ints(0)) for end in ends), axis=0)
@@ -137,21 +139,21 @@ def add_operators(graph: Graph, ssm: DiagonalSsm, frames: int, name: str, *, num
         graph.op("Neg", graph.slice(read_im, 1, frames + 1, 2)),
     )
     readout = turned(graph.op("Concat", *read_parts, axis=1), 2)
-    return BlockNodes(
+    return OperatorNodes(
         drive=turned(graph.op("Concat", driven(power_re), driven(power_im), axis=2), 1),
         outward=graph.op("Concat", turned(local, 1, 2), readout, axis=1),
-        decay=behind(power_re, power_re),
-        turn=behind(graph.op("Neg", power_im), power_im),
+        decay=at_end(power_re, power_re),
+        turn=at_end(graph.op("Neg", power_im), power_im),
     )
 
 
 def add_chunk(
-    graph: Graph, u: str, state: str, blocks: BlockNodes, *, frames: int, state_dim: int
+    graph: Graph, u: str, state: str, operators: OperatorNodes, *, frames: int, state_dim: int
 ) -> tuple[str, str]:
     """One block from a given state: u (C, N, B), state (C, N, 2 S), to the same shapes.
 
-    One product with a matrix of each channel. That it also multiplies the state by exp(dt A B) is more work
-    than need be and takes less time than nodes of its own: a chunk is so small that their number counts.
+    One product with a matrix of each channel. Multiplying the state by exp(dt A B) in the same
+    product is more work but takes less time than separate nodes, because a chunk is small.
     """
     side = 2 * state_dim
     same = np.eye(side, dtype=np.float32)
@@ -161,16 +163,16 @@ def add_chunk(
         """(2, C, 1, S) to (C, 1, 2 S)."""
         return graph.reshape(graph.transpose(part, 1, 2, 0, 3), 0, 0, side)
 
-    kept = graph.op("Mul", columns(blocks.decay), graph.constant(same))
-    turned = graph.op("Mul", columns(blocks.turn), graph.constant(other))
-    onward = graph.op("Concat", blocks.drive, graph.op("Add", kept, turned), axis=1)
-    matrix = graph.op("Concat", blocks.outward, onward, axis=2)  # (C, B + 2 S, B + 2 S)
+    kept = graph.op("Mul", columns(operators.decay), graph.constant(same))
+    turned = graph.op("Mul", columns(operators.turn), graph.constant(other))
+    onward = graph.op("Concat", operators.drive, graph.op("Add", kept, turned), axis=1)
+    matrix = graph.op("Concat", operators.outward, onward, axis=2)  # (C, B + 2 S, B + 2 S)
     product = graph.op("MatMul", graph.op("Concat", u, state, axis=2), matrix)
     out, state = graph.ops("Split", product, graph.ints(frames, side), num_outputs=2, axis=-1)
     return out, state
 
 
-def add_convolution(graph: Graph, u: str, blocks: BlockNodes, block: MultiHeadSSM) -> str:
+def add_convolution(graph: Graph, u: str, operators: OperatorNodes, block: MultiHeadSSM) -> str:
     """Convolution of u (C, N, K B), causal or anticausal: blocks in parallel, a scan over their states.
 
     A Scan runs once per block of B frames and carries (2, C, N, S) numbers, so that memory and time grow
@@ -182,7 +184,7 @@ def add_convolution(graph: Graph, u: str, blocks: BlockNodes, block: MultiHeadSS
     shape = graph.op("Shape", u)
     batch = graph.op("Slice", shape, graph.ints(1), graph.ints(2))
     by_block = graph.op("Concat", graph.ints(num_channels), batch, graph.ints(-1, 2, state_dim), axis=0)
-    drive = graph.op("MatMul", x, blocks.drive)
+    drive = graph.op("MatMul", x, operators.drive)
 
     def turned(blockwise: str) -> str:
         """(K, 2, C, N, S): the backward channels' blocks in reverse."""
@@ -199,20 +201,20 @@ def add_convolution(graph: Graph, u: str, blocks: BlockNodes, block: MultiHeadSS
         graph.op("Expand", graph.constant(np.float32(0.0)), state_shape),
         drives,
         num_outputs=2,
-        body=_scan_body((2, num_channels, "N", state_dim), blocks),
+        body=_scan_body((2, num_channels, "N", state_dim), operators),
         num_scan_inputs=1,
     )
     states = graph.reshape(graph.transpose(turned(starts), 2, 3, 0, 1, 4), num_channels, -1, 2 * state_dim)
-    out = graph.op("MatMul", graph.op("Concat", x, states, axis=2), blocks.outward)
+    out = graph.op("MatMul", graph.op("Concat", x, states, axis=2), operators.outward)
     return graph.op("Reshape", out, shape)
 
 
-def _scan_body(shape: Shape, blocks: BlockNodes) -> onnx.GraphProto:
-    """State before a block and its drive to the state behind it, and the former once more as output.
+def _scan_body(shape: Shape, operators: OperatorNodes) -> onnx.GraphProto:
+    """Body of the scan: state before a block and the block's drive to both states, after and before.
 
     The decays come from the outer graph: a Scan's body may read them by name.
     """
-    prefix = f"{blocks.drive}.scan"
+    prefix = f"{operators.drive}.scan"
     body = Graph(prefix)
     state, drive = body.input(f"{prefix}.state", shape), body.input(f"{prefix}.drive", shape)
 
@@ -220,7 +222,7 @@ def _scan_body(shape: Shape, blocks: BlockNodes) -> onnx.GraphProto:
         return body.op(kind, *inputs, name=f"{prefix}.{kind}", **attributes)
 
     swapped = op("Gather", state, body.ints(1, 0), axis=0)  # imaginary part first
-    after = op("Add", op("Add", op("Mul", state, blocks.decay), op("Mul", swapped, blocks.turn)), drive)
+    after = op("Add", op("Add", op("Mul", state, operators.decay), op("Mul", swapped, operators.turn)), drive)
     body.result(after, shape)
     body.output(state, f"{prefix}.start", shape)
     return body.body()

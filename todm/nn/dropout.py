@@ -1,8 +1,8 @@
-"""Dropout as an argument of the pass: a `DropoutPlan` says what is dropped where; modules have no rates.
+"""Dropout as an argument of the pass: a `DropoutPlan` has the operation of each site; modules have none.
 
-A policy (`todm.dropout`) turns a spec into a plan. Every site holds a small frozen value that can be printed,
-compared and scaled, and that is called with the site's tensor and a generator: a plain rate is a `Drop`, a
-policy that needs more brings its own kind.
+A policy (`todm.dropout`) turns a spec into a plan. Every site holds a small frozen object that can be
+printed, compared, scaled, and called with the site's tensor and a generator: `Drop` for a plain rate, or a
+class of the policy's own.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from todm.kernels import gpu
 from todm.nn.weights import FeedForwardWeights
 
 MAX_RATE = 0.95
-"""Where a schedule that raises a rate stops."""
+"""Upper limit of a scheduled rate."""
 
 _LEVELS = 2**16
 
 
 class DropoutOp(Protocol):
-    """What a site does to its tensor in training."""
+    """Operation of one site in training."""
 
     @property
     def strength(self) -> float:
-        """The number that a schedule scales; at 0 nothing happens."""
+        """Number that a schedule scales; 0 is the identity."""
         ...
 
     def scaled(self, factor: float) -> DropoutOp:
-        """The same with `factor` times the strength."""
+        """Copy with `factor` times the strength."""
         ...
 
     def __call__(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A tensor of x's shape whose expectation is `x`."""
+        """Apply the operation: a tensor of x's shape with expectation `x`."""
         ...
 
 
 class WeightDropoutOp(Protocol):
-    """The same for the weights of a feed-forward: those of the slice that runs."""
+    """Operation on the weights of a feed-forward, sliced to the running width."""
 
     @property
     def strength(self) -> float: ...
@@ -62,7 +62,7 @@ class Drop:
 
     @property
     def strength(self) -> float:
-        """The rate."""
+        """Rate of the dropout."""
         return self.rate
 
     def scaled(self, factor: float) -> Drop:
@@ -70,7 +70,7 @@ class Drop:
         return self if factor == 1.0 else Drop(min(MAX_RATE, self.rate * factor))
 
     def __call__(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """See `drop`."""
+        """Apply `drop` at this rate."""
         return drop(x, self.rate, generator)
 
 
@@ -79,14 +79,14 @@ NO_DROPOUT = Drop(0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class LayerDropout:
-    """What one encoder layer drops.
+    """Dropout of one encoder layer.
 
     Args:
-        ssm_out: on the SSM branch (N, T, D) before it is added back.
-        ffn_weights: on the weights of the feed-forward's slice; None leaves them alone.
-        ffn_gate: on the keep probabilities (N, T, F) of a gated feed-forward.
-        ffn_hidden: on the hidden units (N, T, F), after the activation.
-        ffn_out: on the feed-forward branch (N, T, D) before it is added back.
+        ssm_out: applied to the SSM branch (N, T, D) before it is added back.
+        ffn_weights: applied to the weights of the feed-forward's slice; None for no change.
+        ffn_gate: applied to the keep probabilities (N, T, F) of a gated feed-forward.
+        ffn_hidden: applied to the hidden units (N, T, F), after the activation.
+        ffn_out: applied to the feed-forward branch (N, T, D) before it is added back.
     """
 
     ssm_out: DropoutOp = NO_DROPOUT
@@ -101,7 +101,7 @@ NO_LAYER_DROPOUT = LayerDropout()
 
 @dataclass(frozen=True)
 class DropoutPlan:
-    """What one pass at one spec drops.
+    """Dropout of one pass at one spec.
 
     Args:
         layers: one entry per running layer, in order.
@@ -111,11 +111,11 @@ class DropoutPlan:
 
     @classmethod
     def none(cls, depth: int) -> DropoutPlan:
-        """No dropout in `depth` layers."""
+        """Plan without dropout for `depth` layers."""
         return cls((LayerDropout(),) * depth)
 
     def scaled(self, factor: float) -> DropoutPlan:
-        """`factor` times the strength everywhere."""
+        """Copy with `factor` times the strength at every site."""
         if factor == 1.0:
             return self
         layers = []
@@ -125,7 +125,7 @@ class DropoutPlan:
         return DropoutPlan(tuple(layers))
 
     def strengths(self) -> dict[str, float]:
-        """Mean strength of every site that does something, over the layers."""
+        """Mean strength over the layers of every site with a strength above 0."""
         totals: dict[str, float] = {}
         for layer in self.layers:
             for site, noise in _sites(layer):
@@ -143,8 +143,8 @@ def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
 
     Args:
         x: any shape.
-        rate: 0 to below 1, taken to the nearest 1/65536; 0 returns `x` itself.
-        generator: of x's device; None takes torch's own.
+        rate: at least 0 and below 1, rounded to 1/65536; 0 returns `x` itself.
+        generator: on x's device; None uses torch's default generator.
     """
     dropped = round(rate * _LEVELS)
     if dropped == 0:
@@ -158,11 +158,11 @@ def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
 
 
 def sample(probability: Tensor, generator: torch.Generator | None) -> Tensor:
-    """1 with the probability that stands there, else 0.
+    """Bernoulli sample per element.
 
     Args:
-        probability: any shape, 0 to 1, taken to the nearest 1/65536.
-        generator: of its device; None takes torch's own.
+        probability: any shape, 0 to 1, rounded to 1/65536.
+        generator: on its device; None uses torch's default generator.
     """
     # A level n is one of 65536 whole numbers from -32768; those with n + 0.5 below the threshold are kept.
     threshold = probability * _LEVELS - (_LEVELS / 2 + 0.5)
@@ -171,7 +171,7 @@ def sample(probability: Tensor, generator: torch.Generator | None) -> Tensor:
 
 def _levels(like: Tensor, generator: torch.Generator | None) -> Tensor:
     """Uniform int16 of the shape of `like`."""
-    # One 64-bit draw serves four elements: drawing costs more than all the rest on a CPU.
+    # One 64-bit draw gives four levels: drawing is the most expensive part on a CPU.
     draws = torch.empty((like.numel() + 3) // 4, dtype=torch.int64, device=like.device)
     levels = draws.random_(-(2**63), None, generator=generator).view(torch.int16)
     return levels[: like.numel()].view(like.shape)

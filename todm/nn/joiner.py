@@ -8,7 +8,7 @@ from todm.nn.linear import linear
 
 
 class Joiner(nn.Module):
-    """``output(tanh(encoder + predictor))``; the projections to J live in the encoder and the predictor.
+    """``output(tanh(encoder + predictor))``; the projections to J belong to the encoder and the predictor.
 
     Args:
         joiner_dim: J.
@@ -21,5 +21,5 @@ class Joiner(nn.Module):
 
     def forward(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:
         """(..., J) and (..., J), broadcast against each other, to logits (..., V)."""
-        # In place: on a band of the lattice these are the widest tensors but the logits.
+        # In place: on a band of the lattice only the logits are larger.
         return linear((encoder_out + predictor_out).tanh_(), self.output.weight, self.output.bias)

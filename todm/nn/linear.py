@@ -1,10 +1,10 @@
-"""The product that layers are made of: torch's, and on a GPU in half precision one with a cheaper gradient.
+"""Linear map of the layers: torch's own, or on a GPU in half precision one with a cheaper gradient.
 
 Shapes: M rows (batch and frames), D inputs, F outputs.
 
-Under autocast torch casts a weight, multiplies, and on the way back casts the gradients of weight and bias
-again; to add up that of a bias takes it as long as a product. In narrow nets, of which a sandwich has
-several, that is much of what a GPU has to do.
+Under autocast torch casts a weight, multiplies, and in the backward pass casts the gradients of weight and
+bias again; summing the bias gradient takes as long as a product. In narrow nets, of which a sandwich has
+several, this is a large share of the GPU's work.
 """
 
 from __future__ import annotations

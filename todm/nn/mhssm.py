@@ -26,9 +26,9 @@ from todm.nn.ssm import BlockOperators, DiagonalSsm, advance, block_operators, d
 from todm.nn.ssm_scan import SsmOperators, apply_ssm, ssm_operators
 from todm.space.spec import LayerSpec
 
-# Range of dt over all heads, per encoder frame of 40 ms. S4's own 1e-3 to 1e-1 is meant for sequences of
-# thousands of samples, and a phone lasts two or three frames. With S4's, CTC on connected digits stood still
-# over 280 batches of 30 s; with this range its loss was falling by then.
+# Range of dt over all heads, per encoder frame of 40 ms. S4's range of 1e-3 to 1e-1 suits sequences of
+# thousands of samples, but a phone lasts two or three frames. With S4's range the CTC loss on connected
+# digits did not fall within 280 batches of 30 s; with this range it did.
 SLOWEST, FASTEST = 0.03, 3.0
 
 
@@ -167,7 +167,7 @@ def apply_multi_head_ssm(x: Tensor, mask: Tensor, weights: MultiHeadSSMWeights) 
     """
     u = linear(x, weights.in_weight, weights.in_bias)
     u = u * mask.to(u.dtype)
-    with torch.autocast(u.device.type, enabled=False):  # powers of a decay are noise in half precision
+    with torch.autocast(u.device.type, enabled=False):  # half precision is too coarse for powers of a decay
         y = apply_ssm(u, weights.operators, num_forward=weights.direction_dim)
     return linear(gate_heads(y, weights.direction_dim), weights.out_weight, weights.out_bias)
 

@@ -11,7 +11,7 @@ from todm.kernels import gpu
 class Norm(nn.LayerNorm):
     """Layer norm over the last dimension.
 
-    On a GPU and of float32 it gives what the product behind it takes, half precision under autocast.
+    On a GPU a float32 input gives the dtype of the following product: half precision under autocast.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -28,7 +28,7 @@ class Norm(nn.LayerNorm):
 def make_norm(dim: int) -> Norm:
     """A norm whose bias starts small but not zero.
 
-    ScaledAdam moves a tensor in proportion to its size: one that starts at zero would stay there.
+    ScaledAdam moves a tensor in proportion to its size: a zero tensor would stay zero.
     """
     norm = Norm(dim)
     nn.init.uniform_(norm.bias, -0.02, 0.02)

@@ -1,4 +1,4 @@
-"""Floating-point precision of parts that half precision would spoil."""
+"""Floating-point precision of operations that need more than half precision."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from todm.runtime.constants import BLANK_ID
 
 
 class Predictor(nn.Module):
-    """Last K labels to a vector of the joiner's width.
+    """Maps the last K labels to a vector of the joiner's width.
 
     Args:
         vocab_size: V.
@@ -34,7 +34,7 @@ class Predictor(nn.Module):
         return self._convolve(torch.cat((self.start(labels.shape[0], labels.device), labels), dim=1))
 
     def step(self, context: Tensor) -> Tensor:
-        """One position: the last K labels (N, K) int64, negative where there is none yet, to (N, J)."""
+        """One position: the last K labels (N, K) int64, negative before the first label, to (N, J)."""
         return self._convolve(context)[:, 0]
 
     def start(self, batch: int, device: torch.device | str = "cpu") -> Tensor:

@@ -32,11 +32,11 @@ from todm.nn.precision import at_least_float32
 
 
 def block_frames(num_frames: int) -> int:
-    """B that suits utterances of `num_frames`: matrices of B frames against a state every B frames.
+    """Choose B for utterances of `num_frames`: larger matrices against more block boundaries.
 
-    Two threads of a CPU, 384 and 256 channels, 8 pairs, 4 utterances, forward and backward: blocks of 16 take
-    0.80 to 0.94 of the time of 32 at 50 to 150 frames, 0.95 to 0.98 at 250 and 0.94 to 1.10 from 500 on; 8 is
-    slower from 75 frames on, and 64 at every length but 1,500.
+    Measured with two CPU threads, 384 and 256 channels, 8 pairs, 4 utterances, forward and backward: blocks
+    of 16 take 0.80 to 0.94 of the time of 32 at 50 to 150 frames, 0.95 to 0.98 at 250 and 0.94 to 1.10 from
+    500 on; 8 is slower from 75 frames on, and 64 at every length except 1,500.
     """
     return 16 if num_frames <= 150 else 32
 
@@ -47,7 +47,7 @@ def is_ssm_parameter(name: str) -> bool:
 
 
 class SsmCoefficients(NamedTuple):
-    """A discretised layer: what all three forms compute with.
+    """Coefficients of a discretised layer, used by all forms.
 
     Args:
         log_decay: real part of dt A, (C, S) float32, negative.
@@ -96,10 +96,10 @@ class DiagonalSsm(nn.Module):
 
 
 def discretise(layers: Sequence[DiagonalSsm]) -> SsmCoefficients:
-    """The coefficients of several layers, channels behind each other: a few large operations for many small.
+    """Discretise several layers at once, channels concatenated: few large operations, not many small ones.
 
     Args:
-        layers: of equally many pairs each.
+        layers: layers with equal S.
     """
 
     def joined(name: str) -> Tensor:
@@ -126,12 +126,13 @@ def discretise(layers: Sequence[DiagonalSsm]) -> SsmCoefficients:
 
 
 class BlockOperators(NamedTuple):
-    """The matrices of the block form, computed once and used for every block, batch and spec.
+    """Matrices of the block form, computed once and used for every block, batch and spec.
 
     Args:
         local: (C, B, B); ``u @ local`` is the causal convolution inside a block, D included.
-        drive: (C, B, 2S); ``u @ drive`` is the state that a block's input leaves behind.
-        readout: (C, 2S, B); ``state @ readout`` is what the state at the block's start adds to the output.
+        drive: (C, B, 2S); ``u @ drive`` is the contribution of a block's input to the state after it.
+        readout: (C, 2S, B); ``state @ readout`` is the contribution of the state at the block's start to
+            the output.
         decay_re: real part of exp(dt A B), (C, S).
         decay_im: imaginary part, (C, S).
     """
@@ -143,18 +144,18 @@ class BlockOperators(NamedTuple):
     decay_im: Tensor
 
     def split(self, num_channels: int) -> list[BlockOperators]:
-        """The operators of layers of `num_channels` each, joined by `discretise`."""
+        """Split into the operators of layers with `num_channels` each."""
         return [BlockOperators(*parts) for parts in zip(*(x.split(num_channels) for x in self), strict=True)]
 
     def first(self, num_channels: int) -> BlockOperators:
-        """Those of the first `num_channels` channels."""
+        """Operators of the first `num_channels` channels, as views."""
         if num_channels == len(self.local):
             return self
         return BlockOperators(*(tensor[:num_channels] for tensor in self))
 
 
 def block_operators(coefficients: SsmCoefficients, num_frames: int) -> BlockOperators:
-    """The block form's matrices for blocks of `num_frames` frames."""
+    """Compute the block form's matrices for blocks of `num_frames` frames."""
     exponents = torch.arange(num_frames + 1, device=coefficients.skip.device, dtype=coefficients.skip.dtype)
     size = (coefficients.log_decay[..., None] * exponents).exp()
     phase = coefficients.angle[..., None] * exponents
@@ -188,7 +189,7 @@ def convolve(u: Tensor, operators: BlockOperators, *, num_forward: int) -> Tenso
 
     Args:
         u: input, (N, T, C) float32.
-        operators: of the C channels, for blocks of any length.
+        operators: operators of the C channels, for blocks of any length.
         num_forward: channels that run forward in time, 0 to C.
 
     Returns:
@@ -199,7 +200,7 @@ def convolve(u: Tensor, operators: BlockOperators, *, num_forward: int) -> Tenso
     num_blocks = -(-num_frames // block)
     x = nn.functional.pad(u.permute(2, 0, 1), (0, num_blocks * block - num_frames))
     if num_forward < channels:
-        # Flipped with its padding: that stands in front then, as zeros.
+        # Flipped together with its padding, which becomes leading zeros.
         x = torch.cat((x[:num_forward], x[num_forward:].flip(2)))
     x = x.reshape(channels, batch * num_blocks, block)
     out = x @ operators.local
@@ -225,7 +226,7 @@ class _Scan(torch.autograd.Function):
     """x_0 = 0, x_{k+1} = d x_k + drive_k for complex states: one multiply-add a block, in either direction.
 
     The same recurrence by autograd over real parts takes ten operations a block, and a graph that holds them.
-    Complex numbers stay inside: what is exported has none (`todm.deploy.ssm_graph`).
+    Complex numbers are used inside only: the exported form has none (`todm.deploy.ssm_graph`).
     """
 
     @staticmethod
@@ -243,7 +244,7 @@ class _Scan(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         states, decay = ctx.saved_tensors
         grad, decay = _as_complex(grad), decay.conj().resolve_conj()
-        later = torch.zeros_like(grad)  # [k]: what reaches x_{k+1} from all that comes after it
+        later = torch.zeros_like(grad)  # [k]: gradient of x_{k+1} from all later blocks
         for k in range(grad.shape[2] - 1, 0, -1):
             torch.addcmul(grad[:, :, k], later[:, :, k], decay, out=later[:, :, k - 1])
         grad_decay = (later * states.conj()).sum((1, 2))
@@ -251,12 +252,12 @@ class _Scan(torch.autograd.Function):
 
 
 def _as_complex(halves: Tensor) -> Tensor:
-    """Real parts and behind them imaginary ones, (..., 2S), to complex (..., S)."""
+    """Real parts followed by imaginary parts, (..., 2S), to complex (..., S)."""
     return torch.complex(*halves.chunk(2, dim=-1))
 
 
 def _as_halves(x: Tensor) -> Tensor:
-    """Inverse of `_as_complex`."""
+    """Complex (..., S) to real parts followed by imaginary parts, (..., 2S)."""
     return torch.cat((x.real, x.imag), dim=-1)
 
 
@@ -284,12 +285,12 @@ def advance(u: Tensor, state: Tensor, operators: BlockOperators) -> tuple[Tensor
 
 
 def step(u: Tensor, state: Tensor, coefficients: SsmCoefficients) -> tuple[Tensor, Tensor]:
-    """Step form: one frame, straight from the recurrence.
+    """Step form: one frame of the recurrence. The reference that tests compare the other forms with.
 
     Args:
         u: input, (N, C) float32.
         state: (C, N, 2S) float32.
-        coefficients: of the C channels.
+        coefficients: coefficients of the C channels.
 
     Returns:
         output (N, C) and the new state (C, N, 2S).
@@ -304,7 +305,7 @@ def step(u: Tensor, state: Tensor, coefficients: SsmCoefficients) -> tuple[Tenso
 
 
 def kernel(coefficients: SsmCoefficients, length: int) -> Tensor:
-    """K[l] for l < `length`, D added at l = 0: (C, length) float32. A plain reference."""
+    """Convolution kernel K[l] for l < `length`, D added at l = 0: (C, length) float32. A plain reference."""
     exponents = torch.arange(length, device=coefficients.skip.device, dtype=coefficients.skip.dtype)
     size = (coefficients.log_decay[..., None] * exponents).exp()
     phase = coefficients.angle[..., None] * exponents
@@ -315,11 +316,11 @@ def kernel(coefficients: SsmCoefficients, length: int) -> Tensor:
 
 
 def convolve_fft(u: Tensor, coefficients: SsmCoefficients, *, num_forward: int) -> Tensor:
-    """The same as `convolve` by FFT over the whole length: the reference it is tested against.
+    """Compute `convolve` by FFT over the whole length: the reference it is tested against.
 
     Args:
         u: input, (N, T, C) float32, zero after each utterance's end.
-        coefficients: of the C channels.
+        coefficients: coefficients of the C channels.
         num_forward: channels that run forward in time.
 
     Returns:

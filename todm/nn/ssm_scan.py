@@ -2,10 +2,10 @@
 
 Shapes: N batch, T frames, C channels, S conjugate pairs of one channel's state.
 
-In blocks (`todm.nn.ssm.convolve`) a layer takes dozens of operations, and a GPU waits for most of them to be
-launched. Here it takes one, and two for the gradient: that of the input is the same scan against the
-direction of time, that of the coefficients a scan which carries dx / d exp(dt A) along. Nothing is kept but
-the input. The recurrence is float32 whatever the precision of the input.
+In blocks (`todm.nn.ssm.convolve`) a layer takes dozens of operations, and a GPU spends most of the time
+launching them. The scan takes one operation, and two for the gradient: the gradient of the input is the
+same scan in reverse time, the gradient of the coefficients is a scan that also carries dx / d exp(dt A).
+Only the input is kept for the backward pass. The recurrence is float32 whatever the precision of the input.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from todm.kernels import gpu
 from todm.nn.precision import at_least_float32
 from todm.nn.ssm import BlockOperators, SsmCoefficients, block_frames, block_operators, convolve
 
-# Frames whose loads are under way together; on an H200 both kernels together are slower with 4 and with 16.
+# Frames loaded together; on an H200 both kernels together are slower with 4 and with 16.
 _FRAMES = 8
 
 
 class ScanOperators(NamedTuple):
-    """What the recurrence computes with, channels last.
+    """Coefficients of the recurrence, channels last.
 
     Args:
         table: (4 S + 1, C) float32: S rows each of Re exp(dt A), Im exp(dt A), 2 Re Ct and 2 Im Ct, then D.
@@ -34,11 +34,11 @@ class ScanOperators(NamedTuple):
     table: Tensor
 
     def split(self, num_channels: int) -> list[ScanOperators]:
-        """The operators of layers of `num_channels` each, joined by `todm.nn.ssm.discretise`."""
+        """Split into the operators of layers with `num_channels` each."""
         return [ScanOperators(table) for table in self.table.split(num_channels, dim=1)]
 
     def first(self, num_channels: int) -> ScanOperators:
-        """Those of the first `num_channels` channels."""
+        """Operators of the first `num_channels` channels, as views."""
         return self if self.table.shape[1] == num_channels else ScanOperators(self.table[:, :num_channels])
 
 
@@ -46,21 +46,21 @@ SsmOperators = BlockOperators | ScanOperators
 
 
 def ssm_operators(coefficients: SsmCoefficients, num_frames: int) -> SsmOperators:
-    """What runs fastest where the coefficients are, over utterances of `num_frames`."""
+    """Operators of the fastest form on the coefficients' device, for utterances of `num_frames`."""
     if gpu.runs_triton(coefficients.skip.device):
         return scan_operators(coefficients)
     return block_operators(coefficients, block_frames(num_frames))
 
 
 def apply_ssm(u: Tensor, operators: SsmOperators, *, num_forward: int) -> Tensor:
-    """`scan` or `todm.nn.ssm.convolve`, see there; the result is float32 at least or of u's dtype."""
+    """Run `scan` or `todm.nn.ssm.convolve`; the result is at least float32 or of u's dtype."""
     if isinstance(operators, ScanOperators):
         return scan(u, operators, num_forward=num_forward)
     return convolve(at_least_float32(u), operators, num_forward=num_forward)
 
 
 def scan_operators(coefficients: SsmCoefficients) -> ScanOperators:
-    """The recurrence of these coefficients."""
+    """Compute the table of the recurrence."""
     size = coefficients.log_decay.exp()
     rows = (
         size * coefficients.angle.cos(),
@@ -73,11 +73,11 @@ def scan_operators(coefficients: SsmCoefficients) -> ScanOperators:
 
 
 def scan(u: Tensor, operators: ScanOperators, *, num_forward: int) -> Tensor:
-    """The same as `todm.nn.ssm.convolve`, on a GPU.
+    """Compute `todm.nn.ssm.convolve` on a GPU.
 
     Args:
         u: input, (N, T, C), float32 or half precision, zero after each utterance's end.
-        operators: of the C channels.
+        operators: operators of the C channels.
         num_forward: channels that run forward in time, 0 to C.
 
     Returns:
@@ -133,7 +133,7 @@ def _differentiate(u: Tensor, grad: Tensor, table: Tensor, num_forward: int) -> 
 def _arrange(
     u: Tensor, table: Tensor, num_forward: int, *, num_channels: int
 ) -> tuple[tuple[int, int], tuple[int, ...], dict[str, int]]:
-    """The grid, the kernels' numbers and the blocks of a program that has `num_channels`, a power of two."""
+    """Grid, integer arguments and block sizes of a program with `num_channels`, a power of two."""
     num_states = len(table) // 4
     num_backward = u.shape[2] - num_forward
     grid = (u.shape[0], -(-num_forward // num_channels) + -(-num_backward // num_channels))

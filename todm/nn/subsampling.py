@@ -1,6 +1,7 @@
 """Convolutional subsampling, 4x or 8x in time, with a look-ahead of 2^n - 1 frames.
 
-Shapes: N batch, T feature frames (10 ms), T' encoder frames, F mel bins, C channels, D encoder width.
+Shapes: N batch, T feature frames (10 ms), T' encoder frames, F mel bins, C convolution channels,
+D encoder width.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from todm.nn.norm import make_norm
+from todm.space.lengths import subsample_length
 
 
 class Conv2dSubsampling(nn.Module):
@@ -38,9 +40,9 @@ class Conv2dSubsampling(nn.Module):
         self.convs = nn.ModuleList(
             nn.Conv2d(1 if i == 0 else channels, channels, kernel_size=3, stride=2) for i in range(num_convs)
         )
-        bins = int(subsampled_lens(torch.tensor(num_mel_bins), factor))
+        bins = subsample_length(num_mel_bins, factor)
         self.proj = nn.Linear(channels * bins, d_model)
-        # Without it the residual stream starts a tenth as large as what the first branches add to it.
+        # Without the norm the residual stream starts a tenth as large as the output of the first branches.
         self.norm = make_norm(d_model)
 
     @property
@@ -64,7 +66,7 @@ def _convolve(conv: nn.Module, x: Tensor) -> Tensor:
 
 
 def subsampled_lens(lens: Tensor, factor: int) -> Tensor:
-    """Encoder frames of `lens` feature frames (int64, any shape): (T - 1) // 2 once per convolution."""
+    """Encoder frames of `lens` feature frames (int64, any shape): `subsample_length` of a tensor."""
     for _ in range(factor.bit_length() - 1):
         lens = torch.div(lens - 1, 2, rounding_mode="floor").clamp(min=0)
     return lens

@@ -27,7 +27,7 @@ from todm.space.spec import LayerSpec, SubnetSpec
 
 
 class SpeechBatch(Protocol):
-    """What the supernet reads of a batch: features (N, T, 80), their lengths, labels (N, U)."""
+    """Fields of a batch that the supernet reads: features (N, T, 80), their lengths, labels (N, U)."""
 
     @property
     def feats(self) -> Tensor: ...

@@ -1,7 +1,7 @@
-"""The plain transducer: one size, one mode, nothing elastic. What `todm.extract` returns.
+"""The plain transducer: one size, one mode, nothing elastic. `todm.extract` returns it.
 
 Shapes: N batch, T feature frames, T' encoder frames, U labels, K context size, D encoder width,
-J joiner width, V vocabulary, L layers, C state channels, S pairs of one channel's state.
+J joiner width, V vocabulary, L layers, E SSM channels of one direction, S pairs of one channel's state.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Transducer(nn.Module):
     """RNN-T with an MH-SSM encoder, a stateless predictor and an additive joiner.
 
     Args:
-        config: dimensions of the supernet that it belongs to.
+        config: dimensions of the supernet it belongs to.
         spec: the size and the mode of this net.
         vocab_size: V, blank (0) included.
     """
@@ -48,7 +48,7 @@ class Transducer(nn.Module):
 
     @property
     def encoder_layers(self) -> tuple[EncoderLayer, ...]:
-        """The layers in order, by their type."""
+        """The layers in order, with their type."""
         return tuple(cast(EncoderLayer, layer) for layer in self.layers)
 
     @property
@@ -58,12 +58,12 @@ class Transducer(nn.Module):
 
     @property
     def context_size(self) -> int:
-        """K."""
+        """Number of labels that the predictor reads, K."""
         return self.config.context_size
 
     @property
     def joiner_dim(self) -> int:
-        """J."""
+        """Width of the joiner, J."""
         return self.config.joiner_dim
 
     @property
@@ -72,7 +72,7 @@ class Transducer(nn.Module):
         return self.config.subsampling_factor
 
     def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
-        """The whole utterance at once.
+        """Encode whole utterances.
 
         Args:
             feats: log-mel, (N, T, 80) float32.
@@ -94,7 +94,7 @@ class Transducer(nn.Module):
         return self.predictor(labels)
 
     def predict_step(self, context: Tensor) -> Tensor:
-        """The last K labels (N, K) int64, negative for none, to (N, J)."""
+        """The last K labels (N, K) int64, negative before the first label, to (N, J)."""
         return self.predictor.step(context)
 
     def join(self, encoder_out: Tensor, predictor_out: Tensor) -> Tensor:
@@ -102,21 +102,21 @@ class Transducer(nn.Module):
         return self.joiner(encoder_out, predictor_out)
 
     def init_state(self, batch: int) -> State:
-        """Streaming state at the start of audio: real and imaginary part, each (L, N, C S) float32 zeros."""
+        """Streaming state at the start of audio: real and imaginary part, each (L, N, E S) float32 zeros."""
         assert self.spec.mode == "streaming"
         zeros = self.norm.weight.new_zeros((len(self.layers), batch, self.state_dim))
         return zeros, zeros.clone()
 
     def encode_chunk(self, feats: Tensor, state: State) -> tuple[Tensor, State]:
-        """The next chunk of a stream.
+        """Encode the next chunk of a stream.
 
         Args:
-            feats: (N, factor k + factor - 1, 80): k encoder frames' worth, the last factor - 1 frames of
-                which come again at the start of the next chunk.
-            state: of `init_state` or of the previous chunk.
+            feats: (N, factor B + factor - 1, 80) for B encoder frames; the last factor - 1 frames are
+                repeated at the start of the next chunk.
+            state: result of `init_state` or of the previous chunk.
 
         Returns:
-            encoder output (N, k, J) and the new state.
+            encoder output (N, B, J) and the new state.
         """
         x = self.subsampling(feats)
         batch = x.shape[0]
@@ -133,12 +133,12 @@ class Transducer(nn.Module):
 
 
 def _unpack(part: Tensor, batch: int, state_dim: int) -> Tensor:
-    """(N, C S) to (C, N, S)."""
+    """(N, E S) to (E, N, S)."""
     return part.view(batch, -1, state_dim).transpose(0, 1)
 
 
 def _pack(part: Tensor) -> Tensor:
-    """(C, N, S) to (N, C S)."""
+    """(E, N, S) to (N, E S)."""
     return part.transpose(0, 1).flatten(1)
 
 
@@ -151,7 +151,7 @@ def length_mask(lens: Tensor, like: Tensor) -> Tensor:
 def pad_to_receptive_field(feats: Tensor, factor: int) -> Tensor:
     """Append zeros up to the first encoder frame's receptive field, 7 frames for 4x and 15 for 8x.
 
-    The length of such an utterance stays what it is, so that it gives no encoder frame of its own.
+    The utterance's length is unchanged, so it has no encoder frame.
     """
     missing = 2 * factor - 1 - feats.shape[1]
     return nn.functional.pad(feats, (0, 0, 0, missing)) if missing > 0 else feats

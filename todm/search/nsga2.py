@@ -1,4 +1,4 @@
-"""NSGA-II over specs (Deb et al., 2002), through pymoo's ask-and-tell interface, and what it has to beat."""
+"""NSGA-II over specs (Deb et al., 2002), through pymoo's ask-and-tell interface, and its baselines."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from todm.search.spread import spread_uniform
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
-# Generations in a row that bring no new spec before a space counts as used up.
+# A space counts as exhausted after this many generations without a new spec.
 _PATIENCE = 20
 
 
@@ -36,15 +36,15 @@ def search_evolving(
 
     Starts from `first_specs`. Same seed, same points, however many processes evaluate. Children that break a
     limit known without decoding are shrunk until they keep it; of two specs that break others, or one does,
-    the one that breaks less wins (Deb's constrained domination).
+    the smaller violation wins (Deb's constrained domination).
 
     Args:
         space: what is elastic.
         mode: of all specs.
         budget: evaluates; the limits of its objectives must be within reach of the smallest spec of `mode`.
         population: specs per generation.
-        seed: of everything random.
-        screen: picks a generation out of a larger one by a cheap figure.
+        seed: seed of all random choices.
+        screen: selects a generation from a larger one by a cheap figure.
 
     Raises:
         UserError: pymoo is not installed.
@@ -139,7 +139,7 @@ def search_grid(
     seed: int,
     screen: Screen | None = None,
 ) -> None:
-    """Spend `budget` on specs that lie evenly in the list of all of `mode`, as many of each depth."""
+    """Spend `budget` on an even grid over the specs of `mode`, equally many of each depth."""
     rng = random.Random(f"grid-search-{seed}-{mode}")
     share = -(-budget.left // len(space.depths))
     specs = itertools.chain(_sizes(space, mode), grid_specs(space, mode, share), _samples(space, mode, rng))
@@ -147,7 +147,7 @@ def search_grid(
 
 
 SEARCHES = {"nsga2": search_evolving, "random": search_at_random, "grid": search_grid}
-"""How specs are chosen, by the name of the method."""
+"""Search functions by the name of the method."""
 
 
 def first_specs(
@@ -164,11 +164,11 @@ def first_specs(
     front, and a search that starts from them needs far fewer evaluations.
 
     Args:
-        space: what is elastic.
-        mode: of all specs.
-        population: how many.
-        seed: of the random ones.
-        excess: above 0 for specs outside the limits; those are shrunk until they are inside.
+        space: depths and widths to choose from.
+        mode: mode of all specs.
+        population: number of specs.
+        seed: seed of the random specs.
+        excess: above 0 for specs outside the limits; these are shrunk until they are inside.
     """
     rng = random.Random(f"first-specs-{seed}-{mode}")
     ends = [space.min(mode), space.max(mode)]
@@ -199,12 +199,12 @@ def shrink(
     genes: Sequence[int],
     pick: Callable[[Sequence[int]], int],
 ) -> list[int]:
-    """`genes`, one of them lowered at a time, until their spec is inside the limits or the smallest of all.
+    """Lower one gene at a time until the spec is inside the limits or is the smallest one.
 
     Args:
-        encoding: of the genes.
-        excess: 0 inside the limits.
-        genes: where to start.
+        encoding: meaning of the genes.
+        excess: 0 for specs inside the limits.
+        genes: start vector.
         pick: chooses one of several genes.
     """
     genes = [int(gene) for gene in genes]

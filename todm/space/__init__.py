@@ -1,1 +1,1 @@
-"""What a subnet is: specs, the space they are drawn from, and what they cost. No torch here."""
+"""Subnet specs, elastic dimensions, search space, sandwich rule and costs in closed form. Without torch."""

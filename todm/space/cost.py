@@ -6,6 +6,7 @@ from todm.config import ModelConfig
 from todm.runtime.constants import FRAMES_PER_SECOND, NUM_MEL_BINS
 from todm.space.blocks import count_linear
 from todm.space.dimensions import list_blocks
+from todm.space.lengths import subsample_length
 from todm.space.spec import SubnetSpec
 
 
@@ -45,7 +46,7 @@ def count_macs(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
     inputs, bins = 1, NUM_MEL_BINS
     frames: int = config.subsampling_factor
     while frames > 1:
-        bins, frames = (bins - 1) // 2, frames // 2
+        bins, frames = subsample_length(bins, 2), frames // 2
         total += frames * bins * config.subsampling_channels * inputs * 9
         inputs = config.subsampling_channels
     total += config.subsampling_channels * bins * config.d_model
@@ -62,10 +63,9 @@ def count_state_bytes(config: ModelConfig, spec: SubnetSpec) -> int:
 
 
 def _count_subsampling(config: ModelConfig) -> int:
-    channels, bins = config.subsampling_channels, NUM_MEL_BINS
+    channels = config.subsampling_channels
+    bins = subsample_length(NUM_MEL_BINS, config.subsampling_factor)
     num_convs = config.subsampling_factor.bit_length() - 1
-    for _ in range(num_convs):
-        bins = (bins - 1) // 2
     convs = (channels * 9 + channels) + (num_convs - 1) * (channels * channels * 9 + channels)
     return convs + count_linear(channels * bins, config.d_model) + 2 * config.d_model  # norm
 

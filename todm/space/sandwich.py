@@ -1,9 +1,9 @@
-"""The sandwich rule: which specs one training step runs.
+"""The sandwich rule: the specs of one training step.
 
-Max, min and random nets in every step (Yu & Huang, arXiv 1903.05134; TODM, arXiv 2309.01947). With two
-modes there are several smallest and largest specs; besides the overall max, the teacher, they take turns.
-With ``num_students`` all but the teacher do: a step then runs only so many of them. With ``student_interval``
-only one step of so many has students at all.
+Every step runs the max net, the min net and random nets (Yu & Huang, arXiv 1903.05134; TODM, arXiv
+2309.01947). With two modes there are several smallest and largest specs; all except the overall max, the
+teacher, take turns. ``num_students`` limits the students per step, which then take turns too. With
+``student_interval`` k only every k-th step has students.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from todm.space.spec import SubnetSpec
 
 
 def draw_specs(space: SearchSpace, config: SandwichConfig, *, seed: int, step: int) -> tuple[SubnetSpec, ...]:
-    """Specs of one step, the max net (the teacher) first, without repetition.
+    """Draw the specs of one step: the max net (the teacher) first, no spec twice.
 
-    A pure function of `seed` and `step`, so that every process draws the same and a resumed run goes on
-    as if it had not stopped.
+    A pure function of `seed` and `step`: every process draws the same specs, and a resumed run continues
+    with the specs of an uninterrupted one.
 
     Example:
         >>> space = SearchSpace(num_layers=2, depths=(1, 2), widths={"ffn_dim": (4, 8)}, modes=("offline",))

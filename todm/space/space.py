@@ -19,14 +19,14 @@ class SearchSpace:
     """All specs with a depth, widths and a mode from the lists given.
 
     A depth d keeps d of the supernet's layers, spread evenly and always including the first and the
-    last: the layer next to the features and the one next to the joiner have the most particular jobs.
+    last, which have the most specific functions: they read the features and feed the joiner.
 
     Args:
         num_layers: layers of the whole supernet.
         depths: allowed depths, ascending, at most `num_layers`.
         widths: allowed widths of every elastic dimension by its name, ascending; the last is the full width.
         modes: allowed modes.
-        only: the one spec of a net that is trained alone; see `of`. None for all that the lists allow.
+        only: the spec of a net that is trained alone, see `of`; None for all specs of the lists.
 
     Raises:
         UserError: an empty, unsorted or impossible list.
@@ -68,7 +68,7 @@ class SearchSpace:
 
     @classmethod
     def of(cls, spec: SubnetSpec) -> SearchSpace:
-        """The space that holds `spec` alone: a net whose layers are all that there are.
+        """A space containing only `spec`, which runs all layers of its net.
 
         Example:
             >>> spec = SubnetSpec(layers=(0, 1), widths={"ffn_dim": (16, 8)}, mode="streaming")
@@ -136,7 +136,7 @@ class SearchSpace:
         return self.uniform(depth, self.width_at(0.5), mode or self.modes[0])
 
     def ladder(self) -> dict[str, SubnetSpec]:
-        """The named sizes every run ships: ``min, mid, max`` and ``min-streaming, ...``."""
+        """The named sizes every run ships: ``min``, ``mid``, ``max`` and ``min-streaming`` etc.."""
         sizes = {"min": self.min, "mid": self.mid, "max": self.max}
         return {
             size if mode == "offline" else f"{size}-streaming": make(mode)
@@ -145,7 +145,7 @@ class SearchSpace:
         }
 
     def resolve(self, text: str) -> SubnetSpec:
-        """A ladder name or a spec's JSON to the spec; raises `UserError` with the names known."""
+        """Look up a ladder name; `UserError` lists the known names."""
         ladder = self.ladder()
         if text in ladder:
             return ladder[text]
