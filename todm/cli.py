@@ -14,6 +14,7 @@ from todm import __version__
 from todm.errors import UserError
 
 COMMANDS = {
+    "run": "run the recipe, stage by stage, from a corpus to a report",
     "synth": "write a small synthetic corpus in LibriSpeech's layout",
     "prepare": "compute manifests, features and word pieces (or shards) of a corpus",
     "train": "train the supernet, or fine-tune one subnet",

@@ -1,0 +1,168 @@
+"""Options of ``todm run``, and the settings and files that its stages work on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from todm.config import Config, load_config
+from todm.errors import UserError
+from todm.layout import DataFolder, RunFolder
+from todm.recipe.corpus import find_root
+from todm.recipe.fingerprints import Fingerprints
+from todm.recipe.marks import flatten_config
+from todm.space.space import SearchSpace
+
+LAST_STAGE = 12
+TRAIN_STAGE = 4
+LATER_SECTIONS = ("search", "export")
+"""Sections of the config that only stages after the training read."""
+IRRELEVANT = (
+    "data.num_jobs",
+    "data.num_workers",
+    "search.workers",
+    "train.device",
+    "train.keep_checkpoints",
+    "train.log_interval",
+    "train.num_threads",
+    "train.resume",
+    "train.save_interval",
+    "train.scan_batches",
+)
+"""Settings that affect how the work is done, not its result; no stage runs again when they change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeOptions:
+    """Command line of ``todm run``.
+
+    Args:
+        corpus_dir: folder of the corpus parts, or the folder that holds ``LibriSpeech/``.
+        conf: YAML config.
+        exp_dir: run folder.
+        first: first stage, 0 to 12.
+        last: last stage, 0 to 12.
+        synth: whether stage 0 writes a synthetic corpus.
+        fine_tune: subnet for stage 8; empty leaves that stage out.
+        force: run the stages again even if they are done, and a training on other settings.
+        overrides: words of the command line that override settings.
+    """
+
+    corpus_dir: Path
+    conf: Path
+    exp_dir: Path
+    first: int = 0
+    last: int = LAST_STAGE
+    synth: bool = False
+    fine_tune: str = ""
+    force: bool = False
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """What the stages of one call work on.
+
+    Args:
+        options: the command line.
+        config: resolved settings, see `load_context`.
+        fingerprints: of files and corpus parts.
+    """
+
+    options: RecipeOptions
+    config: Config
+    fingerprints: Fingerprints
+
+    @property
+    def run(self) -> RunFolder:
+        """Run folder."""
+        return RunFolder(self.options.exp_dir)
+
+    @property
+    def data(self) -> DataFolder:
+        """Prepared data of the run."""
+        return DataFolder(self.run.data)
+
+    @property
+    def train_parts(self) -> tuple[str, ...]:
+        """Parts to train on."""
+        return self.config.data.train_parts
+
+    @property
+    def eval_parts(self) -> tuple[str, ...]:
+        """Dev and test parts, each once."""
+        return tuple(dict.fromkeys((*self.config.data.dev_parts, *self.config.data.test_parts)))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """All parts, each once."""
+        return tuple(dict.fromkeys((*self.train_parts, *self.eval_parts)))
+
+    def part_dir(self, part: str) -> Path:
+        """Folder of a corpus part."""
+        return find_root(self.options.corpus_dir) / part
+
+    @property
+    def ends(self) -> tuple[str, str]:
+        """Names of the smallest and the largest net."""
+        smallest, _, largest = list(SearchSpace.from_config(self.config).ladder())[:3]
+        return smallest, largest
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run folder holds a training, finished or not."""
+        return any(self.run.checkpoints.glob("*.pt"))
+
+    def read_settings(self, patterns: tuple[str, ...], config: Config | None = None) -> dict[str, object]:
+        """Return the settings that are named by `patterns`, without those that are `IRRELEVANT`.
+
+        Args:
+            patterns: keys or sections, ``data.vocab_size`` or ``model``.
+            config: another config than that of the context.
+        """
+        flat = flatten_config(self.config if config is None else config)
+        return {
+            key: value for key, value in flat.items() if is_named(key, patterns) and key not in IRRELEVANT
+        }
+
+
+def is_named(key: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a dotted key is one of `patterns` or in a section of that name.
+
+    Example:
+        >>> is_named("train.optim.lr", ("train",)), is_named("train.optim.lr", ("train.opt",))
+        (True, False)
+    """
+    return any(key == pattern or key.startswith(f"{pattern}.") for pattern in patterns)
+
+
+def load_context(options: RecipeOptions) -> Context:
+    """Check the options and read the settings.
+
+    A call that begins after the training takes the settings from the run folder, except for the sections
+    `LATER_SECTIONS`, which always come from ``--conf`` and the command line.
+
+    Raises:
+        UserError: impossible stages, an unusable config, or an override that no stage would read.
+    """
+    if not options.conf.is_file():
+        raise UserError(f"--conf {options.conf}: no such file")
+    for number in (options.first, options.last):
+        if not 0 <= number <= LAST_STAGE:
+            raise UserError(f"stages are numbers from 0 to {LAST_STAGE}, not {number}")
+    if options.first > options.last:
+        raise UserError(f"--stage {options.first} comes after --stop-stage {options.last}")
+    config = load_config(options.conf, options.overrides)
+    run = RunFolder(options.exp_dir)
+    if options.first > TRAIN_STAGE:
+        for word in options.overrides:
+            key = word.removeprefix("--").partition("=")[0]
+            if word.startswith("--") and not is_named(key, LATER_SECTIONS):
+                raise UserError(
+                    f"--{key}: only stages 1 to {TRAIN_STAGE} read it, and --stage is {options.first}; "
+                    f"leave it out, later stages take it from {run.config}"
+                )
+        if run.config.is_file():
+            config = replace(load_config(run.config), search=config.search, export=config.export)
+    SearchSpace.from_config(config)  # reports an impossible space before anything runs
+    return Context(options=options, config=config, fingerprints=Fingerprints(run.done / "fingerprints.json"))
