@@ -33,7 +33,7 @@ COMMANDS = {
     "config": "explain settings, or show a resolved config",
     "env": "show versions and machine",
 }
-"""Help text of every command, in the order of work; the modules themselves are imported only when called."""
+"""Help text of every command, in the order of use; the modules are imported only when called."""
 
 RENAMED = {
     "train": {"--init": "--fine-tune"},

@@ -75,7 +75,7 @@ class TorchRecognizer:
         self.extractor = make_extractor()
 
     def transcribe(self, utterances: Sequence[np.ndarray]) -> list[str]:
-        """See `Recognizer`; batches hold utterances of similar length."""
+        """Transcribe utterances in batches of similar length."""
         texts = [""] * len(utterances)
         audible = [i for i, samples in enumerate(utterances) if num_frames(len(samples)) > 0]
         order = sorted(audible, key=lambda i: len(utterances[i]))
@@ -122,7 +122,7 @@ class BundleRecognizer:
         )
 
     def transcribe(self, utterances: Sequence[np.ndarray]) -> list[str]:
-        """See `Recognizer`."""
+        """Transcribe utterances; an empty one gives an empty text."""
         return [result.text for result in self.recognizer.transcribe(list(utterances))]
 
 

@@ -180,7 +180,7 @@ def test_common_layers_are_run_once_and_not_one_bit_differs(exp: Path) -> None:
                 shared = sharing.prefixes.encode(net, mine, spec, index)
                 assert torch.equal(shared, alone.prefixes.encode(alone.supernet, theirs, spec, index))
                 assert torch.equal(shared, net.encode(mine, spec))
-    assert alone.prefixes.num_spared == 0 < sharing.prefixes.num_spared
+    assert alone.prefixes.num_reused == 0 < sharing.prefixes.num_reused
     small = SupernetEvaluator.load(exp, 0, seed=1)
     small.prefixes = PrefixCache(20_000)
     for spec in specs:

@@ -1,4 +1,4 @@
-"""A grid: named variants of one config over seeds, from one YAML file.
+"""Grids: named variants of one config over seeds, described by one YAML file.
 
 ::
 
@@ -38,30 +38,30 @@ SIZES = ("min", "max")
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to train.
+    """A named change of the grid's settings.
 
     Args:
-        settings: dotted names and values, on top of the grid's.
-        sizes: what a table calls a size, and the ladder's name of it; with it, the variant has no others.
+        settings: dotted names and values that override the grid's.
+        sizes: names of sizes in tables, and their names in the variant's ladder; if given, it has no others.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, str] = field(default_factory=dict)
 
     def ladder_name(self, size: str) -> str | None:
-        """The ladder's name of what a table calls `size`; None where the variant has no such size."""
+        """Return the ladder name of the size `size` of a table; None if the variant has no such size."""
         return self.sizes.get(size) if self.sizes else size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Variants beside a reference, size by size.
+    """Table of variants compared with a reference, size by size.
 
     Args:
         title: its heading.
-        reference: the variant that the others are compared with.
-        variants: the others, in order.
-        sizes: which sizes.
+        reference: variant that the others are compared with.
+        variants: the other variants, in order.
+        sizes: sizes to show.
     """
 
     title: str
@@ -72,7 +72,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """WER against the share of feed-forward weights that are not zero.
+    """Plot of WER over the share of non-zero feed-forward weights.
 
     Args:
         title: its heading.
@@ -87,13 +87,13 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Race:
-    """How long variants train until every size that validation decodes is as good as asked for.
+    """Comparison of the training time until every validated size reaches a WER.
 
     Args:
         title: its heading.
-        reference: the variant whose time the others' are divided by, seed by seed.
-        variants: the others, in order.
-        wer: what all sizes must reach in the same validation, percent.
+        reference: variant whose time divides the others', seed by seed.
+        variants: the other variants, in order.
+        wer: WER in percent that all sizes must reach in the same validation.
     """
 
     title: str
@@ -107,9 +107,9 @@ class PlannedRun:
     """One training of the grid.
 
     Args:
-        variant: its name.
-        seed: of everything random in it.
-        config: resolved.
+        variant: name of the variant.
+        seed: seed of the training.
+        config: resolved config.
     """
 
     variant: str
@@ -118,13 +118,13 @@ class PlannedRun:
 
     @property
     def digest(self) -> str:
-        """Of the config: variants with the same settings share a run."""
+        """Digest of the config; variants with the same settings share a run."""
         return hashlib.sha256(json.dumps(self.config.to_dict(), sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """What the file says; see the module's text."""
+    """Content of a grid file; see the module's docstring."""
 
     path: Path
     base: Path
@@ -136,19 +136,19 @@ class Grid:
     races: tuple[Race, ...] = ()
 
     def config(self, settings: Mapping[str, Any]) -> Config:
-        """The base with the grid's settings, then these."""
+        """Resolve the base config with the grid's settings, then these."""
         merged = {**self.settings, **settings}
         return load_config(self.base, [f"--{key}={_word(value)}" for key, value in merged.items()])
 
     def plan(self, only: Sequence[str] = ()) -> list[PlannedRun]:
-        """All runs, seed by seed, so that an unfinished grid has every variant as often as any other.
+        """List all runs, seed by seed, so that an unfinished grid has equally many runs of every variant.
 
         Args:
-            only: names of variants; all when empty.
+            only: names of variants; empty takes all.
 
         Raises:
-            UserError: an unknown name, impossible settings, other data than the other variants, a size
-                that the variant's ladder does not have, or a race whose time would not be told.
+            UserError: an unknown name, impossible settings, other data than the other variants, a size that
+                the variant's ladder does not have, or a race that cannot be timed.
         """
         unknown = sorted(set(only) - set(self.variants))
         if unknown:
@@ -184,13 +184,13 @@ class Grid:
                     raise UserError(f"sizes: it has no {wanted}, only {', '.join(ladder)}")
 
     def _check_clock(self, name: str, config: Config) -> None:
-        """A race is timed at validations, by the seconds of the log intervals before them; epochs end one."""
+        """Refuse a race that cannot be timed: validations must coincide with log intervals."""
         valid, log = config.train.valid_interval, config.train.log_interval
         racing = any(name in (race.reference, *race.variants) for race in self.races)
         if racing and (valid < 0 or valid % log):
             raise UserError(
-                f"train.valid_interval: {valid} is no multiple of train.log_interval, {log}, by which the "
-                "races are timed; make it one"
+                f"train.valid_interval: {valid} is not a multiple of train.log_interval, {log}; "
+                "races need that to be timed"
             )
 
 
@@ -198,7 +198,7 @@ def load_grid(path: Path) -> Grid:
     """Read a grid.
 
     Raises:
-        UserError: missing, not YAML, unknown or missing keys, names that are not there.
+        UserError: a missing file, not YAML, unknown or missing keys, or unknown names.
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -236,7 +236,7 @@ def load_grid(path: Path) -> Grid:
     named |= {name for race in races for name in (race.reference, *race.variants)}
     named |= {name for curve in curves for name in curve.variants}
     for name in sorted(named - set(variants)):
-        raise UserError(f"{path}: tables, curves or races name {name!r}, which is no variant")
+        raise UserError(f"{path}: tables, curves or races name {name!r}, which is not a variant")
     return Grid(
         path=path,
         base=path.parent / str(data["base"]),
@@ -267,7 +267,7 @@ def _with_seed(config: Config, seed: int) -> Config:
 
 
 def _lists(entry: dict[str, Any], where: str) -> dict[str, tuple[str, ...]]:
-    """The entry's lists of names; `UserError` for anything else, and for a reference that is no name."""
+    """Read the lists of names of an entry; raises `UserError` for anything else."""
     if not isinstance(entry.get("reference", ""), str):
         raise UserError(f"{where}: reference: need a name, got {entry['reference']!r}")
     lists = {key: entry[key] for key in ("variants", "sizes") if key in entry}

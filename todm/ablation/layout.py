@@ -44,7 +44,7 @@ class GridFolder:
 
     @property
     def report_page(self) -> Path:
-        """Report in Markdown."""
+        """Page of the report in Markdown."""
         return self.report / "report.md"
 
     @property

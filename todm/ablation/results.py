@@ -1,4 +1,4 @@
-"""Results of a grid, gathered: what the tables and plots show."""
+"""Gather the results of a grid for its tables and plots."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Row:
     """One variant at one size.
 
     Args:
-        variant: its name.
-        size: as the table calls it.
-        wer: over its seeds.
+        variant: name of the variant.
+        size: name of the size in the table.
+        wer: mean WER over the seeds.
         by_seed: WER of each seed, percent.
-        versus: difference from the reference, points, over the seeds that both have; None for the reference.
-        params: mean over the seeds.
-        nonzero: share of the feed-forward weights that are not zero, mean over the seeds.
-        seconds: of training, mean over the seeds.
+        versus: difference from the reference in points, over common seeds; None for the reference.
+        params: parameters, mean over the seeds.
+        nonzero: share of non-zero feed-forward weights, mean over the seeds.
+        seconds: training time, mean over the seeds.
     """
 
     variant: str
@@ -48,10 +48,10 @@ class Finish:
     """One variant in a race.
 
     Args:
-        variant: its name.
-        seconds: of training until all sizes were there, by seed; None where they never were.
-        ratios: to the reference's seconds with the same seed, where that arrived; infinite where this one
-            did not.
+        variant: name of the variant.
+        seconds: training time until all sizes reached the WER, by seed; None if they never did.
+        ratios: ratio to the reference's time with the same seed, if it reached the WER; infinite if this
+            variant did not.
     """
 
     variant: str
@@ -67,7 +67,7 @@ class Results:
         exp_dir: its folder.
 
     Raises:
-        UserError: a result that cannot be read.
+        UserError: an unreadable result.
     """
 
     def __init__(self, grid: Grid, exp_dir: Path) -> None:
@@ -87,7 +87,7 @@ class Results:
                 ) from error
 
     def table(self, table: Table) -> list[Row]:
-        """The rows that there are results for, reference first, size by size."""
+        """Return the rows with results, reference first, size by size."""
         rows = []
         for size in table.sizes:
             for name in (table.reference, *table.variants):
@@ -97,7 +97,7 @@ class Results:
         return rows
 
     def row(self, variant: str, size: str, reference: str | None = None) -> Row | None:
-        """One variant at one size; None without a finished run."""
+        """Return the row of a variant at a size; None without a finished run."""
         sizes = self._sizes(variant, size)
         if not sizes:
             return None
@@ -124,7 +124,7 @@ class Results:
         )
 
     def race(self, race: Race) -> list[Finish]:
-        """Who was how fast, the reference first; without variants that have no finished run."""
+        """Return the times of a race, the reference first, without variants that have no finished run."""
         by_name = {name: self._times(name, race.wer) for name in (race.reference, *race.variants)}
         theirs = by_name[race.reference]
         finishes = []
@@ -139,7 +139,7 @@ class Results:
         return finishes
 
     def _times(self, variant: str, wer: float) -> dict[int, float | None]:
-        """Seconds until all sizes had `wer` at most, by seed; None where that never was."""
+        """Seconds until all sizes reached `wer`, by seed; None if they never did."""
         return {
             seed: next(
                 (one["seconds"] for one in result["validations"] if max(one["wer"].values()) <= wer), None
@@ -155,7 +155,7 @@ class Results:
 
 
 def _errors(sizes: dict[int, dict[str, Any]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Errors (R, M) and words (M,) of the utterances in the order of their ids."""
+    """Return errors (R, M) and words (M,) of the utterances in the order of their ids."""
     ids = sorted(next(iter(sizes.values()))["utterances"])
     counts = np.array([[entry["utterances"][name] for name in ids] for entry in sizes.values()])
     return counts[:, :, 0], counts[0, :, 1]

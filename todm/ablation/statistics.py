@@ -1,9 +1,8 @@
 """Means over seeds with bootstrap intervals, and paired differences.
 
-Two things are drawn anew, with replacement: the seeds and the utterances (Bisani & Ney, ICASSP 2004, for the
-latter). Variants are compared on the same draws, so that a hard utterance or an unlucky seed counts for both.
-With the few seeds that a grid affords, the percentile interval is too narrow rather than too wide: read it
-beside the seeds' own values.
+Seeds and utterances are resampled with replacement (Bisani & Ney, ICASSP 2004, for the latter). Variants are
+compared on the same draws, so that a hard utterance or an unlucky seed counts for both. With few seeds the
+percentile interval tends to be too narrow, so the values of the seeds are shown as well.
 
 Shapes: R seeds, M utterances, B draws.
 """
@@ -20,7 +19,7 @@ DRAWS = 4000
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A figure in percent, and its 95% interval."""
+    """A figure in percent with its 95% interval."""
 
     mean: float
     low: float
@@ -32,7 +31,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Draws:
-    """How often every seed and every utterance was drawn.
+    """Bootstrap draws: how often every seed and every utterance was drawn.
 
     Args:
         seeds: (B, R), rows sum to R.
@@ -44,7 +43,7 @@ class Draws:
 
     @classmethod
     def make(cls, num_seeds: int, num_utterances: int, *, count: int = DRAWS, seed: int = 0) -> Draws:
-        """`count` draws; the same for the same numbers."""
+        """Make `count` draws; equal arguments give equal draws."""
         rng = np.random.default_rng(seed)
         return cls(
             rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=count),
@@ -52,13 +51,13 @@ class Draws:
         )
 
     def rates(self, errors: npt.NDArray[np.int64], words: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        """Mean WER of every draw, percent: errors (R, M) and words (M,) to (B,)."""
+        """Compute the mean WER of every draw, percent: errors (R, M) and words (M,) to (B,)."""
         per_seed = errors @ self.utterances.T / np.maximum(1, words @ self.utterances.T)  # (R, B)
         return 100.0 * np.einsum("br,rb->b", self.seeds / self.seeds.shape[1], per_seed)
 
 
 def estimate(errors: npt.NDArray[np.int64], words: npt.NDArray[np.int64], draws: Draws) -> Estimate:
-    """Mean WER over seeds: errors (R, M), words (M,)."""
+    """Estimate the mean WER over seeds: errors (R, M), words (M,)."""
     return _estimate(float(_rates(errors, words).mean()), draws.rates(errors, words))
 
 
@@ -68,7 +67,7 @@ def difference(
     words: npt.NDArray[np.int64],
     draws: Draws,
 ) -> Estimate:
-    """Mean WER minus the reference's, points, both (R, M) with the same seeds and utterances."""
+    """Estimate the difference from the reference in points, both (R, M) with equal seeds and utterances."""
     mean = float((_rates(errors, words) - _rates(reference, words)).mean())
     return _estimate(mean, draws.rates(errors, words) - draws.rates(reference, words))
 

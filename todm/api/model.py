@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -124,9 +124,7 @@ class Model:
         size = "" if self.spec is None else f", {self.spec.name}"
         return f"Model({str(self.folder)!r}{size}, {'streaming' if self.is_streaming else 'offline'})"
 
-    def transcribe(
-        self, audio: str | Path | npt.NDArray[np.floating], sample_rate: int | None = None
-    ) -> Transcript:
+    def transcribe(self, audio: str | Path | npt.NDArray[Any], sample_rate: int | None = None) -> Transcript:
         """Transcribe one recording.
 
         Args:

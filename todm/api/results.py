@@ -104,7 +104,7 @@ class Subnet:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractResult:
-    """Result of `Run.extract`."""
+    """Result of `Run.extract`: the subnets in the order of selection."""
 
     subnets: tuple[Subnet, ...]
 

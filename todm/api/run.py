@@ -177,7 +177,7 @@ class Run:
 
         Args:
             names: subnets to export; None exports all.
-            pareto: of these only the specs that `search` chose.
+            pareto: export only the specs that `search` chose.
             guard_corpus_dir: corpus for the int8 accuracy check; bundles that lose too much are refused.
             guard_part: folder of that corpus.
             guard_utterances: utterances of the check at most; 0 takes all.

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Plan, run, report."""
+    """Plan the runs, do them, and write the report."""
     if args.single is not None:
         start_log(RunFolder(args.single))
         ablation.do_single_run(args.single, until=args.until)

@@ -14,6 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the environment."""
+    """Print the environment as a table or as JSON."""
     env = collect_env()
     print(json.dumps(env, indent=1) if args.json else format_env(env))

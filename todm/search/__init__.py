@@ -1,1 +1,1 @@
-"""Which specs are worth shipping: NSGA-II over dev WER and parameters."""
+"""Search of specs: NSGA-II over word error rate, size and device objectives, within limits."""

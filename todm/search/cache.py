@@ -1,4 +1,4 @@
-"""`EvalCache`: every evaluation ever made, on disk, so that searches can stop, go on and share."""
+"""Cache of evaluations on disk, so that searches can be interrupted, continued and share results."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ except ImportError:  # Windows: one process at a time there
 
 
 class EvalCache:
-    """Results by spec, one JSON line each, written to disk before the search sees them.
+    """Results by spec, one JSON line each, flushed to disk before they are used.
 
-    The file is only ever appended to, under a lock, so that many processes may use it at once; a spec that is
-    not known is looked for among the lines that came in the meantime. A last line without its newline is what
-    a killed process leaves behind: the next one that writes cuts it off.
+    The file is only appended to, under a lock, so that several processes can use it at the same time; lines
+    that others have appended are read when an unknown spec is looked up. A last line without a newline, left
+    by a killed process, is removed by the next writer.
 
     Args:
-        path: JSONL file; made, with its folder, at the first `put`.
-        context: what a result depends on besides the spec, for example a digest of the weights and of the
-            utterances. Lines of another context are kept in the file and not looked at.
+        path: JSONL file; created with its folder by the first `put`.
+        context: everything else that a result depends on, for example a digest of the weights and the
+            utterances. Lines of other contexts are kept in the file and ignored.
 
     Raises:
-        UserError: a whole line is not one of ours.
+        UserError: a complete line is not an evaluation.
     """
 
     def __init__(self, path: Path, *, context: str = "") -> None:
@@ -50,13 +50,13 @@ class EvalCache:
         return self.get(spec) is not None
 
     def get(self, spec: SubnetSpec) -> dict[str, Any] | None:
-        """The result of `spec`, None when nobody has evaluated it in this context."""
+        """Return the result of `spec`, None if it has not been evaluated in this context."""
         if spec not in self._results:
             self._read()
         return self._results.get(spec)
 
     def put(self, spec: SubnetSpec, result: Mapping[str, Any]) -> None:
-        """Append one evaluation and wait until the disk has it."""
+        """Append one evaluation and flush it to disk."""
         entry = {"spec": spec.to_dict(), "context": self.context, "result": dict(result)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file, _locked(file):
@@ -67,7 +67,7 @@ class EvalCache:
         self._results[spec] = dict(result)
 
     def _read(self) -> None:
-        """Take in the whole lines that are new."""
+        """Read the complete lines that are new."""
         try:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
@@ -92,7 +92,7 @@ class EvalCache:
 
 
 def digest_file(path: Path) -> str:
-    """Sixteen hex digits of a file's SHA-256, to tell one training's weights from another's."""
+    """Return 16 hex digits of a file's SHA-256, which identify the weights of a training."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -113,7 +113,7 @@ def _locked(file: IO[bytes]) -> Iterator[None]:
 
 
 def _cut_torn_line(file: IO[bytes]) -> None:
-    """Cut off what stands behind the last newline."""
+    """Truncate the file after its last newline."""
     end = file.seek(0, os.SEEK_END)
     start = max(0, end - (1 << 16))  # longer than any line
     file.seek(start)

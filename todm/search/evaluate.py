@@ -1,4 +1,4 @@
-"""What decoding says of a spec: the word error rate on dev utterances, as it will ship, and a cheap stand-in.
+"""Evaluate specs on dev utterances: word error rate in the exported precision, and the loss as a proxy.
 
 Shapes: N batch, T' encoder frames, D encoder width.
 """
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from todm.config import LossConfig, Mode
 from todm.data.batch import Batch
+from todm.data.features import load_audio
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.greedy import greedy_search
@@ -39,32 +40,31 @@ from todm.space.spec import SubnetSpec
 PREFIX_BYTES = 256 << 20
 
 WriteBundle = Callable[[Transducer, Path], object]
-"""Exports a net into a folder; comes from above, since searching knows nothing of exporting."""
+"""Exports a net into a folder; supplied by the caller, since the search does not import the export."""
 
 
 class PrefixCache:
-    """Outputs of the first layers that specs have in common, the least recently used dropped first.
+    """LRU cache of the outputs of first layers that specs have in common.
 
     Args:
-        max_bytes: of all outputs together; 0 keeps none.
+        max_bytes: limit of all outputs together; 0 keeps none.
     """
 
     def __init__(self, max_bytes: int = PREFIX_BYTES) -> None:
         self.max_bytes = max_bytes
-        self.num_run = 0
-        self.num_spared = 0
+        self.num_reused = 0
         self._bytes = 0
         self._outputs: OrderedDict[tuple[Any, ...], Tensor] = OrderedDict()
 
     def encode(self, supernet: Supernet, shared: SharedPass, spec: SubnetSpec, batch: int) -> Tensor:
-        """``supernet.encode(shared, spec)``, without the layers whose output is there.
+        """Compute ``supernet.encode(shared, spec)`` from the deepest cached output.
 
-        The same operations on the same tensors, so that not one bit differs.
+        The operations are the same, so the result is bit-identical.
 
         Args:
             supernet: in eval mode.
-            shared: of the batch in the mode of `spec`.
-            spec: what runs.
+            shared: shared pass of the batch in the mode of `spec`.
+            spec: spec to run.
             batch: number of the batch.
         """
         layers = list(zip(spec.layers, spec.layer_specs(), strict=True))
@@ -78,8 +78,7 @@ class PrefixCache:
             x = supernet.run_layer(x, shared, *layers[depth])
             if depth < len(keys):
                 self._keep(keys[depth], x)
-        self.num_run += len(layers) - start
-        self.num_spared += start
+        self.num_reused += start
         return supernet.finish(x)
 
     def _keep(self, key: tuple[Any, ...], x: Tensor) -> None:
@@ -94,15 +93,15 @@ class PrefixCache:
 
 
 class SupernetEvaluator:
-    """Decodes the same batches at any spec, in torch.
+    """Evaluates any spec on the same batches in torch.
 
-    Features, front end and the first layers that specs have in common are computed once.
+    Features, front end and common first layers are computed once.
 
     Args:
         supernet: averaged weights.
         batches: dev utterances, kept in memory.
-        tokenizer: labels to text.
-        chunk_ms: audio per chunk that streaming nets will be exported for, milliseconds.
+        tokenizer: maps labels to text.
+        chunk_ms: audio per chunk of exported streaming nets, milliseconds.
         prefix_bytes: memory for the outputs of common first layers.
     """
 
@@ -123,12 +122,12 @@ class SupernetEvaluator:
 
     @classmethod
     def load(cls, exp_dir: Path, num_utterances: int, seed: int) -> SupernetEvaluator:
-        """The averaged supernet of a run and its dev parts.
+        """Load the averaged supernet of a run and its dev parts.
 
         Args:
             exp_dir: run folder with ``supernet/`` and ``data/``.
-            num_utterances: how many dev utterances are drawn; 0 takes all.
-            seed: of that draw.
+            num_utterances: number of dev utterances to draw; 0 takes all.
+            seed: seed of the draw.
 
         Raises:
             UserError: the supernet or a dev part is missing.
@@ -141,20 +140,20 @@ class SupernetEvaluator:
 
     @torch.inference_mode()
     def wer(self, spec: SubnetSpec) -> WerResult:
-        """Greedy WER at `spec`: that of the extracted net."""
+        """Compute the greedy WER at `spec`, which equals that of the extracted net."""
         self.supernet.space.check(spec)
         scored = []
         for index, (batch, shared) in enumerate(zip(self.batches, self._share(spec.mode), strict=True)):
             encoder_out = self.prefixes.encode(self.supernet, shared, spec, index)
-            # Predictor and joiner are those of every size.
-            found = greedy_search(self.supernet.full, encoder_out, shared.lens)
-            texts = [self.tokenizer.decode(labels) for labels in found]
+            # All sizes share predictor and joiner.
+            hypotheses = greedy_search(self.supernet.full, encoder_out, shared.lens)
+            texts = [self.tokenizer.decode(labels) for labels in hypotheses]
             scored += make_utterances(batch.ids, batch.texts, texts)
         return compute_wer(scored, replications=1)
 
     @torch.inference_mode()
     def loss(self, spec: SubnetSpec, config: LossConfig) -> float:
-        """Transducer loss per label at `spec`, nats: by plain likelihood, without a path power."""
+        """Compute the transducer loss per label at `spec` in nats, without a path power."""
         net, total, num_labels = self.supernet, 0.0, 0
         options = TransducerLossOptions.from_config(replace(config, path_power=1.0), with_log_probs=False)
         for index, (batch, shared) in enumerate(zip(self.batches, self._share(spec.mode), strict=True)):
@@ -174,7 +173,7 @@ class SupernetEvaluator:
         return total / max(num_labels, 1)
 
     def _share(self, mode: Mode) -> list[SharedPass]:
-        """The front end's output for every batch, as a host lets a net of `mode` hear it."""
+        """Run the front end for every batch, with the streaming view of `mode`."""
         if mode not in self._shared:
             smallest = extract(self.supernet, self.supernet.space.min(mode))
             chunks = make_streaming_view(smallest, self.chunk_ms)
@@ -182,7 +181,7 @@ class SupernetEvaluator:
             for batch in self.batches:
                 feats, feat_lens = apply_streaming_view(batch.feats, batch.feat_lens, chunks)
                 shared = self.supernet.share(replace(batch, feats=feats, feat_lens=feat_lens))
-                # The same for every batch: kept once.
+                # Equal for every batch, so one copy is kept.
                 passes.append(replace(shared, prepared=passes[0].prepared) if passes else shared)
             self._shared[mode] = passes
         return self._shared[mode]
@@ -198,13 +197,13 @@ def _draw_dev_cuts(data_dir: Path, parts: Sequence[str], num_utterances: int, se
 
 
 class BundleEvaluator:
-    """Decodes utterances through the ONNX files of a spec, in the device's own runtime.
+    """Evaluates specs through their ONNX files in the runtime of devices.
 
     Args:
         supernet: averaged weights.
         audio: samples (S,) float32 at 16 kHz of every utterance.
-        texts: what is said in them.
-        precision: of the files.
+        texts: transcripts.
+        precision: precision of the files.
         write_bundle: exports a net into a folder.
     """
 
@@ -227,9 +226,7 @@ class BundleEvaluator:
     def load(
         cls, exp_dir: Path, num_utterances: int, seed: int, precision: Precision, write_bundle: WriteBundle
     ) -> BundleEvaluator:
-        """The same utterances as `SupernetEvaluator.load`, as audio."""
-        from todm.data.features import load_audio
-
+        """Load the audio of the same utterances as `SupernetEvaluator.load`."""
         run = RunFolder(exp_dir)
         supernet, config = load_supernet(run.supernet)
         cuts = _draw_dev_cuts(run.data, config.data.dev_parts, num_utterances, seed)
@@ -238,7 +235,7 @@ class BundleEvaluator:
         return cls(supernet, audio, texts, precision, write_bundle)
 
     def wer(self, spec: SubnetSpec) -> WerResult:
-        """Greedy WER of the exported `spec`."""
+        """Compute the greedy WER of the exported `spec`."""
         with tempfile.TemporaryDirectory() as place:
             self.write_bundle(extract(self.supernet, spec), Path(place))
             recognizer = open_recognizer(place, precision=self.precision)
@@ -247,6 +244,6 @@ class BundleEvaluator:
                 results = recognizer.transcribe_feats(self._feats)
             else:
                 results = recognizer.transcribe(self.audio)
-            found = [result.text for result in results]
-        ids = [str(index) for index in range(len(found))]
-        return compute_wer(make_utterances(ids, self.texts, found), replications=1)
+            texts = [result.text for result in results]
+        ids = [str(index) for index in range(len(texts))]
+        return compute_wer(make_utterances(ids, self.texts, texts), replications=1)

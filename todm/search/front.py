@@ -1,4 +1,4 @@
-"""Which of the evaluated specs are worth a look: the Pareto front, its volume and its knee."""
+"""Pareto front of evaluated specs, its hypervolume, and the choice of specs to extract."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ class Point:
 
     Args:
         spec: the subnet.
-        figures: by objective, for example ``wer`` (percent), ``params``, ``rtf on pi4``; all that was asked
-            for as objective or limit, and the parameters.
-        chosen: why it is to be extracted: ``knee``, ``spread``, or the names of budgets that it is the
-            best for.
+        figures: values by objective, for example ``wer`` (percent), ``params``, ``rtf on pi4``: all
+            objectives and limits of the search, and the parameters.
+        chosen: reasons to extract it: ``knee``, ``spread``, or the names of budgets that it is best for.
     """
 
     spec: SubnetSpec
@@ -31,20 +30,20 @@ class Point:
 
     @property
     def wer(self) -> float:
-        """Percent, on the search's utterances."""
+        """WER in percent on the utterances of the search."""
         return self.figures["wer"]
 
     @property
     def params(self) -> int:
-        """Parameters of the extracted net."""
+        """Number of parameters of the extracted net."""
         return round(self.figures["params"])
 
     def values(self, names: Sequence[str]) -> tuple[float, ...]:
-        """The figures of these objectives."""
+        """Return the figures of these objectives."""
         return tuple(self.figures[name] for name in names)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, the spec's name included."""
+        """Return plain values for JSON, with the name of the spec."""
         return {
             "name": self.spec.name,
             "mode": self.spec.mode,
@@ -55,7 +54,7 @@ class Point:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Point:
-        """Inverse of `to_dict`."""
+        """Read the values of `to_dict`."""
         return cls(
             spec=SubnetSpec.from_dict(data["spec"]),
             figures={str(name): float(value) for name, value in data["figures"].items()},
@@ -65,13 +64,13 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search found; content of ``pareto.json``.
+    """Result of a search, the content of ``pareto.json``.
 
     Args:
-        objectives: that spanned the front, for example ``("wer", "params")``.
-        precision: of the nets that were evaluated.
-        points: the fronts of all modes and budgets.
-        settings: of the search, for the record.
+        objectives: objectives of the front, for example ``("wer", "params")``.
+        precision: precision of the evaluated nets.
+        points: fronts of all modes and budgets.
+        settings: settings of the search, for the record.
     """
 
     objectives: tuple[str, ...]
@@ -81,11 +80,11 @@ class SearchResult:
 
     @property
     def chosen(self) -> tuple[Point, ...]:
-        """The points that are to be extracted."""
+        """Points to extract."""
         return tuple(point for point in self.points if point.chosen)
 
     def save(self, path: Path) -> None:
-        """Write the file, in one step."""
+        """Write the result as JSON."""
         data = {
             "objectives": list(self.objectives),
             "precision": self.precision,
@@ -96,7 +95,7 @@ class SearchResult:
 
     @classmethod
     def load(cls, path: Path) -> SearchResult:
-        """Read what `save` wrote; a missing or broken file raises `UserError`."""
+        """Read a file of `save`; raises `UserError` for a missing or damaged file."""
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
             return cls(
@@ -106,7 +105,7 @@ class SearchResult:
                 settings=dict(data["settings"]),
             )
         except FileNotFoundError as error:
-            raise UserError(f"{path}: not there; run `todm search` first") from error
+            raise UserError(f"{path}: missing; run `todm search` first") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{path}: not a list of searched specs ({error}); run `todm search` again"
@@ -114,10 +113,10 @@ class SearchResult:
 
 
 def pareto_front(points: Iterable[Point], names: Sequence[str]) -> list[Point]:
-    """Points that no other beats in all of `names`, one per tuple of values, by the last name ascending."""
+    """Return the points that no other dominates in `names`, one per tuple of values, by the last name."""
     ordered = sorted(points, key=lambda p: (p.values(names)[::-1], p.spec))
     front: list[Point] = []
-    # Sorted like this, only a point before another one can dominate it.
+    # In this order a point can only be dominated by an earlier one.
     for point in ordered:
         values = point.values(names)
         if not any(_covers(other.values(names), values) for other in front):
@@ -130,7 +129,7 @@ def _covers(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 def hypervolume(values: Iterable[Sequence[float]], reference: Sequence[float]) -> float:
-    """Volume that `values` dominate below `reference` (Zitzler and Thiele, 1998), by slices.
+    """Compute the hypervolume of `values` below `reference` (Zitzler and Thiele, 1998), by slices.
 
     Example:
         >>> hypervolume([(2.0, 10.0)], (5.0, 30.0))
@@ -144,7 +143,7 @@ def hypervolume(values: Iterable[Sequence[float]], reference: Sequence[float]) -
     volume = 0.0
     for index, value in enumerate(inside):
         following = inside[index + 1][0] if index + 1 < len(inside) else reference[0]
-        if following > value[0]:  # the slice in which the values up to here count
+        if following > value[0]:  # slice that the values up to this one dominate
             volume += (following - value[0]) * hypervolume(
                 (v[1:] for v in inside[: index + 1]), reference[1:]
             )
@@ -152,10 +151,10 @@ def hypervolume(values: Iterable[Sequence[float]], reference: Sequence[float]) -
 
 
 def knee(front: Sequence[Point], names: Sequence[str]) -> Point | None:
-    """Where more of one objective stops paying: the point farthest below the plane through the front's ends.
+    """Return the knee of a front: the point farthest below the plane through its ends.
 
-    Every objective is scaled to the front's own range, so that units do not matter. A front that never dips
-    below the plane gives the point with the least of the first objective.
+    Every objective is scaled to its range on the front. If no point lies below the plane, the result is the
+    point with the smallest first objective.
     """
     if not front:
         return None
@@ -176,7 +175,7 @@ def knee(front: Sequence[Point], names: Sequence[str]) -> Point | None:
 
 
 def choose(front: Sequence[Point], names: Sequence[str], count: int) -> list[Point]:
-    """The front with its picks marked: the knee, and `count` - 1 more, spread from end to end."""
+    """Mark the points to extract: the knee and `count` - 1 more, spread from end to end."""
     picks: dict[SubnetSpec, str] = {}
     if (best := knee(front, names)) is not None:
         picks[best.spec] = "knee"

@@ -103,5 +103,5 @@ def parse_budget(text: str) -> Budget:
 
 
 def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
-    """Parse several limits."""
+    """Parse a list of limits."""
     return tuple(parse_limit(text) for text in texts)

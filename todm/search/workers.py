@@ -1,4 +1,4 @@
-"""Evaluations in this process or in several, all on one cache."""
+"""Evaluate specs in this process or in several, with one cache."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ MakeEvaluate = Callable[[], Callable[[SubnetSpec], Result]]
 class Workers:
     """Evaluates specs that the cache does not know, each once.
 
-    A worker puts its result into the cache before it tells anyone, so that whatever is killed, what was
-    evaluated stays evaluated. Nothing is loaded before the first spec that is not known.
+    A worker writes its result to the cache before returning it, so that no evaluation is lost when a process
+    is killed. Nothing is loaded before the first unknown spec.
 
     Args:
-        make_evaluate: loads what an evaluation needs and returns it; picklable when there are several
-            workers.
-        cache: of the results.
-        count: processes that evaluate; 1 evaluates in this one.
+        make_evaluate: loads the evaluation and returns it; must be picklable for several workers.
+        cache: cache of the results.
+        count: number of processes; 1 evaluates in this process.
 
-    Use it as a context: leaving it ends the processes.
+    Use it as a context manager: leaving it ends the processes.
     """
 
     def __init__(self, make_evaluate: MakeEvaluate, cache: EvalCache, count: int = 1) -> None:
@@ -48,7 +47,7 @@ class Workers:
         self._processes.clear()
 
     def __call__(self, specs: Sequence[SubnetSpec]) -> Iterator[tuple[SubnetSpec, Result]]:
-        """Specs and results, in the order in which they become known."""
+        """Yield specs and results in the order of completion."""
         missing = []
         for spec in specs:
             if (known := self.cache.get(spec)) is not None:
@@ -78,7 +77,7 @@ class Workers:
                     answer = ready.recv()
                 except EOFError:
                     raise UserError(
-                        "search.workers: one died, perhaps for want of memory; take fewer and start again"
+                        "search.workers: a process died, perhaps for lack of memory; use fewer workers"
                     ) from None
                 if isinstance(answer, Exception):
                     raise answer
@@ -100,7 +99,7 @@ class Workers:
 
 
 def _work(connection: Connection, make_evaluate: MakeEvaluate, path: Any, context: str) -> None:
-    """A worker's life: one spec after the other, until the other side hangs up."""
+    """Evaluate specs from a connection until it is closed."""
     try:
         cache = EvalCache(path, context=context)
         evaluate = make_evaluate()
@@ -114,7 +113,7 @@ def _work(connection: Connection, make_evaluate: MakeEvaluate, path: Any, contex
 
 
 def _evaluate_once(spec: SubnetSpec, evaluate: Callable[[SubnetSpec], Result], cache: EvalCache) -> Result:
-    known = cache.get(spec)  # another process may have been faster
+    known = cache.get(spec)  # another process may have evaluated it meanwhile
     if known is None:
         known = dict(evaluate(spec))
         cache.put(spec, known)

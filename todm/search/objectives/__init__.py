@@ -29,20 +29,18 @@ __all__ = [
 ]
 
 
-def find_family(objective: ObjectiveRef) -> Family:
-    """Return the family that `objective` names; `UserError` for an unknown name or a missing device."""
-    if objective.name not in FAMILIES:
-        raise UserError(f"{objective.name!r} is not an objective; use {', '.join(FAMILIES)}")
-    family = FAMILIES[objective.name]
-    if family.on_device and objective.device is None:
-        raise UserError(f"{objective.name}: name the device, for example '{objective.name} on pi4'")
-    if not family.on_device and objective.device is not None:
-        raise UserError(
-            f"{objective}: {objective.name} is the same on every device; leave 'on {objective.device}' out"
-        )
+def find_family(ref: ObjectiveRef) -> Family:
+    """Return the family that `ref` names; `UserError` for an unknown name or a missing device."""
+    if ref.name not in FAMILIES:
+        raise UserError(f"{ref.name!r} is not an objective; use {', '.join(FAMILIES)}")
+    family = FAMILIES[ref.name]
+    if family.on_device and ref.device is None:
+        raise UserError(f"{ref.name}: name the device, for example '{ref.name} on pi4'")
+    if not family.on_device and ref.device is not None:
+        raise UserError(f"{ref}: {ref.name} is the same on every device; leave 'on {ref.device}' out")
     return family
 
 
-def make_objectives(objectives: Sequence[ObjectiveRef], context: ObjectiveContext) -> list[Objective]:
+def make_objectives(refs: Sequence[ObjectiveRef], context: ObjectiveContext) -> list[Objective]:
     """Build the objectives in their order, without duplicates."""
-    return [find_family(objective).build(objective, context) for objective in dict.fromkeys(objectives)]
+    return [find_family(ref).build(ref, context) for ref in dict.fromkeys(refs)]

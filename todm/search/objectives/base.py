@@ -1,4 +1,4 @@
-"""The interface of objectives."""
+"""Interface of objectives: a figure of a spec to minimise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Unit = Literal["%", "B", "ms", ""]
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveRef:
-    """An objective as the user names it: ``wer``, or ``rtf on pi4``."""
+    """Reference to an objective: ``wer``, or ``rtf on pi4``."""
 
     name: str
     device: str | None = None
@@ -27,44 +27,43 @@ class ObjectiveRef:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """One figure of a spec.
+    """One figure of a spec, smaller is better.
 
     Args:
-        objective: as the user names it.
-        unit: of the figure; bytes, milliseconds, percent or none.
-        decoded: whether it comes from decoding. What does not is known before anything is spent, and grows
-            with every layer and every unit: the smallest spec has the smallest figure.
-        measure: spec and the result of its decoding (empty where there was none) to the figure.
+        ref: name and device.
+        unit: bytes, milliseconds, percent or none.
+        decoded: whether it needs decoding; if not, it is cheap and monotone in size.
+        measure: maps a spec and the result of its decoding (empty without one) to the figure.
     """
 
-    objective: ObjectiveRef
+    ref: ObjectiveRef
     unit: Unit
     decoded: bool
     measure: Callable[[SubnetSpec, Mapping[str, Any]], float]
 
     @property
     def name(self) -> str:
-        """``rtf on pi4``."""
-        return str(self.objective)
+        """Name with the device, for example ``rtf on pi4``."""
+        return str(self.ref)
 
     def show(self, value: float) -> str:
-        """The figure with its unit, for people."""
+        """Format a figure with its unit."""
         return show_value(value, self.unit)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveContext:
-    """What objectives are built from.
+    """Config, tables and options that objectives are built from.
 
     Args:
-        config: of the run.
+        config: config of the run.
         vocab_size: V, blank included.
-        precision: of the nets that will ship.
+        precision: precision of the exported nets.
         devices: latency tables by device.
-        num_threads: of the device's runtime; None takes the fewest that the table holds.
-        extrapolate: whether tables may be asked about specs beyond what they were fitted on.
-        export_size: bytes of a spec's ONNX files in `precision`, by exporting it.
-        shipped: spec to that of the net that is extracted for it, which hidden units may be missing from.
+        num_threads: threads on the device; None takes the fewest measured.
+        extrapolate: allow predictions for specs outside the measured range.
+        export_size: exports a spec in `precision` and returns the bytes of its ONNX files.
+        shipped: maps a spec to the spec after dead-unit removal.
     """
 
     config: Config
@@ -79,23 +78,21 @@ class ObjectiveContext:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """How objectives of one name are made.
+    """Builder of the objectives of one name.
 
     Args:
-        about: one line of help.
-        unit: of their figures.
-        build: objective and context to the objective.
-        on_device: whether it needs ``on DEVICE``.
+        unit: unit of the figures.
+        build: maps a reference and the context to the objective.
+        on_device: whether the reference needs ``on DEVICE``.
     """
 
-    about: str
     unit: Unit
     build: Callable[[ObjectiveRef, ObjectiveContext], Objective]
     on_device: bool = False
 
 
 def show_value(value: float, unit: Unit) -> str:
-    """A figure for people: ``1.20%``, ``1.53 M``, ``880 kB``, ``12.3 ms``.
+    """Format a figure with its unit: ``1.20%``, ``1.53 M``, ``880 kB``, ``12.3 ms``.
 
     Example:
         >>> show_value(1_531_000, ""), show_value(0.0123, ""), show_value(49_152, "B")

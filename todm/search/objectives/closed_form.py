@@ -1,4 +1,4 @@
-"""What a spec costs wherever it runs: parameters, arithmetic, streaming state."""
+"""Objectives with a closed form: parameters, multiply-accumulates and streaming state."""
 
 from __future__ import annotations
 
@@ -9,28 +9,23 @@ from todm.space.cost import count_macs, count_params, count_state_bytes
 from todm.space.spec import SubnetSpec
 
 
-def _family(about: str, unit: Unit, count: Callable[[ObjectiveContext, SubnetSpec], int]) -> Family:
-    def build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
+def _make_family(unit: Unit, count: Callable[[ObjectiveContext, SubnetSpec], int]) -> Family:
+    def build(ref: ObjectiveRef, context: ObjectiveContext) -> Objective:
         return Objective(
-            objective=objective,
+            ref=ref,
             unit=unit,
             decoded=False,
             measure=lambda spec, _: float(count(context, context.shipped(spec))),
         )
 
-    return Family(about=about, unit=unit, build=build)
+    return Family(unit=unit, build=build)
 
 
-PARAMS = _family(
-    "parameters", "", lambda context, spec: count_params(context.config.model, spec, context.vocab_size)
-)
-MACS = _family(
-    "multiplications per second of audio",
-    "",
-    lambda context, spec: count_macs(context.config.model, spec, context.vocab_size),
-)
-STATE = _family(
-    "bytes of a stream's state, 0 offline",
-    "B",
-    lambda context, spec: count_state_bytes(context.config.model, spec),
-)
+PARAMS = _make_family("", lambda context, spec: count_params(context.config.model, spec, context.vocab_size))
+"""Number of parameters."""
+
+MACS = _make_family("", lambda context, spec: count_macs(context.config.model, spec, context.vocab_size))
+"""Multiplications per second of audio."""
+
+STATE = _make_family("B", lambda context, spec: count_state_bytes(context.config.model, spec))
+"""Bytes of the state of a stream, 0 for offline nets."""

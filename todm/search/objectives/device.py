@@ -1,4 +1,4 @@
-"""Speed on a device that was measured: from its table, see `todm.search.latency`."""
+"""Speed on a measured device, predicted from its table (`todm.search.latency`)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from todm.search.latency import Figure
 from todm.search.objectives.base import Family, Objective, ObjectiveContext, ObjectiveRef, Unit
 
 
-def _family(about: str, unit: Unit, figure: Figure) -> Family:
-    def build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
-        table = context.devices.get(objective.device or "")
+def _make_family(unit: Unit, figure: Figure) -> Family:
+    def build(ref: ObjectiveRef, context: ObjectiveContext) -> Objective:
+        table = context.devices.get(ref.device or "")
         if table is None:
-            known = (
-                f"known devices: {', '.join(context.devices)}"
-                if context.devices
-                else "no device is known yet"
-            )
+            names = ", ".join(context.devices)
+            known = f"known devices: {names}" if names else "no device is known yet"
             raise UserError(
-                f"{objective}: no table of the device {objective.device}; {known}; measure it with todm "
+                f"{ref}: no table of the device {ref.device}; {known}; measure it with todm "
                 "latency, or name its table with --device-table FILE"
             )
         return Objective(
-            objective=objective,
+            ref=ref,
             unit=unit,
             decoded=False,
             measure=lambda spec, _: table.predict(
@@ -33,8 +30,11 @@ def _family(about: str, unit: Unit, figure: Figure) -> Family:
             ),
         )
 
-    return Family(about=about, unit=unit, build=build, on_device=True)
+    return Family(unit=unit, build=build, on_device=True)
 
 
-RTF = _family("seconds of work per second of audio", "", "rtf")
-LATENCY = _family("95th percentile of a call's time", "ms", "latency_p95_ms")
+RTF = _make_family("", "rtf")
+"""Real-time factor: seconds of work per second of audio."""
+
+LATENCY = _make_family("ms", "latency_p95_ms")
+"""95th percentile of the time of a call."""

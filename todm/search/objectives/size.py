@@ -1,7 +1,7 @@
-"""Bytes of a bundle's three ONNX files: predicted from three exports of each mode.
+"""Bytes of a bundle's three ONNX files, predicted from a few exports of each mode.
 
-A file grows by the same bytes with every layer and with every unit, so that three exports tell all; what a
-guard leaves in float comes on top.
+A file grows by the same number of bytes with every layer and every unit. Products that the int8 accuracy
+check leaves in float are not included.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
 
-def _build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
+def _build(ref: ObjectiveRef, context: ObjectiveContext) -> Objective:
     assert context.export_size is not None
     space = SearchSpace.from_config(context.config)
     fits: dict[Mode, LinearCostModel] = {}
@@ -38,7 +38,7 @@ def _build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
             fits[mode] = fit_additive(probes, [exported(probe) for probe in probes])
         return fits[mode](spec)
 
-    return Objective(objective=objective, unit="B", decoded=False, measure=measure)
+    return Objective(ref=ref, unit="B", decoded=False, measure=measure)
 
 
-FAMILY = Family(about="bytes of the ONNX files", unit="B", build=_build)
+FAMILY = Family(unit="B", build=_build)

@@ -1,14 +1,12 @@
-"""Word error rate on the search's dev utterances, greedy, through the net that will ship."""
+"""Word error rate on the search's dev utterances: greedy search with the net as it is exported."""
 
 from __future__ import annotations
 
 from todm.search.objectives.base import Family, Objective, ObjectiveContext, ObjectiveRef
 
 
-def _build(objective: ObjectiveRef, context: ObjectiveContext) -> Objective:
-    return Objective(
-        objective=objective, unit="%", decoded=True, measure=lambda spec, decoded: float(decoded["wer"])
-    )
+def _build(ref: ObjectiveRef, context: ObjectiveContext) -> Objective:
+    return Objective(ref=ref, unit="%", decoded=True, measure=lambda spec, decoded: float(decoded["wer"]))
 
 
-FAMILY = Family(about="word error rate on dev utterances", unit="%", build=_build)
+FAMILY = Family(unit="%", build=_build)
