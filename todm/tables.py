@@ -103,16 +103,20 @@ class Table(Generic[Row]):
 
     def head_line(self) -> str:
         """Format the titles as one line, in the minimum widths of the columns."""
-        return self._align(self.heads, [column.width for column in self.columns])
+        return self.cells_line(self.heads)
 
     def row_line(self, row: Row) -> str:
         """Format a row as one line, in the minimum widths of the columns."""
-        return self._align(self.cells(row), [column.width for column in self.columns])
+        return self.cells_line(self.cells(row))
+
+    def cells_line(self, cells: Sequence[str]) -> str:
+        """Align formatted cells in the minimum widths; cells at the end may be missing."""
+        return self._align(cells, [column.width for column in self.columns])
 
     def _align(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         aligned = [
             cell.ljust(width) if column.left else cell.rjust(width)
-            for column, cell, width in zip(self.columns, cells, widths, strict=True)
+            for column, cell, width in zip(self.columns, cells, widths, strict=False)
         ]
         return "  ".join(aligned).rstrip()
 

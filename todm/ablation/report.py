@@ -8,15 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from todm import tables
 from todm.ablation.grid import Curve, Grid, Table
 from todm.ablation.layout import GridFolder
 from todm.ablation.results import Finish, Results, Row
 from todm.files import write_json, write_text
+from todm.tables import UNKNOWN, Column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-HEADS = ("variant", "size", "WER % [95%]", "seeds", "difference [95%]", "parameters", "non-zero", "minutes")
 NOTE = (
     "Mean over seeds with a 95% bootstrap interval over seeds and utterances; the difference is paired (the "
     "same seeds and utterances) and from the first row of the size, * where its interval leaves out 0. "
@@ -38,7 +39,7 @@ def write_report(results: Results, exp_dir: Path) -> Path:
         rows = results.table(table)
         image = files.report / f"table-{index + 1}.png"
         _save(plot_table(rows, table), image)
-        parts += [f"## {table.title}", format_table(rows), f"![{table.title}]({image.name})"]
+        parts += [f"## {table.title}", ROWS.to_markdown(rows), f"![{table.title}]({image.name})"]
         data.append({"title": table.title, "rows": [asdict(row) for row in rows]})
     for index, curve in enumerate(results.grid.curves):
         lines = {
@@ -48,7 +49,7 @@ def write_report(results: Results, exp_dir: Path) -> Path:
         image = files.report / f"curve-{index + 1}.png"
         _save(plot_curve(lines, curve), image)
         rows = [row for line in lines.values() for row in line]
-        parts += [f"## {curve.title}", format_table(rows), f"![{curve.title}]({image.name})"]
+        parts += [f"## {curve.title}", ROWS.to_markdown(rows), f"![{curve.title}]({image.name})"]
         data.append({"title": curve.title, "rows": [asdict(row) for row in rows]})
     for race in results.grid.races:
         finishes = results.race(race)
@@ -67,47 +68,53 @@ def write_report(results: Results, exp_dir: Path) -> Path:
     return page
 
 
-def format_table(rows: list[Row]) -> str:
-    """Format a table in Markdown, one line per row."""
-    lines = [" | ".join(HEADS), " | ".join("---" for _ in HEADS)]
-    lines += [" | ".join(format_cells(row)) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
 def format_race(finishes: list[Finish]) -> str:
     """Format a race in Markdown: minutes by seed, and their ratio to those of the first variant."""
-    lines = ["| variant | minutes, seed by seed | of the first, seed by seed | median |", "|---|---|---|---|"]
-    for finish in finishes:
-        minutes = ["never" if taken is None else f"{taken / 60:.1f}" for taken in finish.seconds.values()]
-        shown = ", ".join(_ratio(finish.ratios.get(seed)) for seed in finish.seconds)
-        middle = _ratio(statistics.median(finish.ratios.values()) if finish.ratios else None)
-        lines.append(f"| {finish.variant} | {', '.join(minutes)} | {shown} | {middle} |")
-    return "\n".join(lines)
+    return RACE.to_markdown(finishes)
 
 
-def _ratio(ratio: float | None) -> str:
+def _format_minutes(finish: Finish) -> str:
+    return ", ".join("never" if taken is None else f"{taken / 60:.1f}" for taken in finish.seconds.values())
+
+
+def _format_ratios(finish: Finish) -> str:
+    return ", ".join(_format_ratio(finish.ratios.get(seed)) for seed in finish.seconds)
+
+
+def _format_median(finish: Finish) -> str:
+    return _format_ratio(statistics.median(finish.ratios.values()) if finish.ratios else None)
+
+
+def _format_ratio(ratio: float | None) -> str:
     if ratio is None:  # nothing to compare with
-        return "–"
+        return UNKNOWN
     return "never" if math.isinf(ratio) else f"{ratio:.2f}"
 
 
-def format_cells(row: Row) -> tuple[str, ...]:
-    """Format the figures of a row in the order of `HEADS`."""
-    versus = "–"
-    if row.versus is not None:
-        clear = row.versus.low > 0.0 or row.versus.high < 0.0
-        mean, low, high = (f"{value:+.2f}" for value in (row.versus.mean, row.versus.low, row.versus.high))
-        versus = f"{mean} [{low}, {high}]" + (" *" if clear else "")
-    return (
-        row.variant,
-        row.size,
-        str(row.wer),
-        ", ".join(f"{wer:.1f}" for wer in row.by_seed.values()),
-        versus,
-        f"{row.params / 1e6:.2f} M",
-        f"{row.nonzero:.1%}",
-        f"{row.seconds / 60:.1f}",
-    )
+def _format_difference(row: Row) -> str | None:
+    if row.versus is None:
+        return None
+    clear = row.versus.low > 0.0 or row.versus.high < 0.0
+    mean, low, high = (f"{value:+.2f}" for value in (row.versus.mean, row.versus.low, row.versus.high))
+    return f"{mean} [{low}, {high}]" + (" *" if clear else "")
+
+
+ROWS = tables.Table[Row](
+    Column("variant", lambda row: row.variant, left=True),
+    Column("size", lambda row: row.size, left=True),
+    Column("WER % [95%]", lambda row: row.wer, left=True),
+    Column("seeds", lambda row: ", ".join(f"{wer:.1f}" for wer in row.by_seed.values()), left=True),
+    Column("difference [95%]", _format_difference, left=True),
+    Column("parameters", lambda row: row.params / 1e6, "{:.2f} M"),
+    Column("non-zero", lambda row: row.nonzero, "{:.1%}"),
+    Column("minutes", lambda row: row.seconds / 60, "{:.1f}"),
+)
+RACE = tables.Table[Finish](
+    Column("variant", lambda finish: finish.variant, left=True),
+    Column("minutes, seed by seed", _format_minutes, left=True),
+    Column("of the first, seed by seed", _format_ratios, left=True),
+    Column("median", _format_median, left=True),
+)
 
 
 def plot_table(rows: list[Row], table: Table) -> Figure:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import todm.api as api
 from todm.errors import UserError
 from todm.runtime.benchmark_result import BenchmarkResult, Percentiles
+from todm.tables import Column, Table
 
 NUM_OPERATORS = 8
 
@@ -57,8 +57,8 @@ def run(args: argparse.Namespace) -> None:
     bundles = [
         path for path in args.bundles if path.is_dir() or path.suffix != ".json"
     ]  # EXP/bundles/* has one
-    table = _Table(max(len(name) for name in (*(path.resolve().name for path in bundles), "bundle")))
-    result = api.bench_bundles(bundles, options, out=args.out, on_result=table.print)
+    printer = _Printer(max(len(name) for name in (*(path.resolve().name for path in bundles), "bundle")))
+    result = api.bench_bundles(bundles, options, out=args.out, on_result=printer.print)
     for remark in result.remarks:
         print(remark)
     if result.failures:
@@ -66,63 +66,46 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(result.failures[0].reason + (f" (and {more} more failed)" if more else ""))
 
 
-@dataclass(frozen=True)
-class _Column:
-    """One column: head, width and the cell of a benchmark."""
-
-    head: str
-    width: int
-    cell: Callable[[BenchmarkResult], str]
-
-
-COLUMNS = (
-    _Column("runtime", -11, lambda result: result.runtime),
-    _Column("precision", -9, lambda result: result.precision),
-    _Column("threads", 7, lambda result: str(result.num_threads)),
-    _Column("RTF", 7, lambda result: _number(result.rtf, 4)),
-    _Column("call ms", 8, lambda result: _percentile(result.latency_ms, "p50", 2)),
-    _Column("p95", 8, lambda result: _percentile(result.latency_ms, "p95", 2)),
-    _Column("first ms", 8, lambda result: _percentile(result.first_token_ms, "p50", 0)),
-    _Column("end ms", 8, lambda result: _percentile(result.end_of_speech_ms, "p50", 1)),
-    _Column("p95", 8, lambda result: _percentile(result.end_of_speech_ms, "p95", 1)),
-    _Column("load s", 6, lambda result: _number(result.load_seconds, 2)),
-    _Column("RAM MB", 6, lambda result: _number(result.peak_rss_mb, 0)),
-    _Column("MB", 6, lambda result: _number((result.model_bytes or 0) / 1e6, 2)),
-)
-"""Columns after the bundle's name; a negative width aligns to the left."""
-
-
-def _percentile(latency: Percentiles | None, name: str, digits: int) -> str:
-    return "-" if latency is None else f"{getattr(latency, name):.{digits}f}"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-class _Table:
+class _Printer:
     """Prints benchmarks line by line."""
 
     def __init__(self, name_width: int) -> None:
-        self._columns = (_Column("bundle", -name_width, lambda result: result.name), *COLUMNS)
+        self._table = Table[BenchmarkResult](
+            Column("bundle", lambda result: result.name, left=True, width=name_width),
+            Column("runtime", lambda result: result.runtime, left=True, width=11),
+            Column("precision", lambda result: result.precision, left=True, width=9),
+            Column("threads", lambda result: result.num_threads, width=7),
+            Column("RTF", lambda result: result.rtf, "{:.4f}", width=6),
+            _latency_column("call ms", lambda result: result.latency_ms, "p50", "{:.2f}"),
+            _latency_column("p95", lambda result: result.latency_ms, "p95", "{:.2f}"),
+            _latency_column("first ms", lambda result: result.first_token_ms, "p50", "{:.0f}"),
+            _latency_column("end ms", lambda result: result.end_of_speech_ms, "p50", "{:.1f}"),
+            _latency_column("p95", lambda result: result.end_of_speech_ms, "p95", "{:.1f}"),
+            Column("load s", lambda result: result.load_seconds, "{:.2f}", width=6),
+            Column("RAM MB", lambda result: result.peak_rss_mb, "{:.0f}", width=6),
+            Column("MB", lambda result: (result.model_bytes or 0) / 1e6, "{:.2f}", width=6),
+        )
         self._has_head = False
 
     def print(self, result: BenchmarkResult | api.BenchFailure) -> None:
         """Print one benchmark or failure, after the heads."""
         if not self._has_head:
-            self._print_cells([column.head for column in self._columns])
+            print(self._table.head_line(), flush=True)
             self._has_head = True
         if isinstance(result, api.BenchFailure):
-            threads = str(result.num_threads)
-            self._print_cells([result.bundle, result.runtime, result.precision, threads, "failed"])
+            cells = [result.bundle, result.runtime, result.precision, str(result.num_threads), "failed"]
+            print(self._table.cells_line(cells), flush=True)
             return
-        self._print_cells([column.cell(result) for column in self._columns])
+        print(self._table.row_line(result), flush=True)
         for row in result.operators[:NUM_OPERATORS]:
             print(f"    {row.share:6.1%}  {row.model} {row.operator} ({row.calls} calls)")
 
-    def _print_cells(self, cells: list[str]) -> None:
-        aligned = (
-            f"{cell:<{-column.width}}" if column.width < 0 else f"{cell:>{column.width}}"
-            for column, cell in zip(self._columns, cells, strict=False)
-        )
-        print(" ".join(aligned).rstrip(), flush=True)
+
+def _latency_column(
+    head: str, latency: Callable[[BenchmarkResult], Percentiles | None], percentile: str, form: str
+) -> Column[BenchmarkResult]:
+    def value(result: BenchmarkResult) -> float | None:
+        found = latency(result)
+        return None if found is None else found.to_dict().get(percentile)
+
+    return Column(head, value, form, width=8)

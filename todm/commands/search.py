@@ -20,6 +20,8 @@ from todm.errors import UserError
 from todm.files import write_json
 from todm.layout import RunFolder
 from todm.search.front import Point, pareto_front
+from todm.search.objectives.base import Objective
+from todm.tables import Column, Table
 
 BASELINES = ("random", "grid")
 METHODS = ("nsga2", *BASELINES)
@@ -143,15 +145,22 @@ class _Progress:
 
 
 def _print_points(points: tuple[Point, ...], session: api.SearchSession) -> None:
-    by_name = session.objectives.by_name
     ladder = {spec: name for name, spec in session.space.ladder().items()}
-    widths = {name: max(len(name), 9) for name in by_name}
-    print(f"{'spec':<24} {'mode':<10} " + " ".join(f"{name:>{width}}" for name, width in widths.items()))
-    for point in points:
-        cells = (f"{by_name[name].show(point.figures[name]):>{width}}" for name, width in widths.items())
-        notes = [f"= {ladder[point.spec]}"] if point.spec in ladder else []
-        notes += point.chosen
-        print(f"{point.spec.name:<24} {point.spec.mode:<10} {' '.join(cells)}  {', '.join(notes)}".rstrip())
+
+    def figure_column(objective: Objective) -> Column[Point]:
+        return Column(objective.name, lambda point: objective.show(point.figures[objective.name]), width=9)
+
+    def notes(point: Point) -> str:
+        named = [f"= {ladder[point.spec]}"] if point.spec in ladder else []
+        return ", ".join([*named, *point.chosen])
+
+    table = Table[Point](
+        Column("spec", lambda point: point.spec.name, left=True),
+        Column("mode", lambda point: point.spec.mode, left=True),
+        *map(figure_column, session.objectives.by_name.values()),
+        Column("", notes, left=True),
+    )
+    print(table.to_text(points))
 
 
 def _print_comparison(comparison: Mapping[str, Any]) -> None:
