@@ -126,33 +126,6 @@ def test_tempo_stretches_each_utterance_and_keeps_its_ends() -> None:
         assert (other.feats[row, new:] == LOG_FLOOR).all()
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, 6])
-def test_joined_pairs_hold_both_utterances_and_a_silent_pause(size: int) -> None:
-    lens = torch.tensor((90, 60, 40, 100, 70, 30)[:size])
-    batch = _batch(tuple(lens.tolist()))
-    label_lens = torch.arange(1, size + 1)
-    labels = torch.arange(1, 10).repeat(size, 1) * (torch.arange(9) < label_lens[:, None])
-    batch = replace(batch, labels=labels, label_lens=label_lens, texts=tuple("ABCDEF"[:size]))
-    joined = augment(batch, replace(OFF, join_prob=1.0, join_pause_frames=20), _generator())
-    half = (size + 1) // 2
-    assert len(joined) == half
-    assert joined.feats.shape[1] == int(joined.feat_lens.max())
-    for row in range(half):
-        first = int(lens[row])
-        assert torch.equal(joined.feats[row, :first], batch.feats[row, :first])
-        if half + row == size:
-            assert joined.feat_lens[row] == first
-            continue
-        second, end = int(lens[half + row]), int(joined.feat_lens[row])
-        assert 0 <= end - first - second <= 20
-        assert torch.equal(joined.feats[row, end - second : end], batch.feats[half + row, :second])
-        assert (joined.feats[row, first : end - second] == LOG_FLOOR).all()
-        assert (joined.feats[row, end:] == LOG_FLOOR).all()
-        spoken = [*range(1, row + 2), *range(1, half + row + 2)]
-        assert joined.labels[row, : int(joined.label_lens[row])].tolist() == spoken
-        assert joined.texts[row] == f"{'ABCDEF'[row]} {'ABCDEF'[half + row]}"
-
-
 def test_frequency_warp_moves_a_peak_up_and_down_and_keeps_constants() -> None:
     feats = torch.zeros(200, 1, 80)
     feats[:, :, 40] = 1.0

@@ -12,15 +12,50 @@ class AugmentConfig:
     """Distortions of log-mel features in training, drawn anew for every utterance."""
 
     tempo: float = setting(0.0, "Largest relative change of duration; frequencies stay.", ge=0.0, lt=1.0)
-    join_prob: float = setting(
+    chain_prob: float = setting(
         0.0,
-        "Share of batches whose utterances are joined in pairs with a pause between them, so that a stream "
-        "starts its second utterance with the state left by the first.",
+        "Share of batches whose utterances are joined into chains with pauses between them, as in a stream "
+        "that carries encoder state and labels from one utterance to the next.",
         ge=0.0,
         le=1.0,
     )
-    join_pause_frames: int = setting(
-        150, "Longest pause between joined utterances in frames, drawn uniformly from 0.", ge=0, le=100_000
+    chain_utterances: int = setting(
+        4, "Most utterances in a chain, drawn uniformly from 2 for each batch.", ge=2, le=1000
+    )
+    chain_pause_frames: int = setting(
+        300,
+        "Longest pause between the utterances of a chain in frames; half of the pauses are short.",
+        ge=0,
+        le=100_000,
+    )
+    cut_prob: float = setting(
+        0.0,
+        "Share of utterance beginnings and ends that are cut at random between the recording's edge and the "
+        "edge of speech, as a voice activity detector cuts them.",
+        ge=0.0,
+        le=1.0,
+    )
+    wordless_prob: float = setting(
+        0.0,
+        "Share of utterances replaced by silence, noise, hum, clicks or tones of the same length without "
+        "words.",
+        ge=0.0,
+        le=1.0,
+    )
+    reverb_prob: float = setting(
+        0.0, "Share of utterances that get the reverberation of a room.", ge=0.0, le=1.0
+    )
+    babble_prob: float = setting(
+        0.0,
+        "Share of utterances that get babble: other utterances of the batch, at `noise_snr_db`.",
+        ge=0.0,
+        le=1.0,
+    )
+    attenuation_db: float = setting(
+        0.0,
+        "Largest attenuation in decibels, uniform from 0, besides `gain_db`: a distant or quiet voice.",
+        ge=0.0,
+        le=120.0,
     )
     freq_warp: float = setting(
         0.1, "Vocal tract length perturbation: largest relative stretch of the mel axis.", ge=0.0, lt=1.0
@@ -53,6 +88,7 @@ class AugmentConfig:
     )
     freq_masks: int = setting(2, "Number of SpecAugment frequency masks.", ge=0, le=80)
     freq_mask_bins: int = setting(27, "Widest frequency mask in mel bins.", ge=0, le=80)
+    tail_prob: float = setting(1.0, "Share of utterances that get trailing silence.", ge=0.0, le=1.0)
     tail_frames: int = setting(
         40,
         "Most frames of digital silence appended to an utterance, drawn uniformly from 0, as a streaming "

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 RENAMED: Mapping[str, str] = {
+    "augment.join_prob": "augment.chain_prob",
+    "augment.join_pause_frames": "augment.chain_pause_frames",
     "data.pieces": "data.token_type",
     "data.short_first": "data.sortagrad",
     "space.ffn_dims": "space.widths.ffn_dim",

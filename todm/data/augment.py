@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 
 from todm.config import AugmentConfig
+from todm.data.background import replace_by_background
 from todm.data.batch import Batch
-from todm.data.join import join_pairs
+from todm.data.chain import join_chains
+from todm.data.edges import cut_edges
+from todm.data.room import mix_babble, reverberate
 from todm.runtime.fbank import LOG_FLOOR, FbankSettings
 
 _DB = math.log(10) / 10
@@ -26,7 +29,8 @@ _WARP_BREAK_HZ = 4800.0
 def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
     """Augment every utterance of a batch independently.
 
-    Order: tempo, joining in pairs, trailing silence, frequency warp, noise, level and colour, SpecAugment.
+    Order: tempo, background in place of speech, cut edges, chains, trailing silence, frequency warp,
+    reverberation, babble, noise, attenuation, level and colour, SpecAugment.
     Padding keeps `LOG_FLOOR`, and digital silence stays silent.
 
     Args:
@@ -36,19 +40,29 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
     """
     if config.tempo > 0:
         batch = change_tempo(batch, config.tempo, generator)
+    if config.wordless_prob > 0:
+        batch = replace_by_background(batch, config.wordless_prob, generator)
+    if config.cut_prob > 0:
+        batch = cut_edges(batch, config.cut_prob, generator)
     if (
-        config.join_prob > 0
-        and torch.rand((), generator=generator, device=generator.device) < config.join_prob
+        config.chain_prob > 0
+        and torch.rand((), generator=generator, device=generator.device) < config.chain_prob
     ):
-        batch = join_pairs(batch, config.join_pause_frames, generator)
+        batch = join_chains(batch, config.chain_utterances, config.chain_pause_frames, generator)
     if config.tail_frames > 0:
-        batch = append_random_silence(batch, config.tail_frames, generator)
+        batch = append_random_silence(batch, config.tail_frames, generator, config.tail_prob)
     feats, lens = batch.feats, batch.feat_lens
     valid = torch.arange(feats.shape[1], device=feats.device) < lens[:, None]  # (N, T)
     if config.freq_warp > 0:
         feats = warp_frequency(feats, config.freq_warp, generator)
+    if config.reverb_prob > 0:
+        feats = reverberate(feats, valid, config.reverb_prob, generator)
+    if config.babble_prob > 0:
+        feats = mix_babble(feats, lens, config.babble_prob, config.noise_snr_db, generator)
     if config.noise_prob > 0:
         feats = add_noise(feats, valid, config.noise_prob, config.noise_snr_db, generator)
+    if config.attenuation_db > 0:
+        feats = attenuate(feats, config.attenuation_db, generator)
     if config.gain_db > 0 or config.tilt_db > 0 or config.ripple_db > 0:
         feats = change_level(feats, config.gain_db, config.tilt_db, config.ripple_db, generator)
     if (
@@ -67,7 +81,12 @@ def scale_strength(config: AugmentConfig, strength: float) -> AugmentConfig:
     return replace(
         config,
         tempo=config.tempo * strength,
-        join_prob=config.join_prob * strength,
+        chain_prob=config.chain_prob * strength,
+        cut_prob=config.cut_prob * strength,
+        wordless_prob=config.wordless_prob * strength,
+        reverb_prob=config.reverb_prob * strength,
+        babble_prob=config.babble_prob * strength,
+        attenuation_db=config.attenuation_db * strength,
         freq_warp=config.freq_warp * strength,
         gain_db=config.gain_db * strength,
         tilt_db=config.tilt_db * strength,
@@ -101,9 +120,11 @@ def change_tempo(batch: Batch, limit: float, generator: torch.Generator) -> Batc
     return replace(batch, feats=(stretched - LOG_FLOOR).mul_(valid).add_(LOG_FLOOR), feat_lens=lens)
 
 
-def append_random_silence(batch: Batch, limit: int, generator: torch.Generator) -> Batch:
-    """Append 0 to `limit` frames of digital silence to each utterance, uniformly drawn."""
+def append_random_silence(batch: Batch, limit: int, generator: torch.Generator, prob: float = 1.0) -> Batch:
+    """Append 0 to `limit` frames of digital silence, uniformly drawn, to a share `prob` of the utterances."""
     draws = (_uniform(batch.feats, len(batch), generator) + 1) / 2  # 0 to 1
+    if prob < 1.0:
+        draws = (draws - (1.0 - prob)).clamp(min=0.0) / max(prob, 1e-6)
     return append_silence(batch, (draws * (limit + 1)).long().clamp(max=limit))
 
 
@@ -158,6 +179,12 @@ def _warp_matrix(factor: Tensor, num_bins: int) -> Tensor:
 
 def _to_mel(hertz: float) -> float:
     return 1127 * math.log1p(hertz / 700)
+
+
+def attenuate(feats: Tensor, most_db: float, generator: torch.Generator) -> Tensor:
+    """Lower the level of each utterance by 0 to `most_db` decibels, uniformly drawn; (N, T, C) log power."""
+    share = (_uniform(feats, len(feats), generator) + 1) / 2
+    return (feats - (_DB * most_db * share)[:, None, None]).clamp_(min=LOG_FLOOR)
 
 
 def change_level(

@@ -1,0 +1,83 @@
+"""Sound without words in place of some utterances: silence, noise, hum, clicks and tones mean nothing."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from todm.data.batch import Batch
+from todm.runtime.fbank import LOG_FLOOR
+
+_DB = math.log(10) / 10
+_KINDS = ("silence", "noise", "noise", "hum", "clicks", "tones")
+
+
+def replace_by_background(batch: Batch, prob: float, generator: torch.Generator) -> Batch:
+    """Replace some utterances by sound of the same length without words, and their labels by none.
+
+    Kinds, drawn uniformly: digital silence, stationary noise of a random colour (twice as often), mains hum,
+    clicks, and tones that change like music. Levels are uniform from far below to about full scale.
+
+    Args:
+        batch: not changed.
+        prob: share of the utterances.
+        generator: draws who is replaced, kinds, levels and the sound.
+    """
+    device = generator.device
+    chosen = torch.rand(len(batch), generator=generator, device=device) < prob
+    kinds = torch.randint(len(_KINDS), (len(batch),), generator=generator, device=device)
+    rows = chosen.nonzero().flatten().tolist()
+    if not rows:
+        return batch
+    feats, labels, label_lens = batch.feats.clone(), batch.labels.clone(), batch.label_lens.clone()
+    texts = list(batch.texts)
+    lens = batch.feat_lens.tolist()
+    for row in rows:
+        sound = _make(_KINDS[int(kinds[row])], lens[row], feats.shape[2], generator)
+        feats[row, : lens[row]] = sound.to(feats.device, feats.dtype)
+        labels[row], label_lens[row], texts[row] = 0, 0, ""
+    longest = max(1, int(label_lens.max()))
+    return replace(batch, feats=feats, labels=labels[:, :longest], label_lens=label_lens, texts=tuple(texts))
+
+
+def _make(kind: str, num_frames: int, num_bins: int, generator: torch.Generator) -> Tensor:
+    """Log-mel features (T, C) of one sound."""
+    if kind == "silence":
+        return torch.full((num_frames, num_bins), float(LOG_FLOOR))
+    device = generator.device
+
+    def uniform(low: float, high: float, *size: int) -> Tensor:
+        return low + (high - low) * torch.rand(size, generator=generator, device=device)
+
+    axis = torch.linspace(0, 1, num_bins, device=device)
+    scatter = torch.empty(num_frames, num_bins, device=device).normal_(generator=generator)
+    spread = (55.0 * torch.exp(3.3 * axis) * 0.025).clamp(min=1.0).rsqrt()  # of a Gaussian's log power
+    level = uniform(-16.0, 4.0)  # nepers of a bin's power: the floor to loud
+    colour = uniform(-6.0, 3.0) * (axis - 0.5) + uniform(0, 2.0) * torch.cos(
+        math.pi * uniform(1, 5) * axis + uniform(0, 6.3)
+    )
+    noise = level + colour + spread * scatter
+    if kind == "noise":
+        sound = noise
+    elif kind == "hum":
+        bins = int(uniform(4, 20))
+        fall = uniform(0.1, 0.6) * torch.arange(num_bins, device=device)
+        comb = 2.0 * torch.cos(uniform(0.8, 3.1) * torch.arange(num_bins, device=device))
+        sound = torch.where(axis * num_bins < bins, level + 4.0 - fall + comb, level - 8.0 - fall)
+        sound = sound + 0.1 * scatter
+    elif kind == "clicks":
+        times = torch.rand(num_frames, 1, generator=generator, device=device) < float(uniform(0.005, 0.1))
+        sound = torch.where(times, level + 2.0 + colour + 0.3 * scatter, noise - 6.0)
+    else:
+        length = int(uniform(5, 60))
+        num_notes = -(-num_frames // length)
+        bins = torch.randint(2, num_bins - 12, (num_notes, 3), generator=generator, device=device)
+        peaks = torch.full((num_notes, num_bins), -8.0, device=device)
+        for shift, drop in ((0, 0.0), (1, 1.0), (6, 1.0), (11, 2.0)):
+            peaks.scatter_(1, (bins + shift).clamp(max=num_bins - 1), 2.0 - drop)
+        decay = float(uniform(0.0, 0.05)) * (torch.arange(num_frames, device=device) % length)
+        sound = level + peaks.repeat_interleave(length, 0)[:num_frames] - decay[:, None] + 0.2 * scatter
+    return sound.clamp(min=float(LOG_FLOOR)).cpu()
