@@ -18,11 +18,11 @@ from todm.cli import main
 from todm.config import Config
 from todm.errors import UserError
 from todm.layout import ModelFolder
-from todm.recipe.context import IRRELEVANT
+from todm.recipe.context import IRRELEVANT, load_context
 from todm.recipe.corpus import NUM_UTTERANCES, list_missing, start_download
 from todm.recipe.fingerprints import Fingerprints
 from todm.recipe.marks import Mark, flatten_config
-from todm.recipe.runner import State, list_stages, load_context
+from todm.recipe.runner import State, list_stages
 from todm.recipe.stages import STAGES
 
 TINY = "--conf CONF/tiny.yaml"

@@ -66,7 +66,7 @@ class Context:
     Args:
         options: the command line.
         config: resolved settings, see `load_context`.
-        fingerprints: of files and corpus parts.
+        fingerprints: computes those of files and corpus parts.
     """
 
     options: RecipeOptions
@@ -75,7 +75,7 @@ class Context:
 
     @property
     def run(self) -> RunFolder:
-        """Run folder."""
+        """Files of the run folder."""
         return RunFolder(self.options.exp_dir)
 
     @property

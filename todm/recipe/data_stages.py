@@ -38,16 +38,16 @@ class CorpusStage(Stage):
         return {"--corpus-dir": str(options.corpus_dir.resolve()), "--synth": options.synth}
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Nothing."""
+        """List no files."""
         return ()
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Folders of the parts; a part downloaded incompletely counts as missing."""
+        """List the folders of the parts; a part downloaded incompletely counts as missing."""
         missing = list_missing(context.options.corpus_dir, context.parts)
         return [context.part_dir(part) / ("*" if part in missing else "") for part in context.parts]
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm synth``, or a download of what is missing."""
+        """Run ``todm synth``, or a download of what is missing."""
         corpus_dir = context.options.corpus_dir
         if context.options.synth:
             yield "synth", "--out", str(corpus_dir)
@@ -79,19 +79,19 @@ class ManifestStage(DataStage):
         return {"--corpus-dir": str(context.options.corpus_dir.resolve())}
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Nothing but the corpus."""
+        """List no files, only the corpus is read."""
         return ()
 
     def list_corpus_parts(self, context: Context) -> Sequence[str]:
-        """All parts."""
+        """List all parts."""
         return context.parts
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Recordings and supervisions of all parts."""
+        """List recordings and supervisions of all parts."""
         return _list_manifests(context)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm prepare --stage manifests``."""
+        """Run ``todm prepare --stage manifests``."""
         yield _prepare(context, "manifests")
 
 
@@ -109,21 +109,21 @@ class FeatureStage(DataStage):
     free_settings = ("data.test_parts",)
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Manifests of all parts."""
+        """List the manifests of all parts."""
         return _list_manifests(context)
 
     def list_corpus_parts(self, context: Context) -> Sequence[str]:
-        """All parts: the audio may change without its manifest."""
+        """List all parts, since audio may change without its manifest."""
         return context.parts
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Cuts of all parts and feature statistics."""
+        """List the cuts of all parts and the feature statistics."""
         yield context.data.stats
         yield from map(context.data.train_cuts, context.train_parts)
         yield from map(context.data.cuts, context.eval_parts)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm prepare --stage features``."""
+        """Run ``todm prepare --stage features``."""
         yield _prepare(context, "features")
 
 
@@ -147,19 +147,19 @@ class BpeStage(DataStage):
         return tuple(key for key in self.settings if not key.startswith("data.shar_"))
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Transcripts and cuts of the training parts, and the statistics of their features."""
+        """List transcripts and cuts of the training parts, and the statistics of their features."""
         yield context.data.stats
         for part in context.train_parts:
             yield context.data.supervisions(part)
             yield context.data.train_cuts(part)
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Tokeniser and list of training cuts."""
+        """List the tokeniser and the manifest of training cuts."""
         yield context.data.train_manifest
         yield from list_language_files(context)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm prepare --stage bpe``, then ``--stage shar``."""
+        """Run ``todm prepare --stage bpe``, then ``--stage shar``."""
         yield _prepare(context, "bpe")
         if context.config.data.writes_shards:
             yield _prepare(context, "shar")

@@ -36,17 +36,17 @@ class TrainStage(Stage):
     )
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """List of training cuts, statistics of their features, tokeniser."""
+        """List training cuts, statistics of their features, tokeniser."""
         yield context.data.train_manifest
         yield context.data.stats
         yield from list_language_files(context)
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Settings and the record of a complete training."""
+        """List settings and the record of a complete training."""
         return context.run.config, context.run.finished
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm train``, which resumes from the newest checkpoint."""
+        """Run ``todm train``, which resumes from the newest checkpoint."""
         options = context.options
         yield (
             *("train", "--conf", str(options.conf), "--exp-dir", str(options.exp_dir)),
@@ -54,7 +54,7 @@ class TrainStage(Stage):
         )
 
     def affects_training(self, change: Change, context: Context) -> bool:
-        """Every change does."""
+        """Every change affects the training."""
         return True
 
 
@@ -65,22 +65,22 @@ class AverageStage(Stage):
     settings = ("data.dev_parts", "model", "space", "train.calibrate_utterances", "train.dropout")
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Newest checkpoint."""
+        """List the newest checkpoint."""
         return sorted(context.run.checkpoints.glob("*.pt"))[-1:]
 
     def list_corpus_parts(self, context: Context) -> Sequence[str]:
-        """Dev parts."""
+        """List the dev parts."""
         return context.config.data.dev_parts
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Averaged supernet and word error rates."""
+        """List averaged supernet and word error rates."""
         yield ModelFolder(context.run.supernet).weights
         for name in context.ends:
             for part in context.config.data.dev_parts:
                 yield context.run.transcripts(f"supernet-{name}", part)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm average``, then ``todm decode`` of both nets on every dev part."""
+        """Run ``todm average``, then ``todm decode`` of both nets on every dev part."""
         run = context.run
         yield "average", str(run.path)
         for name in context.ends:
@@ -96,17 +96,17 @@ class SearchStage(Stage):
     settings = ("data.dev_parts", "search", "space")
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Averaged supernet, dev cuts and latency tables."""
+        """List averaged supernet, dev cuts and latency tables."""
         yield ModelFolder(context.run.supernet).weights
         yield from map(context.data.cuts, context.config.data.dev_parts)
         yield from sorted(context.run.devices.glob("*.json"))
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Pareto front."""
+        """List the Pareto front."""
         return (context.run.pareto,)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm search`` with the settings that differ from those of the training."""
+        """Run ``todm search`` with the settings that differ from those of the training."""
         yield ("search", "--exp-dir", str(context.run.path), *_override(context, "search"))
 
 
@@ -117,15 +117,15 @@ class ExtractStage(Stage):
     settings = ("space",)
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Averaged supernet and Pareto front."""
+        """List averaged supernet and Pareto front."""
         return ModelFolder(context.run.supernet).weights, context.run.pareto
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Weights of the smallest and the largest subnet."""
+        """List the weights of the smallest and the largest subnet."""
         return [ModelFolder(context.run.subnet(name)).weights for name in context.ends]
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm extract``."""
+        """Run ``todm extract``."""
         yield "extract", "--exp-dir", str(context.run.path), "--ladder", "--pareto"
 
 
@@ -136,20 +136,20 @@ class FineTuneStage(Stage):
     settings = ("augment", "data.dev_parts", "data.max_duration", "model", "space", "train")
 
     def mark_name(self, context: Context) -> str:
-        """Name with the subnet."""
+        """Return a name with that of the subnet."""
         return f"{self.number}-{context.options.fine_tune}"
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Subnet and list of training cuts."""
+        """List the subnet and the training cuts."""
         subnet = context.run.subnet(context.options.fine_tune)
         return ModelFolder(subnet).weights, context.data.train_manifest
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Fine-tuned subnet."""
+        """List the weights of the fine-tuned subnet."""
         return (ModelFolder(context.run.subnet(f"{context.options.fine_tune}-tuned")).weights,)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm train --fine-tune``."""
+        """Run ``todm train --fine-tune``."""
         yield "train", "--exp-dir", str(context.run.path), "--fine-tune", context.options.fine_tune
 
 
@@ -160,21 +160,21 @@ class DecodeStage(Stage):
     settings = ("data.dev_parts", "data.test_parts")
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Weights and specs of all subnets."""
+        """List weights and specs of all subnets."""
         return _list_subnet_files(context)
 
     def list_corpus_parts(self, context: Context) -> Sequence[str]:
-        """Dev and test parts."""
+        """List the dev and test parts."""
         return context.eval_parts
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Word error rates."""
+        """List the word error rates."""
         for folder in context.run.find_subnets():
             for part in context.eval_parts:
                 yield context.run.transcripts(folder.name, part)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm decode`` of all that an interrupted stage left open."""
+        """Run ``todm decode`` of all that an interrupted stage left open."""
         folders = context.run.find_subnets()
         if not folders:
             raise UserError(f"{context.run.subnets}: no subnets there; run stage 7 first")
@@ -199,19 +199,19 @@ class ExportStage(Stage):
     settings = ("data.dev_parts", "export")
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Weights and specs of all subnets."""
+        """List weights and specs of all subnets."""
         return _list_subnet_files(context)
 
     def list_corpus_parts(self, context: Context) -> Sequence[str]:
-        """First dev part."""
+        """List the first dev part."""
         return context.config.data.dev_parts[:1]
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Bundles of all subnets, with the results of the parity checks."""
+        """List the bundles of all subnets."""
         return [context.run.bundle(folder.name) for folder in context.run.find_subnets()]
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm export``, then ``todm verify`` of every bundle."""
+        """Run ``todm export``, then ``todm verify`` of every bundle."""
         corpus_dir, part = str(context.options.corpus_dir), context.config.data.dev_parts[0]
         yield (
             *("export", "--exp-dir", str(context.run.path)),
@@ -228,15 +228,15 @@ class BenchStage(Stage):
     number, name = 11, "bench"
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """ONNX files of all bundles."""
+        """List the ONNX files of all bundles."""
         return sorted(context.run.bundles.glob("*/*.onnx"))
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """Results of all bundles."""
+        """List the results of all bundles."""
         return [context.run.bench / f"{folder.name}.json" for folder in _list_bundles(context)]
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm bench``."""
+        """Run ``todm bench``."""
         folders = _list_bundles(context)
         if not folders:
             raise UserError(f"{context.run.bundles}: no bundles there; run stage 10 first")
@@ -249,15 +249,15 @@ class ReportStage(Stage):
     number, name = 12, "report"
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """Everything in the run folder; not compared."""
+        """List no files; the report is always written."""
         return ()
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """The page."""
+        """List the HTML page."""
         return (context.run.report_page,)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """``todm report``."""
+        """Run ``todm report``."""
         yield "report", str(context.run.path)
 
 
