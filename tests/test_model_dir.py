@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_supernet, write_lang
@@ -128,14 +129,19 @@ def test_weights_of_another_architecture(subnet_dir: Path, supernet_dir: Path) -
         load_supernet(supernet_dir)
 
 
-def test_weights_with_names_of_earlier_versions(supernet_dir: Path) -> None:
+def test_weights_and_settings_with_names_of_earlier_versions(supernet_dir: Path) -> None:
     path = supernet_dir / "model.safetensors"
     weights = load_file(path)
     assert "simple_am_proj.weight" in weights
     old = {name.replace("am_proj.", "am.").replace("lm_proj.", "lm."): weights[name] for name in weights}
     save_file(old, path)
     assert "simple_am.weight" in load_file(path)
-    supernet, _ = load_supernet(supernet_dir)
+    settings = yaml.safe_load((supernet_dir / "config.yaml").read_text())
+    settings["space"]["ffn_dims"] = settings["space"].pop("widths")["ffn_dim"]
+    settings["data"]["pieces"] = settings["data"].pop("token_type")
+    (supernet_dir / "config.yaml").write_text(yaml.safe_dump(settings))
+    supernet, config = load_supernet(supernet_dir)
+    assert config == CONFIG
     assert torch.equal(supernet.state_dict()["simple_lm_proj.bias"], weights["simple_lm_proj.bias"])
 
 

@@ -64,8 +64,12 @@ def test_round_trip(tmp_path: Path) -> None:
 def test_names_of_earlier_versions_are_upgraded(tmp_path: Path) -> None:
     state = make_state()
     state["model"]["simple_am.weight"] = torch.ones(2)
+    widths = state["config"]["space"].pop("widths")
+    state["config"]["space"]["ffn_dims"] = list(widths["ffn_dim"])
     save_checkpoint(tmp_path / "step-1.pt", state)
-    assert set(load_checkpoint(tmp_path / "step-1.pt")["model"]) == {"w", "n", "simple_am_proj.weight"}
+    loaded = load_checkpoint(tmp_path / "step-1.pt")
+    assert set(loaded["model"]) == {"w", "n", "simple_am_proj.weight"}
+    check_same_architecture(loaded["config"], Config())
 
 
 def test_what_cannot_be_loaded_safely_is_not_saved(tmp_path: Path) -> None:

@@ -163,6 +163,6 @@ def load_context(options: RecipeOptions) -> Context:
                     f"leave it out, later stages take it from {run.config}"
                 )
         if run.config.is_file():
-            config = replace(load_config(run.config), search=config.search, export=config.export)
+            config = replace(load_config(run.config, saved=True), search=config.search, export=config.export)
     SearchSpace.from_config(config)  # reports an impossible space before anything runs
     return Context(options=options, config=config, fingerprints=Fingerprints(run.done / "fingerprints.json"))

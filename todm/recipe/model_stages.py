@@ -280,7 +280,7 @@ def _override(context: Context, section: str) -> Command:
     """Options for settings of a section that differ from those saved in the run folder."""
     if not context.run.config.is_file():
         return ()
-    saved = flatten_config(load_config(context.run.config))
+    saved = flatten_config(load_config(context.run.config, saved=True))
     words: list[str] = []
     for key, value in flatten_config(context.config).items():
         if is_named(key, (section,)) and value != saved[key]:

@@ -130,7 +130,7 @@ def _inspect_unmarked(stage: Stage, context: Context, reads: Reads, old_seconds:
     is_training = stage.number == TRAIN_STAGE
     if not run.config.is_file() or not (context.is_trained if is_training else old_seconds is not None):
         return Status(state=State.RUN, reason="not done yet")
-    saved = context.read_settings(tuple(reads.settings), load_config(run.config))
+    saved = context.read_settings(tuple(reads.settings), load_config(run.config, saved=True))
     options = {key: value for key, value in reads.settings.items() if key.startswith("--")}
     changes = find_changes(Reads(settings=options | saved, inputs=reads.inputs), reads)
     if changes:

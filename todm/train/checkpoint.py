@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from todm.config import Config
+from todm.config.renamed import upgrade
 from todm.errors import UserError
 from todm.files import atomic_file, find_leftovers
 from todm.layout import checkpoint_step
@@ -89,7 +90,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: checkpoint format {state['format']} is newer than {FORMAT}; use a newer version of todm"
         )
-    return {**state, "model": upgrade_names(state["model"])}
+    return {**state, "model": upgrade_names(state["model"]), "config": upgrade(state["config"])}
 
 
 def _check_crc(path: Path) -> None:
