@@ -142,7 +142,7 @@ def make_talkative(
         spec: its size.
         factor: of the subsampling.
         seed: of the weights.
-        feats: (1, T, 80) what it will hear, on which the symbols' logits are made equally large.
+        feats: (1, T, 80), the input on which the symbols' logits are made equally large.
     """
     net = extract(make_supernet(seed=seed, factor=factor), spec)
     feats = make_feats(600, seed=seed) if feats is None else feats

@@ -41,7 +41,7 @@ def slow_reference(ssm: DiagonalSsm, u: Tensor) -> Tensor:
     a = torch.complex(-ssm.log_neg_real.double().exp(), ssm.imag.double())
     c = torch.complex(ssm.out_re.double(), ssm.out_im.double())
     decay = torch.exp(dt * a)
-    drive = (decay - 1) / a  # what a frame of constant input leaves behind
+    drive = (decay - 1) / a  # state after a frame of constant input
     state = torch.zeros(u.shape[0], CHANNELS, STATE, dtype=torch.complex128)
     outputs = []
     for t in range(u.shape[1]):

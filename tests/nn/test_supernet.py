@@ -99,7 +99,7 @@ def test_padding_changes_no_output() -> None:
 
 
 @torch.no_grad()
-def test_a_streaming_spec_hears_no_future_and_an_offline_one_does() -> None:
+def test_a_streaming_spec_uses_no_future_frames_and_an_offline_one_does() -> None:
     net = make_exact_supernet()
     feats = make_feats(103).double()
     changed = feats.clone()

@@ -112,7 +112,7 @@ def test_impossible_spaces_name_the_key(changes: dict[str, Any], key: str) -> No
 
 
 def test_space_of_one_spec() -> None:
-    """As a list of widths alone could not say it: each layer has its own."""
+    """The widths differ by layer, so a list of allowed widths does not describe the space."""
     spec = SubnetSpec(layers=(0, 1, 2), widths={"ffn_dim": (16, 8, 32)}, mode="streaming")
     space = SearchSpace.of(spec)
     assert set(space.ladder().values()) == {spec}

@@ -28,7 +28,7 @@ def test_equal_specs_have_equal_text_and_name(one: SubnetSpec, other: SubnetSpec
     assert one.name == SubnetSpec.from_dict(one.to_dict()).name
 
 
-def test_name_tells_order_of_widths_and_layers_apart() -> None:
+def test_names_differ_by_order_of_widths_and_layers() -> None:
     variants = [
         SubnetSpec(layers=layers, widths={"ffn_dim": dims}, mode=mode)
         for layers in ((0, 1), (0, 2))
@@ -73,7 +73,7 @@ def test_broken_files_are_the_users_fault(text: str | None, reason: str, tmp_pat
         SubnetSpec.load(path)
 
 
-def test_files_of_before_are_read(tmp_path: Path) -> None:
+def test_earlier_files_are_read(tmp_path: Path) -> None:
     path = tmp_path / "spec.json"
     path.write_text('{"ffn_dims": [8, 16], "layers": [0, 3], "mode": "streaming"}')
     assert SubnetSpec.load(path) == SubnetSpec(layers=(0, 3), widths={"ffn_dim": (8, 16)}, mode="streaming")

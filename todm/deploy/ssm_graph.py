@@ -1,6 +1,6 @@
 """The SSM's block form as ONNX nodes.
 
-Shapes: N batch, T encoder frames, K blocks of B frames, C channels, S conjugate pairs of a state. States and
+Shapes: N batch, T encoder frames, M blocks of B frames, C channels, S conjugate pairs of a state. States and
 their drives are pairs (..., 2, S) or (2, ..., S), real parts first.
 
 Only the discretised coefficients, a few numbers per channel, are stored. The block's matrices are computed
@@ -41,7 +41,7 @@ def _add_offline_branch(graph: Graph, block: MultiHeadSSM, u: str, nodes: LayerN
     )
     missing = graph.op("Mod", graph.op("Neg", nodes.frames), graph.ints(BLOCK_FRAMES))
     pads = graph.op("Concat", graph.ints(0, 0, 0, 0), missing, graph.ints(0), axis=0)
-    padded = graph.transpose(graph.op("Pad", u, pads), 2, 0, 1)  # (C, N, K B)
+    padded = graph.transpose(graph.op("Pad", u, pads), 2, 0, 1)  # (C, N, M B)
     y = add_convolution(graph, padded, operators, block)
     gated = _add_gates(graph, y, block.num_directions)
     return graph.op("Slice", gated, graph.ints(0), nodes.frames, graph.ints(1))
@@ -173,21 +173,21 @@ def add_chunk(
 
 
 def add_convolution(graph: Graph, u: str, operators: OperatorNodes, block: MultiHeadSSM) -> str:
-    """Convolution of u (C, N, K B), causal or anticausal: blocks in parallel, a scan over their states.
+    """Convolution of u (C, N, M B), causal or anticausal: blocks in parallel, a scan over their states.
 
     A Scan runs once per block of B frames and carries (2, C, N, S) numbers, so that memory and time grow
     linearly with the length. The backward channels' blocks come to it from the last to the first.
     """
     num_forward, state_dim = block.direction_dim, block.ssm.imag.shape[1]
     num_channels = block.num_directions * num_forward
-    x = graph.op("Reshape", u, graph.ints(num_channels, -1, BLOCK_FRAMES))  # (C, N K, B)
+    x = graph.op("Reshape", u, graph.ints(num_channels, -1, BLOCK_FRAMES))  # (C, N M, B)
     shape = graph.op("Shape", u)
     batch = graph.op("Slice", shape, graph.ints(1), graph.ints(2))
     by_block = graph.op("Concat", graph.ints(num_channels), batch, graph.ints(-1, 2, state_dim), axis=0)
     drive = graph.op("MatMul", x, operators.drive)
 
     def turned(blockwise: str) -> str:
-        """(K, 2, C, N, S): the backward channels' blocks in reverse."""
+        """(M, 2, C, N, S): the backward channels' blocks in reverse."""
         if num_forward == num_channels:
             return blockwise
         starts, stops = graph.ints(num_forward, -1), graph.ints(num_channels, LOWEST)

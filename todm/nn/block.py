@@ -103,9 +103,9 @@ class Branch(NamedTuple):
     """One residual branch, ready to run.
 
     Args:
-        block: its `Block` class's `run`.
+        block: class that computes the branch, by `Block.run`.
         norm: applied to the input.
-        weights: of `Block.slice_weights`.
+        weights: result of `Block.slice_weights`.
         dropout_site: field of `LayerDropout` for the output.
     """
 

@@ -42,7 +42,7 @@ class EncoderLayer(nn.Module):
 
     def block(self, name: str) -> Block:
         """The block with a declared name."""
-        return cast(Block, self.get_submodule(name))
+        return cast(Block, getattr(self, name))
 
     def slice_branches(self, spec: LayerSpec, prepared: Mapping[str, Any]) -> list[Branch]:
         """The layer's branches at `spec`, for `todm.nn.block.run_layer`.
@@ -55,7 +55,7 @@ class EncoderLayer(nn.Module):
         for declaration in self.declarations:
             block = self.block(declaration.name)
             weights = block.slice_weights(spec, prepared.get(declaration.name))
-            norm = cast(Norm, self.get_submodule(declaration.norm))
+            norm = cast(Norm, getattr(self, declaration.norm))
             branches.append(Branch(type(block), norm, weights, declaration.dropout_site))
         return branches
 

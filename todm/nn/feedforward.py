@@ -93,7 +93,7 @@ class FeedForward(Block):
 
     @staticmethod
     def run(x: Tensor, weights: FeedForwardWeights, context: LayerContext) -> tuple[Tensor, None]:
-        """See `apply_feed_forward`."""
+        """Compute the branch with `apply_feed_forward`."""
         return apply_feed_forward(x, weights, context.dropout, context.generator), None
 
     def live_widths(self, layer: LayerSpec) -> Mapping[str, int]:

@@ -215,7 +215,7 @@ def convolve(u: Tensor, operators: BlockOperators, *, num_forward: int) -> Tenso
 
 
 def _block_starts(drive: Tensor, operators: BlockOperators) -> Tensor:
-    """States at the starts of consecutive blocks, the first one zero: (C, N, K, 2S) to the same shape."""
+    """States at the starts of M blocks, the first one zero: (C, N, M, 2S) to the same shape."""
     starts: Tensor = _Scan.apply(  # type: ignore[no-untyped-call]
         drive, operators.decay_re, operators.decay_im
     )

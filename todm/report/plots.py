@@ -144,23 +144,22 @@ def _marks(run: RunContents, cost: CostAxis, part: str | None) -> Iterable[_Mark
 
 
 def plot_widths(run: RunContents) -> str | None:
-    """Plot layers and feed-forward widths of the sizes, a row of bars per size."""
+    """Plot the running layers of the sizes and their widths, a row of bars per size."""
     sizes = list(run.sizes)
     if not sizes:
         return None
-    widest = max(dim for size in sizes for dim in size.spec.width("ffn_dim"))
+    widest = max(layer.size for size in sizes for layer in size.spec.layer_specs())
     num_layers = max(size.spec.layers[-1] for size in sizes) + 1
 
     def draw(axes: Axes) -> None:
         for row, size in enumerate(reversed(sizes)):
             color = _MODE_COLOR[size.spec.mode]
-            heights = [0.85 * dim / widest for dim in size.spec.width("ffn_dim")]
+            layers = size.spec.layer_specs()
+            heights = [0.85 * layer.size / widest for layer in layers]
             axes.bar(size.spec.layers, heights, bottom=row, width=0.9, color=color, alpha=0.45)
-            for layer, dim in zip(size.spec.layers, size.spec.width("ffn_dim"), strict=True):
-                place = (layer, row)
-                axes.annotate(
-                    str(dim), place, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7
-                )
+            for index, layer in zip(size.spec.layers, layers, strict=True):
+                place, text = (index, row), "/".join(str(width) for _, width in layer.widths)
+                axes.annotate(text, place, xytext=(0, 2), textcoords="offset points", ha="center", fontsize=7)
         axes.set_yticks([row + 0.4 for row in range(len(sizes))], [size.name for size in reversed(sizes)])
         axes.set_xticks(range(num_layers), [str(layer) for layer in range(num_layers)])
         axes.set_xlim(-0.6, num_layers - 0.4)
@@ -169,7 +168,7 @@ def plot_widths(run: RunContents) -> str | None:
         axes.tick_params(length=0)
         axes.grid(False)
 
-    return _svg(draw, "feed-forward widths per layer", height=0.6 + 0.42 * len(sizes))
+    return _svg(draw, "widths per layer", height=0.6 + 0.42 * len(sizes))
 
 
 def plot_losses(run: RunContents) -> str | None:

@@ -35,13 +35,13 @@ def search_evolving(
     """Spend `budget` on the specs of `mode` with NSGA-II; the result is ``budget.points``.
 
     Starts from `first_specs`. Same seed, same points, however many processes evaluate. Children that break a
-    limit known without decoding are shrunk until they keep it; of two specs that break others, or one does,
-    the smaller violation wins (Deb's constrained domination).
+    limit known without decoding are shrunk until they keep it; of two specs that break other limits, the
+    one with the smaller violation wins (Deb's constrained domination).
 
     Args:
-        space: what is elastic.
-        mode: of all specs.
-        budget: evaluates; the limits of its objectives must be within reach of the smallest spec of `mode`.
+        space: depths and widths to choose from.
+        mode: mode of all specs.
+        budget: evaluates specs; the smallest spec of `mode` must keep its limits.
         population: specs per generation.
         seed: seed of all random choices.
         screen: selects a generation from a larger one by a cheap figure.

@@ -60,7 +60,7 @@ class FeedForwardCounts:
         return 2 * config.d_model * layer.width(FFN_DIM)
 
     def count_state_bytes(self, config: ModelConfig, layer: LayerSpec) -> int:
-        """Always 0."""
+        """The feed-forward has no state: 0."""
         return 0
 
 

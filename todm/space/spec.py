@@ -113,7 +113,7 @@ class SubnetSpec:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> SubnetSpec:
-        """Inverse of `to_dict`; also reads the form of before, with ``ffn_dims`` instead of ``widths``.
+        """Inverse of `to_dict`; also reads earlier files, with ``ffn_dims`` instead of ``widths``.
 
         Raises:
             UserError: other keys, or values of a wrong type.
@@ -134,7 +134,7 @@ class SubnetSpec:
         return cls(layers=tuple(data["layers"]), widths=data["widths"], mode=data["mode"])
 
     def save(self, path: Path) -> None:
-        """Write ``spec.json``."""
+        """Write the spec to ``spec.json``."""
         write_json(path, dict(sorted(self.to_dict().items())))
 
     @classmethod
