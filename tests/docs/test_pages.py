@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import todm
+from todm.config.renamed import RENAMED
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
@@ -81,6 +82,14 @@ def test_the_python_example_of_the_readme_calls_what_exists() -> None:
         named = {word.arg: None for word in call.keywords if word.arg}
         inspect.signature(function).bind(*itself, *(None for _ in call.args), **named)
     assert len(calls) >= 8
+
+
+@pytest.mark.parametrize("page", ["docs/glossary.md", "docs/experiments/README.md", "CHANGELOG.md"])
+def test_renamed_settings_are_listed(page: str) -> None:
+    rows = re.findall(
+        r"^ *\| `([\w.]+)(?:: [^`]*)?` \| `([\w.]+)(?:: [^`]*)?` \|$", (ROOT / page).read_text(), re.M
+    )
+    assert {(old, new.replace(".widths", ".widths.ffn_dim")) for old, new in rows} == set(RENAMED.items())
 
 
 def test_every_page_is_reachable_from_the_index() -> None:
