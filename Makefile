@@ -1,4 +1,4 @@
-# make demo   set-up, a small synthetic corpus, and the whole recipe on it, down to the report
+# make demo   set-up, then the whole recipe on a small synthetic corpus, up to the report
 # make test   set-up, lint, types, import layers and all tests: what CI runs
 # make test-cpus  the numeric tests under several instruction sets and thread counts
 # make lint   only the checks that need no test run

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A grid of short trainings that differ in one thing each, compared in tables and plots.
+# A grid of short trainings that differ in few settings, compared in tables and plots.
 set -euo pipefail
 
 usage() {
@@ -8,14 +8,14 @@ usage: ablate.sh --corpus-dir DIR --exp-dir EXP [options]
 
   --corpus-dir DIR   folder with the parts (train-clean-5, ...), or the folder that holds LibriSpeech/
   --exp-dir EXP      folder of the grid: data, runs and report go there
-  --grid FILE        variants, seeds and tables (default: ablate.yaml beside this script)
-  --num-jobs N       runs at a time (default: one for each core)
+  --grid FILE        variants, seeds and tables (default: ablate.yaml in the folder of this script)
+  --num-jobs N       runs at a time (default: one per core)
   --only NAME        this variant only; may be given several times
-  --list             say what would run, and stop
-  --report           only write the report of what is finished
+  --list             show what would run and stop
+  --report           only write the report of finished runs
 
-Every run is kept under the digest of its settings, EXP/runs/DIGEST: the same command again skips what is done and
-goes on with what was interrupted. EXP/report/report.md has the tables.
+Runs are stored under the digest of their settings, EXP/runs/DIGEST: the same command skips finished runs and resumes
+interrupted ones. The tables are in EXP/report/report.md.
 EOF
 }
 

@@ -1,11 +1,11 @@
-"""A training step beside icefall's zipformer-small (23.3 M parameters), on the same batch, in one run.
+"""Compare a training step with that of icefall's zipformer-small (23.3 M parameters), on the same batch, in one run.
 
     PYTHONPATH=ICEFALL:K2 python recipes/librispeech/compare_step.py ICEFALL [--conf YAML] [--rounds 5]
 
 ICEFALL is a checkout of github.com/k2-fsa/icefall; its packages, k2 among them, must be importable. Theirs is
 ``zipformer/train.py``'s own model with the flags that their RESULTS give for the small one, its simple and
 pruned losses weighted as after the warm-up, forward and backward; ours is the largest net alone and the
-sandwich step, offline. Float32 on both sides; no optimiser.
+sandwich step, offline. Both in float32, without optimiser.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SMALL = (
     "--num-encoder-layers 2,2,2,2,2,2 --feedforward-dim 512,768,768,768,768,768 "
     "--encoder-dim 192,256,256,256,256,256 --encoder-unmasked-dim 192,192,192,192,192,192"
 )
-SETTLED = 10_000  # their batch count behind all warm-ups
+SETTLED = 10_000  # their batch count after all warm-ups
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     ours = sum(parameter.numel() for parameter in net.full.parameters())
     print(
         f"{shape.utterances} utterances of {shape.frames} frames, {args.threads} threads; "
-        f"{ours / 1e6:.1f} M parameters beside {size / 1e6:.1f} M; medians of {args.rounds}"
+        f"{ours / 1e6:.1f} M parameters, theirs {size / 1e6:.1f} M; medians of {args.rounds}"
     )
     theirs = costs["zipformer-small"].median
     for name, cost in costs.items():
