@@ -1,4 +1,4 @@
-"""Compare a training step with that of icefall's zipformer-small (23.3 M parameters), on the same batch, in one run.
+"""Compare a training step with that of icefall's zipformer-small (23.3 M parameters) on the same batch.
 
     PYTHONPATH=ICEFALL:K2 python recipes/librispeech/compare_step.py ICEFALL [--conf YAML] [--rounds 5]
 

@@ -38,7 +38,7 @@ class CorpusStage(Stage):
         return {"--corpus-dir": str(options.corpus_dir.resolve()), "--synth": options.synth}
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """List no files."""
+        """List no files; the command line decides."""
         return ()
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
@@ -83,7 +83,7 @@ class ManifestStage(DataStage):
         return ()
 
     def list_corpus_parts(self, context: Context) -> Sequence[str]:
-        """List all parts."""
+        """List all parts of the config."""
         return context.parts
 
     def list_outputs(self, context: Context) -> Iterable[Path]:

@@ -125,7 +125,7 @@ class ExtractStage(Stage):
         return [ModelFolder(context.run.subnet(name)).weights for name in context.ends]
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """Run ``todm extract``."""
+        """Run ``todm extract`` for both kinds of sizes."""
         yield "extract", "--exp-dir", str(context.run.path), "--ladder", "--pareto"
 
 
@@ -236,7 +236,7 @@ class BenchStage(Stage):
         return [context.run.bench / f"{folder.name}.json" for folder in _list_bundles(context)]
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """Run ``todm bench``."""
+        """Run ``todm bench`` on all bundles."""
         folders = _list_bundles(context)
         if not folders:
             raise UserError(f"{context.run.bundles}: no bundles there; run stage 10 first")
@@ -257,7 +257,7 @@ class ReportStage(Stage):
         return (context.run.report_page,)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """Run ``todm report``."""
+        """Run ``todm report`` on the run folder."""
         yield "report", str(context.run.path)
 
 
