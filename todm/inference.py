@@ -243,12 +243,12 @@ def check_model(path: Path, spec: str | None, options: InferenceOptions) -> str:
     kind = model_kind(path)
     if kind == "bundle":
         if spec is not None:
-            raise UserError(f"--spec: {path} is one size already; leave it out")
+            raise UserError(f"spec: {path} is one size already; leave it out")
         return kind
     if options.precision not in (None, "fp32"):
         raise UserError(
-            f"--precision: {path} is not an ONNX folder; {options.precision} is for exported models"
+            f"precision: {path} is not an ONNX folder; {options.precision} is for exported models"
         )
     if options.beam:
-        raise UserError(f"--beam: {path} is not an ONNX folder; beam search runs on exported models")
+        raise UserError(f"beam: {path} is not an ONNX folder; beam search runs on exported models")
     return kind

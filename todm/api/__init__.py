@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from todm.api.run import Run
     from todm.api.searching import SearchOptions, SearchSession
     from todm.api.settings import read_overrides
+    from todm.api.train_benchmark import benchmark_training
     from todm.api.training import average_run, check_data, fine_tune_run, train_run
     from todm.deploy.verify import verify_bundle
     from todm.inference import InferenceOptions
+    from todm.train.step_benchmark import BatchShape, LossBenchmark, StepBenchmark
 
 _NAMES = {
     "benchmark": ("BenchFailure", "BenchOptions", "BenchResult", "bench_bundles"),
@@ -32,26 +34,32 @@ _NAMES = {
     "run": ("Run",),
     "searching": ("SearchOptions", "SearchSession"),
     "settings": ("read_overrides",),
+    "train_benchmark": ("benchmark_training",),
     "training": ("average_run", "check_data", "fine_tune_run", "train_run"),
 }
 _MODULES = {name: f"todm.api.{module}" for module, names in _NAMES.items() for name in names}
+_MODULES |= dict.fromkeys(("BatchShape", "LossBenchmark", "StepBenchmark"), "todm.train.step_benchmark")
 _MODULES |= {"InferenceOptions": "todm.inference", "verify_bundle": "todm.deploy.verify"}
 
 __all__ = [
+    "BatchShape",
     "BenchFailure",
     "BenchOptions",
     "BenchResult",
     "DeviceOptions",
     "DeviceResult",
     "InferenceOptions",
+    "LossBenchmark",
     "Model",
     "Run",
     "SearchOptions",
     "SearchSession",
+    "StepBenchmark",
     "Stream",
     "Transcript",
     "average_run",
     "bench_bundles",
+    "benchmark_training",
     "check_data",
     "decode_part",
     "export_subnets",

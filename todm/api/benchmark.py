@@ -45,14 +45,14 @@ class BenchFailure:
     """One run that did not work.
 
     Args:
-        bundle: name of the bundle.
+        name: name of the bundle.
         runtime: the runtime.
         precision: the precision.
         num_threads: threads of the runtime.
         reason: one sentence.
     """
 
-    bundle: str
+    name: str
     runtime: str
     precision: str
     num_threads: int
@@ -152,7 +152,7 @@ def _bench_bundle(
             yield run_benchmark(bundle, configuration, options.audio)
         except UserError as error:
             yield BenchFailure(
-                bundle=bundle.resolve().name,
+                name=bundle.resolve().name,
                 runtime=runtime,
                 precision=precision,
                 num_threads=num_threads,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import todm.api as api
 from todm.errors import UserError
-from todm.runtime.benchmark_result import BenchmarkResult, Percentiles
+from todm.runtime.benchmark_result import BenchmarkResult
 from todm.tables import Column, Table
 
 NUM_OPERATORS = 8
@@ -54,10 +55,9 @@ def run(args: argparse.Namespace) -> None:
         profile=args.profile,
         device=args.device,
     )
-    bundles = [
-        path for path in args.bundles if path.is_dir() or path.suffix != ".json"
-    ]  # EXP/bundles/* has one
-    printer = _Printer(max(len(name) for name in (*(path.resolve().name for path in bundles), "bundle")))
+    # EXP/bundles/* contains the manifest as well.
+    bundles = [path for path in args.bundles if path.is_dir() or path.suffix != ".json"]
+    printer = _Printer(path.resolve().name for path in bundles)
     result = api.bench_bundles(bundles, options, out=args.out, on_result=printer.print)
     for remark in result.remarks:
         print(remark)
@@ -66,46 +66,46 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(result.failures[0].reason + (f" (and {more} more failed)" if more else ""))
 
 
+def _make_columns(name_width: int) -> list[Column[Any]]:
+    """Columns of a benchmark; a failure has the first four."""
+
+    def percentile(head: str, latency: str, name: str, form: str) -> Column[Any]:
+        return Column(head, lambda result: getattr(getattr(result, latency), name, None), form, width=8)
+
+    return [
+        Column("bundle", lambda result: result.name, left=True, width=name_width),
+        Column("runtime", lambda result: result.runtime, left=True, width=11),
+        Column("precision", lambda result: result.precision, left=True, width=9),
+        Column("threads", lambda result: result.num_threads, width=7),
+        Column("RTF", lambda result: result.rtf, "{:.4f}", width=7),
+        percentile("call ms", "latency_ms", "p50", "{:.2f}"),
+        percentile("p95", "latency_ms", "p95", "{:.2f}"),
+        percentile("first ms", "first_token_ms", "p50", "{:.0f}"),
+        percentile("end ms", "end_of_speech_ms", "p50", "{:.1f}"),
+        percentile("p95", "end_of_speech_ms", "p95", "{:.1f}"),
+        Column("load s", lambda result: result.load_seconds, "{:.2f}", width=6),
+        Column("RAM MB", lambda result: result.peak_rss_mb, "{:.0f}", width=6),
+        Column("MB", lambda result: (result.model_bytes or 0) / 1e6, "{:.2f}", width=6),
+    ]
+
+
 class _Printer:
     """Prints benchmarks line by line."""
 
-    def __init__(self, name_width: int) -> None:
-        self._table = Table[BenchmarkResult](
-            Column("bundle", lambda result: result.name, left=True, width=name_width),
-            Column("runtime", lambda result: result.runtime, left=True, width=11),
-            Column("precision", lambda result: result.precision, left=True, width=9),
-            Column("threads", lambda result: result.num_threads, width=7),
-            Column("RTF", lambda result: result.rtf, "{:.4f}", width=6),
-            _latency_column("call ms", lambda result: result.latency_ms, "p50", "{:.2f}"),
-            _latency_column("p95", lambda result: result.latency_ms, "p95", "{:.2f}"),
-            _latency_column("first ms", lambda result: result.first_token_ms, "p50", "{:.0f}"),
-            _latency_column("end ms", lambda result: result.end_of_speech_ms, "p50", "{:.1f}"),
-            _latency_column("p95", lambda result: result.end_of_speech_ms, "p95", "{:.1f}"),
-            Column("load s", lambda result: result.load_seconds, "{:.2f}", width=6),
-            Column("RAM MB", lambda result: result.peak_rss_mb, "{:.0f}", width=6),
-            Column("MB", lambda result: (result.model_bytes or 0) / 1e6, "{:.2f}", width=6),
-        )
+    def __init__(self, names: Iterable[str]) -> None:
+        columns = _make_columns(max(len(name) for name in (*names, "bundle")))
+        self._table: Table[BenchmarkResult] = Table(*columns)
+        self._failures: Table[api.BenchFailure] = Table(*columns[:4], Column("", lambda _: "failed"))
         self._has_head = False
 
     def print(self, result: BenchmarkResult | api.BenchFailure) -> None:
         """Print one benchmark or failure, after the heads."""
         if not self._has_head:
-            print(self._table.head_line(), flush=True)
+            print(self._table.head_line())
             self._has_head = True
         if isinstance(result, api.BenchFailure):
-            cells = [result.bundle, result.runtime, result.precision, str(result.num_threads), "failed"]
-            print(self._table.cells_line(cells), flush=True)
+            print(self._failures.row_line(result), flush=True)
             return
         print(self._table.row_line(result), flush=True)
         for row in result.operators[:NUM_OPERATORS]:
             print(f"    {row.share:6.1%}  {row.model} {row.operator} ({row.calls} calls)")
-
-
-def _latency_column(
-    head: str, latency: Callable[[BenchmarkResult], Percentiles | None], percentile: str, form: str
-) -> Column[BenchmarkResult]:
-    def value(result: BenchmarkResult) -> float | None:
-        found = latency(result)
-        return None if found is None else found.to_dict().get(percentile)
-
-    return Column(head, value, form, width=8)
