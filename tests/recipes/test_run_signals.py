@@ -63,6 +63,7 @@ def test_a_signal_ends_the_training_and_leaves_no_process(
         env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background jobs
     )
     try:
         deadline = time.monotonic() + 120

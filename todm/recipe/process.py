@@ -61,11 +61,15 @@ def run_process(command: Sequence[str]) -> int:
 
 @contextmanager
 def _handling(handler: Any) -> Iterator[None]:
-    """Handle `SIGNALS` with `handler`; only the main thread can."""
+    """Handle `SIGNALS` with `handler`, except those that are ignored, as SIGHUP under nohup.
+
+    Python allows handlers in the main thread only; in others this does nothing.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in handled}
     try:
         yield
     finally:
