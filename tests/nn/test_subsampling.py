@@ -25,7 +25,7 @@ def test_lengths_are_those_of_the_convolutions(factor: int) -> None:
 
 @pytest.mark.parametrize("factor", [4, 8])
 @torch.no_grad()
-def test_a_frame_sees_what_the_docstring_says(factor: int) -> None:
+def test_receptive_field_of_a_frame(factor: int) -> None:
     torch.manual_seed(0)
     front = Conv2dSubsampling(80, 2, 5, factor)
     feats = make_feats(10 * factor)

@@ -116,7 +116,7 @@ def test_nothing_outside_the_early_limits_is_evaluated(tmp_path: Path, method: s
     assert max(point.params for point in points) > 0.9 * limit, "the limit is made use of"
 
 
-def test_limits_on_what_decoding_says_are_searched_for(tmp_path: Path) -> None:
+def test_limits_that_need_decoding_are_searched_for(tmp_path: Path) -> None:
     """Few of the specs keep to it; the search gets there and finds smaller ones than the seeds are."""
     limit = toy_wer(SPACE.max()) + 0.3
     points = search(tmp_path, Evaluator(), f"wer <= {limit}", seed=0, evaluations=120)
