@@ -29,6 +29,7 @@ MODEL = ModelConfig(
     num_heads=4,
     head_dim=4,
     state_dim=3,
+    end_silence_frames=0,
     subsampling_channels=4,
     predictor_dim=8,
     joiner_dim=12,

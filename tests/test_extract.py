@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 import torch
 
-from tests.nets import SPACE, VOCAB_SIZE, make_exact_batch, make_exact_supernet, random_specs
+from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_exact_batch, make_exact_supernet, random_specs
+from todm.data.augment import append_silence
 from todm.errors import UserError
 from todm.extract import extract
 from todm.nn.supernet import Supernet
@@ -114,3 +115,20 @@ def test_predict_step_equals_predict() -> None:
     for u in range(7):
         step = net.predict_step(context[:, u : u + net.context_size])
         torch.testing.assert_close(step, whole[:, u])
+
+
+@torch.no_grad()
+def test_an_offline_net_appends_silence_itself() -> None:
+    """The same as audio that ends in silence; a streaming net appends none; no audio stays no audio."""
+    supernet = make_exact_supernet(model=replace(MODEL, end_silence_frames=20))
+    net = extract(supernet, SPACE.mid())
+    batch = make_exact_batch([61, 30, 5], [1, 1, 1])
+    longer = append_silence(batch, 20)
+    wanted, wanted_lens, _ = supernet(longer, SPACE.mid())
+    got, lens = net.encode(batch.feats, batch.feat_lens)
+    assert lens.tolist() == [*wanted_lens.tolist()[:2], 0]
+    for row, frames in enumerate(lens.tolist()):
+        torch.testing.assert_close(got[row, :frames], wanted[row, :frames])
+    streaming = extract(supernet, SPACE.mid("streaming"))
+    assert streaming.end_silence_frames == 0
+    assert streaming.encode(batch.feats, batch.feat_lens)[1].tolist() == [14, 6, 0]

@@ -32,6 +32,7 @@ from todm.config import (  # noqa: E402
     Config,
     ExportConfig,
     ModelConfig,
+    SpaceConfig,
     load_config,
 )
 from todm.deploy.bundle import write_bundle  # noqa: E402
@@ -49,6 +50,7 @@ from todm.runtime.fbank import compute_fbank  # noqa: E402
 from todm.space.spec import SubnetSpec  # noqa: E402
 
 TOLERANCE = 1e-4
+TINY = SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
 
 
 @pytest.fixture(scope="module")
@@ -66,10 +68,10 @@ def some_specs(mode: Literal["offline", "streaming"]) -> list[SubnetSpec]:
     return [SPACE.min(mode), *(spec for spec in random_specs(12, seed=5) if spec.mode == mode)][:5]
 
 
-@pytest.mark.parametrize("factor", [4, 8])
+@pytest.mark.parametrize(("factor", "end_silence"), [(4, 0), (8, 0), (4, 32), (8, 32), (8, 3)])
 @torch.no_grad()
-def test_offline_equals_torch(factor: Literal[4, 8], lang: Path, tmp_path: Path) -> None:
-    supernet = make_supernet(factor=factor)
+def test_offline_equals_torch(factor: Literal[4, 8], end_silence: int, lang: Path, tmp_path: Path) -> None:
+    supernet = make_supernet(factor=factor, model=replace(MODEL, end_silence_frames=end_silence))
     for index, spec in enumerate(some_specs("offline")):
         net = extract(supernet, spec)
         bundle = export(net, lang, tmp_path / str(index))
@@ -88,6 +90,13 @@ def test_offline_equals_torch(factor: Literal[4, 8], lang: Path, tmp_path: Path)
         assert lens.tolist() == wanted_lens.tolist() and lens[-1] == 0
         for row, frames in enumerate(lens):
             np.testing.assert_allclose(out[row, :frames], wanted[row, :frames].numpy(), atol=TOLERANCE)
+        if end_silence:  # a host may pad a batch with another value
+            spoiled = batch.feats.clone()
+            for row, length in enumerate(batch.feat_lens.tolist()):
+                spoiled[row, length:] = -23.0
+            again, _ = bundle.encode(spoiled.numpy(), batch.feat_lens.numpy())
+            for row, frames in enumerate(lens):
+                np.testing.assert_allclose(again[row, :frames], out[row, :frames], atol=1e-6)
 
 
 @pytest.mark.parametrize("factor", [4, 8])
@@ -141,7 +150,7 @@ def test_decoder_and_joiner_equal_torch(context_size: int, lang: Path, tmp_path:
 @pytest.mark.parametrize("opset", [18, 21])
 def test_metadata_and_files(opset: int, lang: Path, tmp_path: Path) -> None:
     net = extract(make_supernet(), SPACE.mid("streaming"))
-    config = Config(export=ExportConfig(opset=opset, chunk_ms=160, int8=False), model=MODEL)
+    config = Config(export=ExportConfig(opset=opset, chunk_ms=160, int8=False), model=MODEL, space=TINY)
     sizes = write_bundle(net, config, lang, tmp_path)
     assert set(sizes) == {"fp32"}
     assert not list(tmp_path.glob("*.int8.onnx"))
@@ -222,7 +231,7 @@ def test_sherpa_onnx_gives_the_same_text(
     utterances = make_noise([16000, 37920, 6400, 49600])
     feats = torch.from_numpy(compute_fbank(np.concatenate(utterances)))[None]
     net = make_talkative(SPACE.max(mode), factor=factor, feats=feats)
-    write_bundle(net, Config(model=MODEL), lang, tmp_path)
+    write_bundle(net, Config(model=MODEL, space=TINY), lang, tmp_path)
     ours = BundleRecognizer(tmp_path).transcribe(utterances)
     assert len(set("".join(ours)) - {" "}) > 2 and len(set(ours)) == len(utterances)
     assert sherpa_transcribe(tmp_path, utterances) == ours

@@ -53,7 +53,7 @@ class AugmentConfig:
     )
     attenuation_db: float = setting(
         0.0,
-        "Largest attenuation in decibels, uniform from 0, besides `gain_db`: a distant or quiet voice.",
+        "Largest attenuation of half of the utterances in decibels, uniform from 0: distant or quiet voices.",
         ge=0.0,
         le=120.0,
     )

@@ -27,6 +27,14 @@ class ModelConfig:
     subsampling_factor: Literal[4, 8] = setting(
         4, "Feature frames per encoder frame: 4 gives a frame every 40 ms, 8 every 80 ms."
     )
+    end_silence_frames: int = setting(
+        32,
+        "Feature frames of silence that an offline net appends to an utterance by itself, in torch and in "
+        "ONNX. Training utterances end in silence, and without it a net often omits the last word of audio "
+        "that ends with the speech.",
+        ge=0,
+        le=1000,
+    )
     subsampling_channels: int = setting(
         32, "Channels of the convolutions that subsample the features.", ge=1, le=4096
     )

@@ -182,8 +182,14 @@ def _to_mel(hertz: float) -> float:
 
 
 def attenuate(feats: Tensor, most_db: float, generator: torch.Generator) -> Tensor:
-    """Lower the level of each utterance by 0 to `most_db` decibels, uniformly drawn; (N, T, C) log power."""
-    share = (_uniform(feats, len(feats), generator) + 1) / 2
+    """Lower the level of half of the utterances by 0 to `most_db` decibels, uniformly drawn.
+
+    Args:
+        feats: (N, T, C) log power.
+        most_db: largest attenuation.
+        generator: see `augment`.
+    """
+    share = _uniform(feats, len(feats), generator).clamp(min=0.0)
     return (feats - (_DB * most_db * share)[:, None, None]).clamp_(min=LOG_FLOOR)
 
 

@@ -21,17 +21,22 @@ def build_offline_encoder(net: Transducer) -> Graph:
     its lengths (N,) int64.
 
     Audio shorter than the first frame's receptive field is padded inside the graph and gives a length of 0.
+    The silence that the net appends to an utterance (`Transducer.encode`) is part of the graph.
     """
     graph = Graph("encoder")
     x = graph.input("x", ("N", "T", 80))
     lens = graph.input("x_lens", ("N",), TensorProto.INT64)
-    one, two = graph.ints(1), graph.ints(2)
-    for _ in net.subsampling.convs:
-        # Division of integers rounds to zero: a length of 0 stays 0.
-        lens = graph.op("Div", graph.op("Sub", lens, one), two)
-    lens = graph.op("Max", lens, graph.ints(0))
-
-    x = _subsample(graph, net, _pad_short(graph, x, 2 * net.subsampling_factor - 1))
+    one = graph.ints(1)
+    own = _subsampled(graph, net, lens)
+    shortest, tail = 2 * net.subsampling_factor - 1, net.end_silence_frames
+    if tail:
+        x = _append_silence(graph, x, lens, tail)
+        longer = _subsampled(graph, net, graph.op("Add", lens, graph.ints(tail)))
+        own = graph.op("Where", graph.op("Greater", own, graph.ints(0)), longer, graph.ints(0))
+    lens = own
+    if tail < shortest:
+        x = _pad_short(graph, x, shortest)
+    x = _subsample(graph, net, x)
     frames = graph.slice(graph.op("Shape", x), 1, 2, 0)
     scalar = graph.op("Squeeze", frames)
     zero, step = graph.constant(np.int64(0)), graph.constant(np.int64(1))
@@ -74,6 +79,25 @@ def build_streaming_encoder(net: Transducer, chunk: int) -> Graph:
     for i, part in enumerate(graph.split(graph.transpose(stacked, 0, 2, 1, 3), 2, axis=3)):
         graph.output(graph.reshape(part, 0, 0, net.state_dim), f"new_state{i}", state_shape)
     return graph
+
+
+def _subsampled(graph: Graph, net: Transducer, lens: str) -> str:
+    """Encoder frames of `lens` (N,) feature frames."""
+    for _ in net.subsampling.convs:
+        # Integer division rounds to zero, so a length of 0 stays 0.
+        lens = graph.op("Div", graph.op("Sub", lens, graph.ints(1)), graph.ints(2))
+    return graph.op("Max", lens, graph.ints(0))
+
+
+def _append_silence(graph: Graph, x: str, lens: str, num_frames: int) -> str:
+    """(N, T, F) and lengths (N,) to (N, T + num_frames, F), silent after each utterance's end."""
+    floor = graph.constant(np.float32(LOG_FLOOR))
+    x = graph.op("Pad", x, graph.ints(0, 0, 0, 0, num_frames, 0), floor)
+    frames = graph.op("Squeeze", graph.slice(graph.op("Shape", x), 1, 2, 0))
+    positions = graph.op("Range", graph.constant(np.int64(0)), frames, graph.constant(np.int64(1)))
+    ends = graph.op("Unsqueeze", lens, graph.ints(1))
+    inside = graph.op("Less", graph.op("Unsqueeze", positions, graph.ints(0)), ends)
+    return graph.op("Where", graph.op("Unsqueeze", inside, graph.ints(2)), x, floor)
 
 
 def _pad_short(graph: Graph, x: str, shortest: int) -> str:

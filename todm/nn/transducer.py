@@ -18,6 +18,7 @@ from todm.nn.norm import make_norm
 from todm.nn.predictor import Predictor
 from todm.nn.subsampling import Conv2dSubsampling, subsampled_lens
 from todm.runtime.constants import NUM_MEL_BINS
+from todm.runtime.fbank import LOG_FLOOR
 from todm.space.spec import SubnetSpec
 
 State = tuple[Tensor, Tensor]
@@ -71,8 +72,16 @@ class Transducer(nn.Module):
         """Feature frames per encoder frame, 4 or 8."""
         return self.config.subsampling_factor
 
+    @property
+    def end_silence_frames(self) -> int:
+        """Feature frames of silence that the net appends to an utterance; 0 for a streaming net."""
+        return self.config.end_silence_frames if self.spec.mode == "offline" else 0
+
     def encode(self, feats: Tensor, feat_lens: Tensor) -> tuple[Tensor, Tensor]:
         """Encode whole utterances.
+
+        An offline net appends ``end_silence_frames`` frames of silence itself. Audio without a single encoder
+        frame of its own keeps a length of 0.
 
         Args:
             feats: log-mel, (N, T, 80) float32.
@@ -81,9 +90,12 @@ class Transducer(nn.Module):
         Returns:
             encoder output (N, T', J) and its lengths (N,) int64.
         """
+        lens = subsampled_lens(feat_lens, self.subsampling_factor)
+        if self.end_silence_frames:
+            feats, feat_lens = append_end_silence(feats, feat_lens, self.end_silence_frames)
+            lens = subsampled_lens(feat_lens, self.subsampling_factor) * (lens > 0)
         feats = pad_to_receptive_field(feats, self.subsampling_factor)
         x = self.subsampling(feats)
-        lens = subsampled_lens(feat_lens, self.subsampling_factor)
         mask = length_mask(lens, x)
         for layer in self.encoder_layers:
             x = layer(x, mask)
@@ -146,6 +158,23 @@ def length_mask(lens: Tensor, like: Tensor) -> Tensor:
     """1 inside an utterance and 0 after its end: (N,) and (N, T, ...) to (N, T, 1) of like's dtype."""
     frames = torch.arange(like.shape[1], device=like.device)
     return (frames < lens[:, None]).unsqueeze(-1).to(like.dtype)
+
+
+def append_end_silence(feats: Tensor, feat_lens: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+    """Append frames of silence to each utterance, whatever its padding holds.
+
+    Args:
+        feats: log-mel, (N, T, C).
+        feat_lens: frames of each utterance, (N,) int64.
+        num_frames: frames to append.
+
+    Returns:
+        features (N, T + num_frames, C) and their lengths (N,).
+    """
+    padded = nn.functional.pad(feats, (0, 0, 0, num_frames), value=LOG_FLOOR)
+    frames = torch.arange(padded.shape[1], device=feats.device)
+    outside = (frames >= feat_lens[:, None]).unsqueeze(-1)
+    return padded.masked_fill(outside, LOG_FLOOR), feat_lens + num_frames
 
 
 def pad_to_receptive_field(feats: Tensor, factor: int) -> Tensor:

@@ -30,7 +30,7 @@ from todm.layout import RunFolder
 from todm.losses import TransducerInputs, TransducerLossOptions, rnnt_loss
 from todm.model_dir import load_supernet
 from todm.nn.supernet import SharedPass, Supernet
-from todm.nn.transducer import Transducer
+from todm.nn.transducer import Transducer, append_end_silence
 from todm.runtime.fbank import FloatArray, compute_fbank
 from todm.runtime.layout import Precision
 from todm.runtime.offline import OfflineRecognizer
@@ -180,6 +180,8 @@ class SupernetEvaluator:
             passes: list[SharedPass] = []
             for batch in self.batches:
                 feats, feat_lens = apply_streaming_view(batch.feats, batch.feat_lens, chunks)
+                if smallest.end_silence_frames:
+                    feats, feat_lens = append_end_silence(feats, feat_lens, smallest.end_silence_frames)
                 shared = self.supernet.share(replace(batch, feats=feats, feat_lens=feat_lens))
                 # Equal for every batch, so one copy is kept.
                 passes.append(replace(shared, prepared=passes[0].prepared) if passes else shared)
