@@ -15,26 +15,17 @@ ROOT = Path(__file__).parents[1]
 # Pattern and what to write in its place.
 PATTERNS = (
     (r"^\s+\w[\w, ]*: of ", "a noun phrase: 'plan: dropout rates of the pass'"),
-    (r"\bgo(?:es|ing)? on (?:with|at|where|as|from)\b", "continues, resumes"),
-    (r"\bgoes on\b", "continues, resumes"),
-    (r"\bis said to\b", "the fact itself"),
-    (r"\b(?:is|are|was|were) told\b", "is given, receives"),
-    (r"\bwhat it (?:is|was) told\b", "its input"),
-    (r"\bbeside (?:it|them|each other)\b", "next to, with, in addition to"),
-    (r"\bwhoever\b", "the caller, a user"),
-    (r"\bmend(?:s|ed)?\b", "fix, repair"),
-    (r"\bthere is nothing to\b", "the fact itself"),
-    (
-        r"\b(?:net|nets|model|stream|streams|validations?|torch|encoder|GPU) (?:hears?|heard)\b",
-        "receives, uses",
-    ),
-    (
-        r"\b(?:file|table|card|report|config|log|line|flag|option|setting)s? (?:says?|tells?)\b",
-        "states, shows",
-    ),
+    (r"\b(?:goes|went) on\b|\bgo on (?:with|at|where|as|from)\b", "continues, resumes"),
+    (r"\b(?:hears?|heard)\b", "receives, uses, consumed"),
+    (r"\b(?:says?|said)\b", "states, emits, prints"),
+    (r"\btold\b", "is given, receives"),
+    (r"(?<!--)\bbeside\b", "next to, with, in addition to"),
+    (r"\b(?:whoever|nobody)\b", "the caller, a user, no one"),
+    (r"\bmend(?:s|ed)?\b", "fix, repair, correct"),
     (r"\bis lost on\b", "the fact itself"),
+    (r"\bstands? (?:in|at|for) (?:the|its)\b", "is in, means"),
 )
-FOLDERS = ("docs",)
+FOLDERS = ("docs", "export", "recipes", "todm")
 
 
 def checked_files() -> list[Path]:

@@ -86,7 +86,7 @@ def setting(default: T, doc: str, **rules: Any) -> T:
     """A dataclass field with its `Setting`.
 
     Args:
-        default: of the field; immutable.
+        default: immutable default value of the field.
         doc: see `Setting`.
         rules: the other fields of `Setting`.
     """
@@ -106,7 +106,7 @@ class Described:
     Args:
         key: dotted name, such as ``train.optim.lr``.
         kind: its type.
-        default: of the field.
+        default: default value of the field.
         setting: meaning and range.
     """
 
