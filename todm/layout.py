@@ -45,7 +45,7 @@ class LangFolder:
 
     @property
     def bpe_model(self) -> Path:
-        """Serialised SentencePiece model."""
+        """SentencePiece model in its serialised form."""
         return self.path / "bpe.model"
 
     @property

@@ -148,6 +148,8 @@ def test_command_runs_the_requested_stages(
     conf = tmp_path / "conf.yaml"
     conf.write_text("data: {train_parts: [train-here], dev_parts: [dev-here]}\n")
     arguments = ["--conf", str(conf), "--corpus-dir", str(corpus), "--exp-dir", str(tmp_path / "exp")]
-    command.run(parser.parse_args([*arguments, "--stage", "manifests"]))
+    args = parser.parse_args([*arguments, "--stage", "manifests"])
+    args.overrides = []
+    command.run(args)
     assert "train-here utterances 24" in capsys.readouterr().out
     assert not (tmp_path / "exp" / "data" / "lang").exists()

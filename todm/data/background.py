@@ -63,10 +63,10 @@ def _make(kind: str, num_frames: int, num_bins: int, generator: torch.Generator)
     if kind == "noise":
         sound = noise
     elif kind == "hum":
-        bins = int(uniform(4, 20))
+        num_low = int(uniform(4, 20))
         fall = uniform(0.1, 0.6) * torch.arange(num_bins, device=device)
         comb = 2.0 * torch.cos(uniform(0.8, 3.1) * torch.arange(num_bins, device=device))
-        sound = torch.where(axis * num_bins < bins, level + 4.0 - fall + comb, level - 8.0 - fall)
+        sound = torch.where(axis * num_bins < num_low, level + 4.0 - fall + comb, level - 8.0 - fall)
         sound = sound + 0.1 * scatter
     elif kind == "clicks":
         times = torch.rand(num_frames, 1, generator=generator, device=device) < float(uniform(0.005, 0.1))
