@@ -8,8 +8,7 @@ import pytest
 from tests.nets import SPACE
 from todm.config import DropoutConfig, DropoutScheduleConfig
 from todm.dropout import POLICIES, build_policy
-from todm.dropout.schedules import SCHEDULES, build_schedule
-from todm.dropout.schedules.validation import ValidationSchedule
+from todm.dropout.schedules import SCHEDULES, ValidationSchedule, build_schedule
 from todm.errors import UserError
 from todm.nn.dropout import MAX_RATE
 

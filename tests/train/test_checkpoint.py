@@ -24,7 +24,6 @@ from todm.layout import checkpoint_path
 from todm.train.checkpoint import (
     FORMAT,
     check_same_architecture,
-    latest_checkpoint,
     list_checkpoints,
     load_checkpoint,
     load_latest,
@@ -173,7 +172,8 @@ def test_kill_in_the_middle_of_saving_leaves_the_old_file(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", script, str(path)], env=env, check=False)
     assert done.returncode == -signal.SIGKILL
     assert path.read_bytes() == old
-    assert latest_checkpoint(tmp_path) == path
+    found = load_latest(tmp_path)
+    assert found is not None and found[0] == path
     assert len(list(tmp_path.iterdir())) == 2  # the left-over, which the next pruning takes away
     prune_checkpoints(tmp_path, 3)
     assert list(tmp_path.iterdir()) == [path]
@@ -225,12 +225,13 @@ def test_loading_runs_no_code(tmp_path: Path) -> None:
 
 
 def test_latest_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert latest_checkpoint(tmp_path / "absent") is None
-    assert latest_checkpoint(tmp_path) is None
+    assert load_latest(tmp_path / "absent") is None
+    assert load_latest(tmp_path) is None
     for step in (20, 3, 100):  # in number, not in name or time order
         save_checkpoint(checkpoint_path(tmp_path, step), make_state(step))
     (tmp_path / "notes.txt").write_text("")
-    assert latest_checkpoint(tmp_path) == checkpoint_path(tmp_path, 100)
+    found = load_latest(tmp_path)
+    assert found is not None and found[0] == checkpoint_path(tmp_path, 100)
     os.truncate(checkpoint_path(tmp_path, 100), 1500)
     with caplog.at_level(logging.WARNING):
         found = load_latest(tmp_path)
@@ -239,7 +240,7 @@ def test_latest_falls_back_to_the_one_before(tmp_path: Path, caplog: pytest.LogC
     for step in (3, 20):
         os.truncate(checkpoint_path(tmp_path, step), 10)
     with pytest.raises(UserError, match="none of its 3 checkpoints"):
-        latest_checkpoint(tmp_path)
+        load_latest(tmp_path)
 
 
 def test_pruning_keeps_the_newest(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.train.runs import NewRun, assert_identical, newest, records, settings
 from todm.config import CollapseConfig, Config
 from todm.errors import UserError
 from todm.train.checkpoint import list_checkpoints
-from todm.train.collapse import PATIENCE, CollapseGuard
+from todm.train.collapse import COLLAPSE_WINDOWS, CollapseGuard
 from todm.train.loop import train
 from todm.train.step import SandwichStep
 from todm.train.step_losses import StepLosses
@@ -28,7 +28,7 @@ def judge(guard: CollapseGuard, losses: Sequence[float]) -> list[bool]:
 
 
 def test_only_what_lasts_is_a_collapse() -> None:
-    assert PATIENCE == 2
+    assert COLLAPSE_WINDOWS == 2
     assert judge(CollapseGuard(GUARD), [9, 4, 2, 2.9, 3.1, 2.5, 3.1, 3.1]) == [False] * 7 + [True]
     guard = CollapseGuard(GUARD)
     judge(guard, [4, 2, 5, 1.9, 5])

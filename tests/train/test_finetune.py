@@ -22,7 +22,7 @@ from todm.space.cost import count_params
 from todm.space.spec import SubnetSpec
 from todm.train.checkpoint import list_checkpoints, load_checkpoint
 from todm.train.finetune import fine_tune, own_spec, tuning_config
-from todm.train.loop import Run
+from todm.train.loop import Trainer
 
 UNEVEN = SubnetSpec(layers=(0, 2), widths={"ffn_dim": (24, 8)}, mode="streaming")
 
@@ -42,13 +42,13 @@ def exp(finished: Path, tmp_path: Path) -> Path:
 
 def test_starts_from_the_subnet_and_writes_another(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = {}
-    original = Run.resume
+    original = Trainer.resume
 
-    def resume(self: Run) -> None:
-        begun.update({name: value.clone() for name, value in self.net.state_dict().items()})
+    def resume(self: Trainer) -> None:
+        begun.update({name: value.clone() for name, value in self.state.net.state_dict().items()})
         original(self)
 
-    monkeypatch.setattr(Run, "resume", resume)
+    monkeypatch.setattr(Trainer, "resume", resume)
     before = {path: path.read_bytes() for path in (exp / "subnets" / "uneven").iterdir()}
     target = fine_tune(exp, "uneven")
     assert target == exp / "subnets" / "uneven-tuned"

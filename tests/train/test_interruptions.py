@@ -16,7 +16,7 @@ from tests.train.runs import BATCHES_PER_EPOCH, NewRun, assert_identical, newest
 from todm.data.batch import Batch
 from todm.errors import UserError
 from todm.train import loop
-from todm.train.loop import Run, train
+from todm.train.loop import Trainer, train
 
 
 def test_sigterm_saves_the_batch_at_hand_and_nothing_is_lost(
@@ -25,17 +25,17 @@ def test_sigterm_saves_the_batch_at_hand_and_nothing_is_lost(
     config = settings(save_interval=0)
     straight, told = new_run("straight"), new_run("told")
     train(config, straight)
-    original = Run._train_batch
+    original = Trainer._train_batch
 
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
-        result = original(self, batch, epoch)
-        if self.step == 3:
+    def train_batch(self: Trainer, batch: Batch) -> Any:
+        result = original(self, batch)
+        if self.state.step == 3:
             signal.raise_signal(signal.SIGTERM)
         return result
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
-        patch.setattr(Run, "_train_batch", train_batch)
+        patch.setattr(Trainer, "_train_batch", train_batch)
         train(config, told)
     assert caught.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
@@ -47,16 +47,16 @@ def test_sigterm_saves_the_batch_at_hand_and_nothing_is_lost(
 
 def test_a_bad_batch_is_skipped_noted_and_counted(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
     exp = new_run("bad")
-    original = Run._train_batch
+    original = Trainer._train_batch
     lost: list[tuple[str, ...]] = []
 
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
-        if self.step == 1:
+    def train_batch(self: Trainer, batch: Batch) -> Any:
+        if self.state.step == 1:
             lost.append(batch.ids)
             batch = replace(batch, feats=torch.full_like(batch.feats, math.nan))
-        return original(self, batch, epoch)
+        return original(self, batch)
 
-    monkeypatch.setattr(Run, "_train_batch", train_batch)
+    monkeypatch.setattr(Trainer, "_train_batch", train_batch)
     train(settings(log_interval=3), exp)
     assert newest(exp)["step"] == 2 * BATCHES_PER_EPOCH
     (line,) = (exp / "train" / "skipped-batches.rank0.jsonl").read_text().splitlines()
@@ -71,12 +71,12 @@ def test_a_bad_batch_is_skipped_noted_and_counted(new_run: NewRun, monkeypatch: 
 def test_a_run_that_only_skips_ends_with_a_sentence(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
     exp = new_run("lost")
     monkeypatch.setattr(loop, "MAX_BAD_STEPS", 3)
-    original = Run._train_batch
+    original = Trainer._train_batch
 
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
-        return original(self, replace(batch, feats=torch.full_like(batch.feats, math.nan)), epoch)
+    def train_batch(self: Trainer, batch: Batch) -> Any:
+        return original(self, replace(batch, feats=torch.full_like(batch.feats, math.nan)))
 
-    monkeypatch.setattr(Run, "_train_batch", train_batch)
+    monkeypatch.setattr(Trainer, "_train_batch", train_batch)
     with pytest.raises(
         UserError, match=r"skipped-batches\.rank0\.jsonl: the last 3 steps had no finite gradient"
     ):

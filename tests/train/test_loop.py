@@ -26,7 +26,7 @@ from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.average import average
 from todm.train.checkpoint import list_checkpoints
-from todm.train.loop import Run, seeded_generator, train
+from todm.train.loop import Trainer, seed_generator, train
 from todm.train.sync import World, choose_device
 
 
@@ -35,14 +35,14 @@ class StoppedError(Exception):
 
 
 def stop_before(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = Run._train_batch
+    original = Trainer._train_batch
 
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
-        if self.step == step:
+    def train_batch(self: Trainer, batch: Batch) -> Any:
+        if self.state.step == step:
             raise StoppedError
-        return original(self, batch, epoch)
+        return original(self, batch)
 
-    monkeypatch.setattr(Run, "_train_batch", train_batch)
+    monkeypatch.setattr(Trainer, "_train_batch", train_batch)
 
 
 def losses(exp: Path) -> list[Any]:
@@ -120,8 +120,8 @@ def test_validation_counts_for_no_interval_and_may_be_left_out(
         return timed
 
     monkeypatch.setattr("todm.train.meter.time.monotonic", lambda: clock)
-    monkeypatch.setattr(Run, "_train_batch", takes(1.0, Run._train_batch))
-    monkeypatch.setattr(Run, "_validate", takes(1000.0, Run._validate))
+    monkeypatch.setattr(Trainer, "_train_batch", takes(1.0, Trainer._train_batch))
+    monkeypatch.setattr(Trainer, "_validate", takes(1000.0, Trainer._validate))
     often, never = new_run("often"), new_run("never")
     train(settings(log_interval=2, valid_interval=3), often)
     train(settings(valid_interval=-1), never)
@@ -141,7 +141,7 @@ def test_validation_hears_what_is_asked(
         heard[net.spec] = {name: value.clone() for name, value in net.state_dict().items()}
         return transcribe_batches(net, *args, **kwargs)
 
-    monkeypatch.setattr("todm.train.loop.transcribe_batches", listen)
+    monkeypatch.setattr("todm.train.validation.transcribe_batches", listen)
     exp = new_run("run")
     averaging = {"average_from": 0.2, "average_period": 1, "average_window": 3}
     config = settings(valid_average=of_average, valid_blank_penalty=penalty, **averaging)
@@ -171,7 +171,7 @@ def test_seed_decides(new_run: NewRun) -> None:
     assert not torch.equal(newest(one)["model"][name], newest(other)["model"][name])
     device = torch.device("cpu")
     draws = {
-        (seed, step, rank): torch.rand(1, generator=seeded_generator(device, seed, step, rank)).item()
+        (seed, step, rank): torch.rand(1, generator=seed_generator(device, seed, step, rank)).item()
         for seed in (0, 1)
         for step in (0, 1)
         for rank in (0, 1)

@@ -15,7 +15,7 @@ import pytest
 
 from tests.train.runs import NewRun, assert_identical, newest, settings
 from todm.config import Config, save_config
-from todm.train.sync import interface_towards
+from todm.train.sync import find_interface
 
 ADDRESSES = ("10.203.77.1", "10.203.77.2")
 PORT = "29511"  # of the first host, which nothing else uses
@@ -127,6 +127,6 @@ def kill_all(name: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux")
-def test_the_interface_towards_a_host() -> None:
-    assert interface_towards("127.0.0.1") is None  # nobody else comes that way
-    assert interface_towards("a..b") is None
+def test_the_find_interface_a_host() -> None:
+    assert find_interface("127.0.0.1") is None  # nobody else comes that way
+    assert find_interface("a..b") is None

@@ -24,7 +24,7 @@ from todm.dropout import build_policy
 from todm.nn.supernet import Supernet
 from todm.space.spec import SubnetSpec
 from todm.train import loop
-from todm.train.loop import Run, train
+from todm.train.loop import Trainer, train
 from todm.train.step import SandwichStep
 from todm.train.sync import World, process_group, reduce_gradients
 
@@ -81,21 +81,21 @@ def half_a_step(rank: int, port: int, folder: str) -> None:
 def whole_run(rank: int, port: int, exp: str, config: Config) -> None:
     join(rank, port)
     seen: list[Any] = []
-    original = Run._train_batch
+    original = Trainer._train_batch
 
-    def train_batch(self: Run, batch: Batch, epoch: int) -> Any:
+    def train_batch(self: Trainer, batch: Batch) -> Any:
         seen.append(batch.ids)
-        return original(self, batch, epoch)
+        return original(self, batch)
 
-    loop.Run._train_batch = train_batch  # type: ignore[method-assign]
+    loop.Trainer._train_batch = train_batch  # type: ignore[method-assign]
     final: dict[str, Tensor] = {}
-    close = Run.close
+    close = Trainer.close
 
-    def keep(self: Run) -> None:
-        final.update(self.net.state_dict())
+    def keep(self: Trainer) -> None:
+        final.update(self.state.net.state_dict())
         close(self)
 
-    loop.Run.close = keep  # type: ignore[method-assign]
+    loop.Trainer.close = keep  # type: ignore[method-assign]
     train(config, Path(exp))
     torch.save({"weights": final, "seen": seen}, Path(exp) / f"rank-{rank}.pt")
 
@@ -176,12 +176,12 @@ BROKEN = """
 import os
 if os.environ.get("RANK") == "1":
     from todm.errors import UserError
-    from todm.train.loop import Run
+    from todm.train.loop import Trainer
 
     def fail(*_words):
         raise UserError("shard 7: cannot be read; mend it")
 
-    Run._train_batch = fail
+    Trainer._train_batch = fail
 """
 
 

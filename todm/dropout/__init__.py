@@ -1,6 +1,14 @@
-"""Adaptive dropout: a policy turns a spec into what its pass drops, a schedule scales it over the run.
+"""Adaptive dropout: a policy chooses the dropout of a spec's pass, a schedule scales it over the run.
 
-A new policy is one new file and one line in `POLICIES`.
+A policy maps a spec to a `todm.nn.dropout.DropoutPlan`. To add one:
+
+1. Write one new file with a class that has ``__init__(config, space)`` and ``plan(spec, progress)``
+   (`todm.dropout.policy.DropoutPolicy`); `todm.dropout.rates` has the simplest examples.
+2. Add one line to `POLICIES`. ``train.dropout.policy: NAME`` then selects it, and the tests of all policies
+   run on it.
+
+A new schedule is one function and one line in `todm.dropout.schedules.SCHEDULES`. See
+``docs/how-to/add-a-dropout-policy.md``.
 """
 
 from __future__ import annotations
@@ -8,15 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from todm.config import DropoutConfig
-from todm.dropout.constant import ConstantDropout
-from todm.dropout.max_only import MaxOnlyDropout
 from todm.dropout.mixed import MixedDropout
-from todm.dropout.policy import DropoutPolicy
+from todm.dropout.policy import DropoutPolicy, ScheduledDropout
+from todm.dropout.rates import ConstantDropout, MaxOnlyDropout, SubnetScaledDropout
 from todm.dropout.reweighted import ReweightedDropout
-from todm.dropout.scheduled import ScheduledDropout
 from todm.dropout.schedules import build_schedule
 from todm.dropout.standout import StandoutDropout
-from todm.dropout.subnet_scaled import SubnetScaledDropout
 from todm.errors import UserError
 from todm.space.space import SearchSpace
 
@@ -31,10 +36,10 @@ POLICIES: dict[str, Callable[[DropoutConfig, SearchSpace], DropoutPolicy]] = {
 
 
 def build_policy(config: DropoutConfig, space: SearchSpace) -> ScheduledDropout:
-    """The policy and the schedule that `config` names.
+    """Build the policy and the schedule that `config` names.
 
     Raises:
-        UserError: an unknown name or an impossible number.
+        UserError: an unknown name or a value out of range.
     """
     if config.policy not in POLICIES:
         raise UserError(

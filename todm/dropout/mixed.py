@@ -1,4 +1,4 @@
-"""Features before and after channel dropout, mixed layer by layer (Xu et al., arXiv 2506.12738)."""
+"""Mixture of features before and after channel dropout, per layer (Xu et al., arXiv 2506.12738)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from todm.config import DropoutConfig
-from todm.dropout.subnet_scaled import SubnetScaledDropout
+from todm.dropout.rates import SubnetScaledDropout
 from todm.errors import UserError
 from todm.nn.dropout import MAX_RATE, NO_DROPOUT, DropoutPlan, drop
 from todm.space.space import SearchSpace
@@ -17,10 +17,10 @@ from todm.space.spec import SubnetSpec
 
 @dataclass(frozen=True)
 class ChannelMix:
-    """w x + (1 - w) ChannelDropout(x): a dropped channel is gone in all frames of an utterance.
+    """w x + (1 - w) ChannelDropout(x); a dropped channel is zero in all frames of an utterance.
 
     Args:
-        rate: of the channels, 0 to below 1.
+        rate: drop probability of a channel, 0 to below 1.
         weight: w, 0 to 1.
     """
 
@@ -29,15 +29,15 @@ class ChannelMix:
 
     @property
     def strength(self) -> float:
-        """The rate."""
+        """Drop probability of a channel."""
         return self.rate
 
     def scaled(self, factor: float) -> ChannelMix:
-        """At `factor` times the rate, `MAX_RATE` at most."""
+        """Multiply the rate by `factor`, up to `MAX_RATE`."""
         return replace(self, rate=min(MAX_RATE, self.rate * factor))
 
     def __call__(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """(N, T, C) to the same shape."""
+        """Mix (N, T, C) with its channel dropout."""
         kept = drop(x.new_ones(x.shape[0], 1, x.shape[2]), self.rate, generator)
         return x * (self.weight + (1.0 - self.weight) * kept)
 
@@ -63,7 +63,7 @@ class MixedDropout:
         self.num_layers = space.num_layers
 
     def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
-        """Mixed at every site of the layers that are not switched off yet."""
+        """Mix at every site of the layers that are not switched off yet."""
         plan = self.scaled.plan(spec, progress)
         layers = []
         for index, layer in zip(spec.layers, plan.layers, strict=True):

@@ -2,8 +2,8 @@
 
 Dropout of a weight w with keep probability a adds, for a linear layer's squared error, the penalty
 0.5 (1 - a)/a x^2 w^2 in expectation. With a = eta / (eta + lambda) that is lambda x^2 w^2 / (2 eta), and
-eta = |w| / Omega'(|w|), taken anew from the weights before every batch, makes it an iteratively reweighted
-least-squares step on lambda Omega(|w|).
+eta = |w| / omega'(|w|), computed anew from the weights before every batch, makes it an iteratively reweighted
+least-squares step on lambda omega(|w|).
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ Penalty = Callable[[Tensor], Tensor]
 
 
 def l1(config: ReweightedConfig) -> Penalty:
-    """Omega = w."""
+    """L1 penalty, omega = w."""
     return lambda w: w
 
 
 def lp(config: ReweightedConfig) -> Penalty:
-    """Omega = w^p / p."""
+    """Lp penalty, omega = w^p / p."""
     if not 0.0 < config.exponent <= 2.0:
         raise UserError(f"train.dropout.reweighted.exponent: must be above 0, to 2, got {config.exponent}")
     return lambda w: w ** (2.0 - config.exponent)
 
 
 def log_sum(config: ReweightedConfig) -> Penalty:
-    """Omega = log(w + eps)."""
-    epsilon = _epsilon(config)
+    """Log-sum penalty, omega = log(w + eps)."""
+    epsilon = _check_epsilon(config)
     return lambda w: w * (w + epsilon)
 
 
 def log2_sum(config: ReweightedConfig) -> Penalty:
-    """Omega = log(w^2 + eps)."""
-    epsilon = _epsilon(config)
+    """Log-sum penalty of squares, omega = log(w^2 + eps)."""
+    epsilon = _check_epsilon(config)
     return lambda w: (w * w + epsilon) / 2.0
 
 
 def mcp(config: ReweightedConfig) -> Penalty:
-    """Omega' = 1 - w / (alpha lambda) up to alpha lambda, 0 beyond (Zhang, 2010)."""
-    knee = _knee(config, above=0.0)
+    """Minimax concave penalty (Zhang, 2010): slope 1 - w / (alpha lambda) up to alpha lambda, 0 beyond."""
+    knee = _compute_knee(config, above=0.0)
     return lambda w: torch.where(w < knee, knee * w / (knee - w).clamp(min=0.0), math.inf)
 
 
 def scad(config: ReweightedConfig) -> Penalty:
-    """Omega' = 1 up to lambda, falling to 0 at a lambda (Fan & Li, 2001)."""
-    knee = _knee(config, above=1.0)
+    """SCAD (Fan & Li, 2001): slope 1 up to lambda, falling to 0 at alpha lambda."""
+    knee = _compute_knee(config, above=1.0)
     first = config.strength
 
     def eta(w: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def scad(config: ReweightedConfig) -> Penalty:
 
 
 def standout(config: ReweightedConfig) -> Penalty:
-    """Eta = lambda e^w, so that a = sigmoid(w)."""
+    """Standout's keep probability sigmoid(w), by eta = lambda e^w."""
     return lambda w: config.strength * w.exp()
 
 
@@ -92,18 +92,18 @@ def build_penalty(config: ReweightedConfig) -> Penalty:
 
 
 def keep_probability(sizes: Tensor, penalty: Penalty, strength: float) -> Tensor:
-    """A = eta / (eta + lambda), 1 where eta is infinite; of the shape of `sizes`."""
-    # 1 / (1 + lambda / eta) is the same at eta = infinity, where the fraction is not a number, and at 0.
+    """Compute a = eta / (eta + lambda), 1 where eta is infinite, in the shape of `sizes`."""
+    # 1 / (1 + lambda / eta) is also defined at eta = infinity and at 0.
     return 1.0 / (1.0 + strength / penalty(sizes))
 
 
-def _epsilon(config: ReweightedConfig) -> float:
+def _check_epsilon(config: ReweightedConfig) -> float:
     if not config.epsilon > 0.0:
         raise UserError(f"train.dropout.reweighted.epsilon: must be above 0, got {config.epsilon}")
     return config.epsilon
 
 
-def _knee(config: ReweightedConfig, *, above: float) -> float:
+def _compute_knee(config: ReweightedConfig, *, above: float) -> float:
     if not config.concavity > above:
         raise UserError(
             f"train.dropout.reweighted.concavity: must be above {above:g} for {config.penalty}, "

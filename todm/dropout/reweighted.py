@@ -16,7 +16,7 @@ from torch import Tensor
 
 from todm.config import DropoutConfig
 from todm.dropout.penalties import Penalty, build_penalty, keep_probability
-from todm.dropout.subnet_scaled import SubnetScaledDropout
+from todm.dropout.rates import SubnetScaledDropout
 from todm.errors import UserError
 from todm.nn.dropout import NO_DROPOUT, DropoutPlan
 from todm.nn.weights import FeedForwardWeights
@@ -30,15 +30,16 @@ IN_WEIGHT, OUT_WEIGHT = ".ffn.in_proj.weight", ".ffn.out_proj.weight"
 class WeightMask:
     """Multiplies weights by Bernoulli(a) / max(a, floor).
 
-    A weight near zero is kept once in 1/a times, and is then so large, its gradient too, that one step can
-    throw it anywhere. The floor bounds that: weights below it have less than themselves as expectation, on
-    their way to the zero that they become when training is over. It is this project's; 0 leaves it out.
+    A weight near zero is kept in a of the steps and scaled by 1/a there, its gradient too, so that a single
+    step can change it by any amount. The floor limits the scale: weights with a below it are smaller in
+    expectation than without dropout; they become zeros after training. The floor is this project's addition;
+    0 disables it.
 
     Args:
         penalty: gives eta.
         strength: lambda.
-        units: one a and one draw for all out-weights of a hidden unit, in place of one for every weight.
-        floor: least a that is divided by, 0 to below 1.
+        units: use one a and one draw for all out-weights of a hidden unit, instead of one for every weight.
+        floor: smallest divisor, 0 to below 1.
     """
 
     penalty: Penalty
@@ -47,11 +48,11 @@ class WeightMask:
     floor: float = 0.0
 
     def scaled(self, factor: float) -> WeightMask:
-        """At `factor` times lambda."""
+        """Multiply lambda by `factor`."""
         return replace(self, strength=self.strength * factor)
 
     def __call__(self, weights: FeedForwardWeights, generator: torch.Generator | None) -> FeedForwardWeights:
-        """The weights of this batch; gradients reach those that are kept."""
+        """Mask the weights of a batch; gradients reach those that are kept."""
         if self.strength == 0.0:
             return weights
         out_weight = weights.out_weight * self._mask(out_sizes(weights.out_weight, self.units), generator)
@@ -62,24 +63,24 @@ class WeightMask:
 
     def _mask(self, sizes: Tensor, generator: torch.Generator | None) -> Tensor:
         keep = keep_probability(sizes, self.penalty, self.strength)
-        # A weight of size 0 may have a = 0: it is never kept, and 0 / 0 must not be.
+        # A weight of size 0 may have a = 0; it is never kept, and 0 / 0 must be avoided.
         floor = max(self.floor, torch.finfo(keep.dtype).tiny)
         return torch.bernoulli(keep, generator=generator) / keep.clamp(min=floor)
 
 
 def out_sizes(out_weight: Tensor, units: bool) -> Tensor:
-    """Sizes of out-weights (D, F): their own, or those of the units (1, F), root mean squares."""
+    """Absolute values of out-weights (D, F), or root mean squares of the units' (1, F)."""
     weight = out_weight.detach()
     return weight.square().mean(0, keepdim=True).sqrt() if units else weight.abs()
 
 
 class ReweightedDropout:
-    """Weights in place of hidden units, everything else as in `SubnetScaledDropout`.
+    """Drops weights instead of hidden units, and other sites as `SubnetScaledDropout` does.
 
     Lambda follows the width as a rate does, lambda' = lambda c'/c. That choice is this project's.
 
     Args:
-        config: its rate is that of the other sites; the section ``reweighted`` gives penalty and lambda.
+        config: its rate applies to the other sites; the section ``reweighted`` gives penalty and lambda.
         space: gives the full width and depth.
     """
 
@@ -98,7 +99,7 @@ class ReweightedDropout:
         )
 
     def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
-        """A mask on the weights of every layer, in place of a rate for the hidden units."""
+        """Mask the weights of every layer, in place of a rate for the hidden units."""
         layers = self.others.plan(spec, progress).layers
         shares = self.others.shares(spec)
         return DropoutPlan(
@@ -111,13 +112,13 @@ class ReweightedDropout:
 
 @torch.no_grad()
 def sparsify(weights: Mapping[str, Tensor], config: DropoutConfig) -> None:
-    """Make feed-forward weights whose a is below the tolerance exact zeros, in place.
+    """Set feed-forward weights whose a is below the tolerance to zero, in place.
 
-    Lambda is the config's own, that of the full width, whatever a schedule has left of it.
+    Lambda is the configured value at full width; schedules do not change it.
 
     Args:
         weights: a state dict of a supernet or a plain net.
-        config: of the training; nothing happens unless its policy is ``reweighted``.
+        config: section ``train.dropout``; without effect unless its policy is ``reweighted``.
     """
     if config.policy != "reweighted":
         return
@@ -134,17 +135,17 @@ def sparsify(weights: Mapping[str, Tensor], config: DropoutConfig) -> None:
 
 
 def count_ffn_weights(weights: Mapping[str, Tensor]) -> tuple[int, int]:
-    """Feed-forward weights of a state dict that are not zero, and all of them.
+    """Count the nonzero feed-forward weights of a state dict, and all of them.
 
-    A unit whose out-weights are all zero has no in-weights that count either.
+    The in-weights of a unit whose out-weights are all zero count as zero, and vice versa.
     """
     nonzero = total = 0
     for name, out_weight in weights.items():
         if not name.endswith(OUT_WEIGHT):
             continue
         in_weight = weights[name.removesuffix(OUT_WEIGHT) + IN_WEIGHT]
-        heard = (out_weight != 0).any(0)
-        hears = (in_weight != 0).any(1)
-        nonzero += int((in_weight[heard] != 0).sum()) + int((out_weight[:, hears] != 0).sum())
+        has_output = (out_weight != 0).any(0)
+        has_input = (in_weight != 0).any(1)
+        nonzero += int((in_weight[has_output] != 0).sum()) + int((out_weight[:, has_input] != 0).sum())
         total += in_weight.numel() + out_weight.numel()
     return nonzero, total

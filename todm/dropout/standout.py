@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from todm.config import DropoutConfig
-from todm.dropout.subnet_scaled import SubnetScaledDropout
+from todm.dropout.rates import SubnetScaledDropout
 from todm.nn.dropout import NO_DROPOUT, DropoutPlan, sample
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -34,11 +34,11 @@ class SampledGate:
     strength: float
 
     def scaled(self, factor: float) -> SampledGate:
-        """At `factor` times the strength, 1 at most."""
+        """Multiply the strength by `factor`, up to 1."""
         return SampledGate(min(1.0, self.strength * factor))
 
     def __call__(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Keep probabilities to a mask of the same shape."""
+        """Turn keep probabilities into a mask of the same shape."""
         if self.strength == 0.0:
             return x
         probability = x.detach()
@@ -46,12 +46,12 @@ class SampledGate:
 
 
 class StandoutDropout:
-    """Hidden units by their activity, everything else as in `SubnetScaledDropout`.
+    """Drops hidden units by their activity, and other sites as `SubnetScaledDropout` does.
 
     A unit of a slice has the same pre-activation as in the whole, so the keep probability needs no width.
 
     Args:
-        config: its rate is that of the other sites.
+        config: its rate applies to the other sites.
         space: gives the full width and depth.
     """
 
@@ -59,7 +59,7 @@ class StandoutDropout:
         self.others = SubnetScaledDropout(config, space)
 
     def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
-        """The gate sampled in every layer, in place of a rate for the hidden units."""
+        """Sample the gate in every layer, in place of a rate for the hidden units."""
         layers = self.others.plan(spec, progress).layers
         return DropoutPlan(
             tuple(replace(layer, ffn_hidden=NO_DROPOUT, ffn_gate=SampledGate(1.0)) for layer in layers)

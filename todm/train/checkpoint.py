@@ -1,16 +1,16 @@
-"""Checkpoints that are whole or absent: written atomically, read safely, the newest readable one found.
+"""Checkpoints: written atomically, read without running code from the file, found by step.
 
-A checkpoint is one dict of plain values and tensors, readable without running code from the file::
+A checkpoint is one dict of plain values and tensors::
 
     format      int, `FORMAT` (added by `save_checkpoint`)
     model       state dict of the supernet
-    optimizer, schedule, average   state dicts of those parts
-    step        batches trained so far; epoch: epochs finished; batch: batches done in the present one
-    config      the resolved `todm.config.Config` as a dict; vocab_size: pieces of the tokeniser
+    optimizer, schedule, dropout, average, guard   state dicts of those parts
+    step        batches trained so far; epoch: finished epochs; batch: batches trained in the current epoch
+    config      the resolved `todm.config.Config` as a dict; vocab_size: size of the vocabulary
+    origin      digest of the weights that the run started with; '' for random ones
     env         versions and machine (`todm.envinfo`)
-    metrics     last validation, plain numbers
 
-The loop adds what else it needs to resume exactly (random states, the sampler's place).
+Random states are not needed: generators are seeded for each step (`todm.train.loop`).
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ from todm.config import Config
 from todm.config.renamed import upgrade
 from todm.errors import UserError
 from todm.files import atomic_file, find_leftovers
-from todm.layout import checkpoint_step
+from todm.layout import checkpoint_path, checkpoint_step
 from todm.nn.old_weights import upgrade_names
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 REQUIRED_KEYS = ("model", "config", "vocab_size", "step")
-# Settings that a checkpoint of before them does not name, and what it was trained with.
+# Settings that older checkpoints lack, and the values that they were trained with.
 _ADDED = {"ffn_gate": "none", "ffn_gate_scale": 1.0, "ffn_gate_bias": 0.0}
 
 
@@ -55,7 +57,7 @@ def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def _assert_plain(value: Any, where: str) -> None:
-    """What is saved here must be loadable with ``weights_only=True``; better to learn it now."""
+    """Assert that the value can be loaded with ``weights_only=True``."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             assert isinstance(key, (str, int)), f"{where}: key {key!r}"
@@ -90,11 +92,15 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: checkpoint format {state['format']} is newer than {FORMAT}; use a newer version of todm"
         )
+    average = state.get("average")
+    if average:
+        average = {**average, **{key: upgrade_names(average[key]) for key in ("sums", "dtypes")}}
+        state = {**state, "average": average}
     return {**state, "model": upgrade_names(state["model"]), "config": upgrade(state["config"])}
 
 
 def _check_crc(path: Path) -> None:
-    """torch.load does not look at the checksums that its own zip file holds."""
+    """Check the checksums of the zip file, which torch.load ignores."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:
@@ -102,7 +108,7 @@ def _check_crc(path: Path) -> None:
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The folder's checkpoints, newest (most steps) first, readable or not."""
+    """List the folder's checkpoints, readable or not, newest (most steps) first."""
     if not folder.is_dir():
         return []
     found = [(step, path) for path in folder.iterdir() if (step := checkpoint_step(path)) is not None]
@@ -110,28 +116,28 @@ def list_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint that can be read and its content; None when the folder holds none at all.
+    """Load the newest readable checkpoint: its path and content; None if the folder has no checkpoints.
 
-    Unreadable ones (cut off by a crash of the machine, say) are passed over with a warning.
+    Unreadable ones (truncated by a crash of the machine, for example) are skipped with a warning.
 
     Raises:
-        UserError: there are checkpoints, but none can be read: starting anew would overwrite them.
+        UserError: there are checkpoints, but none can be read: starting again would overwrite them.
     """
     paths = list_checkpoints(folder)
     for path in paths:
         try:
             return path, load_checkpoint(path)
         except UserError as error:
-            logging.getLogger(__name__).warning("passing over %s", error)
+            log.warning("skipping %s", error)
     if paths:
         raise UserError(
-            f"{folder}: none of its {len(paths)} checkpoints can be read; move them away to start anew"
+            f"{folder}: none of its {len(paths)} checkpoints can be read; move them away to start again"
         )
     return None
 
 
 def find_checkpoint(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """What ``train.resume`` names: the newest readable checkpoint, none, or a path."""
+    """Load the checkpoint that ``train.resume`` selects: the newest readable one, none, or a path."""
     if resume == "never":
         return None
     if resume == "auto":
@@ -139,22 +145,70 @@ def find_checkpoint(resume: str, folder: Path) -> tuple[Path, dict[str, Any]] | 
     return Path(resume), load_checkpoint(Path(resume))
 
 
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Path of the newest readable checkpoint; see `load_latest`."""
-    found = load_latest(folder)
-    return found[0] if found else None
-
-
 def prune_checkpoints(folder: Path, keep: int) -> list[Path]:
-    """Delete all but the `keep` newest checkpoints (0 keeps all); returns what was deleted.
+    """Delete all but the `keep` newest checkpoints (0 keeps all) and return the deleted ones.
 
-    Left-overs of interrupted writes go too, so call it from the writing process only.
+    Left-overs of interrupted writes are deleted too, so call it from the writing process only.
     """
     doomed = list_checkpoints(folder)[keep:] if keep > 0 else []
     leftovers = find_leftovers(folder, "step-*.pt")
     for path in [*doomed, *leftovers]:
         path.unlink(missing_ok=True)
     return doomed
+
+
+class CheckpointStore:
+    """The checkpoints of a run.
+
+    Args:
+        folder: where they are.
+        keep: number of checkpoints to keep, newest first; 0 keeps all.
+        origin: digest of the weights that the run started with; other checkpoints are not resumed.
+    """
+
+    def __init__(self, folder: Path, *, keep: int = 0, origin: str = "") -> None:
+        self.folder = folder
+        self.keep = keep
+        self.origin = origin
+        self._outdated: list[Path] = []  # checkpoints of an earlier run that this one replaces
+
+    def find(self, resume: str) -> tuple[Path, dict[str, Any]] | None:
+        """Load the checkpoint that ``train.resume`` selects; None starts a new run.
+
+        Checkpoints of an earlier run are deleted when the new run saves its first.
+        """
+        found = find_checkpoint(resume, self.folder)
+        if found is not None and found[1].get("origin", "") != self.origin:
+            log.info("%s was started from other weights; starting again", found[0])
+            found = None
+        if found is None:
+            self._outdated = list_checkpoints(self.folder)
+        return found
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write a checkpoint and delete those that are not kept."""
+        path = checkpoint_path(self.folder, state["step"])
+        save_checkpoint(path, {**state, "origin": self.origin})
+        for old in self._outdated:
+            if old != path:
+                old.unlink(missing_ok=True)
+        self._outdated = []
+        prune_checkpoints(self.folder, self.keep)
+
+    def find_until(self, step: int) -> Path | None:
+        """Find this run's newest checkpoint that has at most `step` steps."""
+        last = checkpoint_path(self.folder, step)
+        return next((path for path in self._own() if path <= last), None)
+
+    def remove_after(self, step: int) -> None:
+        """Delete this run's checkpoints that have more than `step` steps."""
+        last = checkpoint_path(self.folder, step)
+        for path in self._own():
+            if path > last:
+                path.unlink(missing_ok=True)
+
+    def _own(self) -> list[Path]:
+        return [path for path in list_checkpoints(self.folder) if path not in self._outdated]
 
 
 def check_same_architecture(
@@ -169,10 +223,10 @@ def check_same_architecture(
 
     Args:
         saved_config: the checkpoint's ``config``.
-        config: of the present run.
-        saved_vocab_size: pieces of the checkpoint's tokeniser.
-        vocab_size: pieces of the present tokeniser; without both numbers, the wished sizes in the two
-            configs (``data.vocab_size``) are compared.
+        config: settings of the current run.
+        saved_vocab_size: size of the checkpoint's vocabulary.
+        vocab_size: size of the current vocabulary; without both numbers, the configured sizes
+            (``data.vocab_size``) are compared.
         source: the checkpoint, for the message.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Notice a run that collapses: the loss of the largest or the smallest net jumps and stays where it is.
+"""Detection of a collapse: the loss of the largest or the smallest net jumps and stays high.
 
-Losses are averaged over windows of steps and compared with the best window so far. What lasts for `PATIENCE`
-windows is no bad batch any more: `CollapseGuard.close_window` says so, and the loop goes back to the newest
-checkpoint from before the jump, with a lower learning rate.
+Losses are averaged over windows of steps and compared with the best window so far. A loss that stays above
+the limit for `COLLAPSE_WINDOWS` windows is not due to a single bad batch; the run is then rolled back
+(`todm.train.rollback`).
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from todm.config import CollapseConfig
 from todm.errors import UserError
 from todm.train.metrics import Mean
 
-PATIENCE = 2
-"""Windows in a row above the limit."""
+COLLAPSE_WINDOWS = 2
+"""Consecutive windows above the limit that count as a collapse."""
 
 
 class CollapseGuard:
-    """Watches named losses; given the same sums, all processes decide alike.
+    """Watches named losses; with the same sums, all processes come to the same result.
 
     Args:
-        config: window, limit, what a collapse does to the rate.
+        config: window, limit, effect of a collapse on the learning rate.
     """
 
     def __init__(self, config: CollapseConfig) -> None:
@@ -31,33 +31,33 @@ class CollapseGuard:
         self.lr_scale = 1.0
         self.num_rollbacks = 0
         self.good_step = 0
-        self._begin()
+        self._start()
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         self.losses = Mean()
-        self.num_steps = 0  # in the present window
-        self.num_above = 0  # windows in a row above the limit
+        self.num_steps = 0  # in the current window
+        self.num_above = 0  # consecutive windows above the limit
         self.best: dict[str, float] = {}
 
     def add(self, name: str, *, total: float, weight: float) -> None:
-        """One pass's loss: its sum, and over what it is one."""
-        if math.isfinite(total):  # steps that are not are skipped, counted and limited by the loop
+        """Add the loss of a pass: its sum and its weight. Losses that are not finite are ignored."""
+        if math.isfinite(total):
             self.losses.add(name, total=total, weight=weight)
 
     def end_step(self) -> bool:
-        """Count a step; True when the window is full and `close_window` is due."""
+        """Count a step and return whether the window is full, so that `close_window` is due."""
         self.num_steps += 1
         return 0 < self.config.window <= self.num_steps
 
     def close_window(self, means: Mapping[str, float], step: int) -> bool:
-        """ObjectiveSet a window and begin the next.
+        """Compare a window with the best one and start the next.
 
         Args:
-            means: the losses' means over the window and all processes.
+            means: mean losses over the window and all processes.
             step: steps of the run so far.
 
         Returns:
-            whether the run has collapsed; then `roll_back` is due.
+            whether the run has collapsed, so that `roll_back` is due.
         """
         limits = {name: self.config.factor * best for name, best in self.best.items()}
         if any(mean > limits.get(name, math.inf) for name, mean in means.items()):
@@ -67,10 +67,10 @@ class CollapseGuard:
         for name, mean in means.items():
             self.best[name] = min(mean, self.best.get(name, math.inf))
         self.losses, self.num_steps = Mean(), 0
-        return self.num_above >= PATIENCE
+        return self.num_above >= COLLAPSE_WINDOWS
 
     def roll_back(self) -> None:
-        """Begin anew with a lower rate.
+        """Start again with a reduced learning rate.
 
         Raises:
             UserError: after ``max_rollbacks`` of them.
@@ -78,20 +78,20 @@ class CollapseGuard:
         if self.num_rollbacks >= self.config.max_rollbacks:
             raise UserError(
                 f"training collapsed {self.num_rollbacks + 1} times, now at {self.lr_scale:g} of its "
-                "learning rate; lower train.optim.lr or look at the data, then start again"
+                "learning rate; lower train.optim.lr or check the data, then start again"
             )
         self.num_rollbacks += 1
         self.lr_scale *= self.config.lr_scale
-        self._begin()
+        self._start()
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
+        """Return plain values for a checkpoint."""
         numbers = ("lr_scale", "num_rollbacks", "good_step", "num_steps", "num_above")
         values = {name: getattr(self, name) for name in numbers}
         return {**values, "best": dict(self.best), "losses": self.losses.to_sums()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the values of `state_dict`."""
         values = dict(state)
         self.losses = Mean.from_sums(values.pop("losses"))
         self.best = dict(values.pop("best"))

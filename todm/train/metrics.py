@@ -1,4 +1,4 @@
-"""What a run says about itself: sums per interval, the log line, metrics.jsonl, TensorBoard."""
+"""Logs of a run: means per interval, the log line, metrics.jsonl, TensorBoard."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 from todm.errors import UserError
 from todm.files import write_bytes
+from todm.layout import RunFolder
 
 
 class Mean:
@@ -30,30 +31,25 @@ class Mean:
         self._weights: dict[str, float] = {}
 
     def add(self, name: str, *, total: float, weight: float) -> None:
-        """Add a sum (of losses over frames, say) and what it is a sum over (the number of frames)."""
+        """Add a sum (of losses over frames, for example) and its weight (the number of frames)."""
         self._totals[name] = self._totals.get(name, 0.0) + total
         self._weights[name] = self._weights.get(name, 0.0) + weight
 
     def means(self) -> dict[str, float]:
-        """Total by weight, per name in the order of first mention; names without any weight are left out."""
+        """Return total / weight by name, in the order of the first `add`, without names of weight 0."""
         return {
             name: total / self._weights[name] for name, total in self._totals.items() if self._weights[name]
         }
 
-    def clear(self) -> None:
-        """Begin the next interval."""
-        self._totals.clear()
-        self._weights.clear()
-
     def to_sums(self) -> dict[str, float]:
-        """Totals and weights under distinct names, for a sum over processes (`todm.train.sync`)."""
+        """Return totals and weights by distinct names, for a sum over processes (`todm.train.sync`)."""
         sums = {f"total/{name}": value for name, value in self._totals.items()}
         sums.update({f"weight/{name}": value for name, value in self._weights.items()})
         return sums
 
     @classmethod
     def from_sums(cls, sums: Mapping[str, float]) -> Mean:
-        """Inverse of `to_sums`."""
+        """Restore means from the result of `to_sums`."""
         mean = cls()
         for key, value in sums.items():
             kind, _, name = key.partition("/")
@@ -66,7 +62,7 @@ class Report:
     """One interval of training.
 
     Args:
-        epoch: of the present epoch, from 1.
+        epoch: number of the current epoch, from 1.
         batch: batches done in this epoch.
         num_batches: batches of the epoch; 0 when unknown.
         step: batches done in the run.
@@ -75,10 +71,10 @@ class Report:
         lr: learning rate of the main group.
         grad_norm: last norm before clipping.
         clipped: share of the interval's steps that were clipped, 0 to 1.
-        skipped: steps of the interval whose gradient was not finite; they changed nothing.
+        skipped: steps of the interval whose gradient was not finite; they did not change the weights.
         hours_per_hour: hours of audio trained per hour of wall clock.
         eta: seconds to the end of the run; None when unknown.
-        dropout: what the largest net drops at present, by site, and the schedule's factor.
+        dropout: strength of the largest net's dropout by site, and the schedule's factor.
         seconds: wall clock of the interval.
     """
 
@@ -98,7 +94,7 @@ class Report:
     seconds: float = 0.0
 
     def line(self) -> str:
-        """One line for people."""
+        """Format the report as one line."""
         place = f"{self.batch}/{self.num_batches}" if self.num_batches else str(self.batch)
         sections = [
             f"epoch {self.epoch} batch {place} step {self.step}",
@@ -111,11 +107,11 @@ class Report:
         return " | ".join(section for section in sections if section)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for metrics.jsonl, ``kind`` train."""
+        """Convert to plain values for metrics.jsonl, ``kind`` train."""
         return {"kind": "train", **asdict(self)}
 
     def scalars(self) -> dict[str, float]:
-        """Tags and values for TensorBoard."""
+        """Return tags and values for TensorBoard."""
         values = {f"loss/{name}": value for name, value in self.subnets.items()}
         values.update({f"loss/{name}": value for name, value in self.losses.items()})
         values.update({"optim/lr": self.lr, "optim/grad_norm": self.grad_norm, "optim/clipped": self.clipped})
@@ -127,7 +123,7 @@ class Report:
 
 
 def format_duration(seconds: float | None) -> str:
-    """Two units at most.
+    """Format a duration in at most two units.
 
     Example:
         >>> [format_duration(s) for s in (None, 7.4, 250, 3720, 190000)]
@@ -155,7 +151,7 @@ class JsonLines:
 
     Args:
         path: the file; its folder is made when missing.
-        step: where the run goes on; 0 begins a new file.
+        step: steps of the resumed checkpoint; 0 starts a new file.
 
     Raises:
         UserError: a line in the middle is not JSON, or the disk is full.
@@ -171,7 +167,7 @@ class JsonLines:
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed by close()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append `record`, which has a ``step``, and flush."""
+        """Append `record`, which must have a ``step``, and flush."""
         assert "step" in record
         try:
             self._file.write(json.dumps(record) + "\n")
@@ -180,17 +176,17 @@ class JsonLines:
             raise UserError(f"{self._path}: cannot be written ({error.strerror}); free some space") from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Flush and close the file."""
         self._file.close()
 
     def __enter__(self) -> JsonLines:
-        """The writer itself."""
+        """Return the writer itself."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the file."""
+        """Close the file at the end of the block."""
         self.close()
 
 
@@ -199,13 +195,13 @@ def _lines_until(content: bytes, step: int, path: Path) -> list[bytes]:
     kept = []
     for number, line in enumerate(lines, start=1):
         if not line.endswith(b"\n"):
-            break  # cut off by a kill; only the last line can be
+            break  # truncated by a kill, which only the last line can be
         try:
             record = json.loads(line)
             if record["step"] <= step:
                 kept.append(line)
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path}: line {number} is no record of a run; move the file away") from error
+            raise UserError(f"{path}: line {number} is not a record of a run; move the file away") from error
     return kept
 
 
@@ -213,8 +209,8 @@ class TensorBoard:
     """TensorBoard event files; without the tensorboard package it warns once and writes nothing.
 
     Args:
-        folder: of the event files.
-        step: where the run goes on; events beyond it are hidden.
+        folder: where the event files are written.
+        step: steps of the resumed checkpoint; later events are hidden.
     """
 
     def __init__(self, folder: Path, *, step: int = 0) -> None:
@@ -233,6 +229,42 @@ class TensorBoard:
                 self._writer.add_scalar(tag, value, step)
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close the event files."""
         if self._writer is not None:
             self._writer.close()
+
+
+class RunLogs:
+    """metrics.jsonl and the TensorBoard files of a run.
+
+    Args:
+        metrics: metrics.jsonl; None writes nothing, as in processes other than rank 0.
+        tensorboard: event files, likewise.
+    """
+
+    def __init__(self, metrics: JsonLines | None = None, tensorboard: TensorBoard | None = None) -> None:
+        self._metrics = metrics
+        self._tensorboard = tensorboard
+
+    @classmethod
+    def open(cls, folder: RunFolder, *, step: int) -> RunLogs:
+        """Open the logs of a run that continues after `step` batches."""
+        return cls(JsonLines(folder.metrics, step=step), TensorBoard(folder.tensorboard, step=step))
+
+    def write(self, record: Mapping[str, Any], scalars: Mapping[str, float] | None = None) -> None:
+        """Append a record to metrics.jsonl and its scalars to TensorBoard.
+
+        Args:
+            record: plain values; must have a ``step``.
+            scalars: values by tag.
+        """
+        if self._metrics is not None:
+            self._metrics.write(record)
+        if self._tensorboard is not None and scalars:
+            self._tensorboard.write(scalars, record["step"])
+
+    def close(self) -> None:
+        """Close all files."""
+        for file in (self._metrics, self._tensorboard):
+            if file is not None:
+                file.close()

@@ -10,6 +10,9 @@ from torch.optim import Optimizer
 from todm.config import OptimConfig
 from todm.errors import UserError
 
+WARMUP_START = 0.5
+"""Eden's factor at the first batch of the warm-up."""
+
 
 def eden(
     step: float,
@@ -18,12 +21,11 @@ def eden(
     lr_batches: float = 7500.0,
     lr_epochs: float = 3.5,
     warmup_batches: int = 500,
-    warmup_start: float = 0.5,
 ) -> float:
     """Eden's factor on the base learning rate (Zipformer, Yao et al., arXiv 2310.11230, section 3.5).
 
     ``((b^2 + Lb^2) / Lb^2)^-0.25 * ((e^2 + Le^2) / Le^2)^-0.25 * warm``, warm rising linearly from
-    `warmup_start` to 1.
+    0.5 to 1.
 
     Args:
         step: batches done so far, b.
@@ -31,7 +33,6 @@ def eden(
         lr_batches: time constant Lb in batches.
         lr_epochs: time constant Le in epochs.
         warmup_batches: length of the warm-up; 0 for none.
-        warmup_start: factor at the first batch.
 
     Returns:
         A factor in (0, 1].
@@ -43,7 +44,7 @@ def eden(
     by_step: float = ((step / lr_batches) ** 2 + 1) ** -0.25
     by_epoch: float = ((epoch / lr_epochs) ** 2 + 1) ** -0.25
     progress = min(1.0, step / warmup_batches) if warmup_batches > 0 else 1.0
-    return by_step * by_epoch * (warmup_start + (1 - warmup_start) * progress)
+    return by_step * by_epoch * (WARMUP_START + (1 - WARMUP_START) * progress)
 
 
 def cosine(step: float, *, total_steps: int, warmup_batches: int = 500, final: float = 0.02) -> float:
@@ -122,7 +123,7 @@ class Schedule:
         Args:
             step: batches done.
             epoch: epochs done, with fraction.
-            scale: what all rates are multiplied by besides.
+            scale: additional factor on all rates.
         """
         self._step, self._epoch = step, epoch
         factor = scale * self.factor(step, epoch)
@@ -131,9 +132,9 @@ class Schedule:
         return float(self._optimizer.param_groups[0]["lr"])
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the schedule stands; the rates follow from the config."""
+        """Return step and epoch; the learning rates follow from the config."""
         return {"step": self._step, "epoch": self._epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there, with the base rates of the config, after the optimiser's state is loaded."""
+        """Set the rates for the saved step, from the config; call it after loading the optimizer's state."""
         self.set(state["step"], state["epoch"])

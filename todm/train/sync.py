@@ -1,4 +1,4 @@
-"""Several training processes as one: weights sent once, gradients summed once per step.
+"""Synchronisation of training processes: weights are sent once, gradients are summed once per step.
 
 Each process runs its own batch through all specs of the step and adds up its gradients; then one
 all-reduce makes them the gradients of the joined batch. DistributedDataParallel is not used: it expects
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from importlib import import_module
 
 import torch
 import torch.distributed as dist
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 
 BUCKET_NUMEL = 2**25  # elements in one all-reduce at most (128 MiB of float32)
 
-PATIENCE = timedelta(minutes=30)
-"""A process waits so long for the others: while rank 0 validates, or for a machine that has vanished."""
+SYNC_TIMEOUT = timedelta(minutes=30)
+"""How long a process waits for the others, for example while rank 0 validates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class World:
         rank: 0 to size - 1; rank 0 writes logs and checkpoints.
         size: number of processes.
         local_rank: index on this machine, which picks the GPU.
-        local_size: number of processes on this machine, 0 if nobody told.
+        local_size: number of processes on this machine, 0 if unknown.
     """
 
     rank: int = 0
@@ -51,10 +51,10 @@ class World:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> World:
-        """What torchrun tells through RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; one process without.
+        """Read torchrun's RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE; one process without them.
 
         Raises:
-            UserError: numbers that contradict each other.
+            UserError: contradictory numbers.
         """
         env = os.environ if environ is None else environ
         try:
@@ -76,7 +76,7 @@ class World:
 
 
 def choose_device(name: str, world: World) -> torch.device:
-    """``cpu``, ``cuda`` or ``auto`` to this process's device; `UserError` when it is not there.
+    """Choose this process's device by the name ``cpu``, ``cuda`` or ``auto``; `UserError` if it is missing.
 
     ``auto`` takes a GPU only if there is one for each process of this machine: several processes are also how
     the cores of a CPU are used, and all must choose the same.
@@ -109,7 +109,7 @@ _VARIABLES = (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_W
 
 @contextmanager
 def process_group(world: World, *, device: torch.device) -> Iterator[None]:
-    """Join the other processes for the time of the block (NCCL on GPUs, gloo on CPUs); alone: nothing."""
+    """Join the other processes during the block (NCCL on GPUs, gloo on CPUs); no effect with one process."""
     if world.size == 1:
         yield
         return
@@ -117,11 +117,11 @@ def process_group(world: World, *, device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(world.local_rank)
     elif "GLOO_SOCKET_IFNAME" not in os.environ and _spans_machines(world):
-        name = interface_towards(os.environ.get("MASTER_ADDR", ""))
+        name = find_interface(os.environ.get("MASTER_ADDR", ""))
         if name is not None:
             os.environ["GLOO_SOCKET_IFNAME"] = name
     try:
-        dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=PATIENCE)
+        dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=SYNC_TIMEOUT)
     except (RuntimeError, ValueError) as error:
         raise UserError(
             f"the {world.size} processes cannot reach each other ({_reason(error)}); start all of them, and "
@@ -130,48 +130,47 @@ def process_group(world: World, *, device: torch.device) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _is_of_the_network(error):
+        if not _is_network_error(error):
             raise
         raise UserError(
-            f"another of the {world.size} processes has ended or cannot be reached ({_reason(error)}); what "
-            "it printed says why; start all of them again, and they go on from the last checkpoint"
+            f"another of the {world.size} processes has ended or cannot be reached ({_reason(error)}); see "
+            "its output; start all of them again to resume the last checkpoint"
         ) from error
     finally:
         dist.destroy_process_group()
 
 
-def _is_of_the_network(error: RuntimeError) -> bool:
+def _is_network_error(error: RuntimeError) -> bool:
     return isinstance(error, dist.DistError) or "gloo" in str(error)  # gloo raises nothing more precise
 
 
 def _reason(error: Exception) -> str:
-    """The first line, without the place in torch's source where it arose."""
+    """First line of the message, without the place in torch's source."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0]
     return re.sub(r"\[/[^\]]*\] ", "", first)[:200]
 
 
 def _spans_machines(world: World) -> bool:
-    """Whether torchrun started fewer processes here than there are; our own launcher stays on one machine."""
+    """Whether torchrun started only some of the processes on this machine."""
     return 0 < world.local_size < world.size
 
 
-def interface_towards(host: str) -> str | None:
-    """The network interface by which this machine reaches `host`; None if that cannot be told.
+def find_interface(host: str) -> str | None:
+    """Find the network interface by which this machine reaches `host`; None if unknown.
 
-    gloo takes the interface that the machine's own name leads to, and on many that is 127.0.0.1.
+    gloo uses the interface that the machine's own name resolves to, which often is 127.0.0.1.
 
     Args:
         host: name or IPv4 address, this machine's own included.
     """
     if sys.platform != "linux":
         return None
-    import fcntl
-
+    fcntl = import_module("fcntl")  # Linux only
     try:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.connect((host, 9))  # sends nothing
             address = probe.getsockname()[0]
-            if address.startswith("127."):  # its own name in /etc/hosts, where no other machine can go
+            if address.startswith("127."):  # its own name in /etc/hosts: other machines cannot connect
                 return None
             for _, name in socket.if_nameindex():
                 with suppress(OSError):  # an interface without an address
@@ -179,29 +178,27 @@ def interface_towards(host: str) -> str | None:
                     answer = fcntl.ioctl(probe.fileno(), 0x8915, wanted)  # SIOCGIFADDR
                     if socket.inet_ntoa(answer[20:24]) == address:
                         return name
-    except (OSError, UnicodeError):  # the latter: of a name that cannot be one
+    except (OSError, UnicodeError):  # the latter for impossible names
         pass
     return None
 
 
 @torch.no_grad()
-def reduce_gradients(
-    params: Iterable[Tensor], *, op: Literal["sum", "mean"] = "sum", bucket_numel: int = BUCKET_NUMEL
-) -> None:
-    """Replace every ``grad`` by the sum (or mean) over all processes, one all-reduce per bucket.
+def reduce_gradients(params: Iterable[Tensor], *, bucket_numel: int = BUCKET_NUMEL) -> None:
+    """Replace every ``grad`` by the sum over all processes, one all-reduce per bucket.
 
-    A gradient that is missing here counts as zeros; one that is missing in every process stays missing.
-    Which is which travels in the same all-reduce, one flag per parameter, so that all processes agree.
+    The sum is the gradient of losses that are summed over the joined batch.
+
+    A missing gradient counts as zeros; one that is missing in every process stays missing. One flag per
+    parameter is sent in the same all-reduce, so that all processes agree.
     Parameters may have different dtypes and devices, but the same order in every process.
 
     Args:
         params: all parameters that are trained.
-        op: ``sum`` gives the gradient of losses that are summed over the joined batch.
-        bucket_numel: elements that are sent together at most; one larger tensor goes alone.
+        bucket_numel: elements that are sent together at most; a larger tensor is sent alone.
     """
-    if not _together():
+    if not _is_distributed():
         return
-    world_size = dist.get_world_size()
     for bucket in _buckets(params, bucket_numel):
         flags = bucket[0].new_tensor([float(param.grad is not None) for param in bucket])
         parts = [
@@ -217,8 +214,6 @@ def reduce_gradients(
             if param.grad is None:
                 param.grad = torch.empty_like(param)
             param.grad.copy_(total.view_as(param))
-            if op == "mean":
-                param.grad.div_(world_size)
 
 
 def _buckets(params: Iterable[Tensor], bucket_numel: int) -> Iterator[list[Tensor]]:
@@ -236,7 +231,7 @@ def _buckets(params: Iterable[Tensor], bucket_numel: int) -> Iterator[list[Tenso
 @torch.no_grad()
 def broadcast_weights(module: nn.Module, *, source: int = 0) -> None:
     """Give every process the parameters and buffers of process `source`."""
-    if not _together():
+    if not _is_distributed():
         return
     for tensor in [*module.parameters(), *module.buffers()]:
         # NCCL and gloo want contiguous memory; a copy is sent and written back.
@@ -247,11 +242,11 @@ def broadcast_weights(module: nn.Module, *, source: int = 0) -> None:
 
 
 def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
-    """Sum named numbers over all processes; a name that is missing somewhere counts as 0 there.
+    """Sum named numbers over all processes; a missing name counts as 0.
 
-    Returns the same dict, in the same order, in every process. Meant for once per interval.
+    Returns the same dict, in the same order, in every process. Use it once per interval, not per step.
     """
-    if not _together():
+    if not _is_distributed():
         return dict(values)
     gathered: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
     dist.all_gather_object(gathered, dict(values))
@@ -262,9 +257,9 @@ def sum_over_processes(values: Mapping[str, float]) -> dict[str, float]:
     return totals
 
 
-def differing(values: Mapping[str, float]) -> dict[str, list[float]]:
-    """Of named numbers those that are not the same in all processes, each with the value of every rank."""
-    if not _together():
+def find_differences(values: Mapping[str, float]) -> dict[str, list[float]]:
+    """Find the named numbers that differ between processes, each with the values by rank."""
+    if not _is_distributed():
         return {}
     gathered: list[dict[str, float]] = [{} for _ in range(dist.get_world_size())]
     dist.all_gather_object(gathered, dict(values))
@@ -276,12 +271,12 @@ def differing(values: Mapping[str, float]) -> dict[str, list[float]]:
 
 
 def sum_tensor(tensor: Tensor) -> Tensor:
-    """Sum a small tensor (a frame count, say) over all processes; returns a new tensor."""
+    """Sum a small tensor (a frame count, for example) over all processes; returns a new tensor."""
     total = tensor.detach().clone()
-    if _together():
+    if _is_distributed():
         dist.all_reduce(total)
     return total
 
 
-def _together() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
