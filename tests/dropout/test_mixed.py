@@ -39,7 +39,7 @@ def test_layers_are_switched_off_front_to_back_over_the_first_two_thirds() -> No
     assert active(0.45, whole) == [False, False, True]
     assert active(0.66, whole) == [False, False, True]
     assert active(0.67, whole) == [False] * 3
-    # A layer's turn is that of its place in the supernet, whatever runs beside it.
+    # A layer is switched off by its place in the supernet, independent of the other layers.
     assert active(0.45, SubnetSpec(layers=(0, 2), widths={"ffn_dim": (8, 8)}, mode="offline")) == [
         False,
         True,

@@ -149,7 +149,7 @@ def test_masks_keep_the_expectation_and_follow_the_width(units: bool) -> None:
         stack = torch.stack([getattr(draw, name) for draw in draws])
         error = stack.std(0) / len(draws) ** 0.5
         assert ((stack.mean(0) - getattr(ffn, name)).abs() < 5 * error + 1e-6).all()
-    if units:  # a hidden unit is heard by all or by none
+    if units:  # a hidden unit has all its out-weights or none
         zero = torch.stack([draw.out_weight for draw in draws]) == 0
         assert torch.equal(zero.any(1), zero.all(1)) and zero.any() and not zero.all()
 

@@ -120,7 +120,7 @@ def test_the_stages_follow_each_other() -> None:
         losses, _, probe = run_step(CONTRASTIVE, step)
         assert [loss.spec for loss in losses] == [SPACE.max(), SPACE.min()]
         assert "contrastive" not in losses[0].parts
-        assert [told for _, told in probe.asked] == [pytest.approx(progress)] * 2
+        assert [asked for _, asked in probe.asked] == [pytest.approx(progress)] * 2
 
 
 def test_the_consistency_term_joins_the_max_net_s_loss() -> None:

@@ -121,7 +121,7 @@ def test_full_disk_keeps_the_old_checkpoint(
 
 @pytest.mark.parametrize("moment", ["fsync", "flush"])
 def test_full_disk_that_shows_late(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delayed allocation: the write succeeds and the flush or the sync tells."""
+    """Delayed allocation: the write succeeds and the flush or the sync fails."""
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

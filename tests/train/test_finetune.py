@@ -121,8 +121,8 @@ def test_defaults_are_gentle() -> None:
 
 def test_the_command(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--exp-dir", str(exp), "--fine-tune", "mid", "--train.max_steps", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "mid-tuned" in said and "% before, " in said
+    output = capsys.readouterr().out
+    assert "mid-tuned" in output and "% before, " in output
     compared = json.loads((exp / "fine-tune" / "mid" / "compare.json").read_text())
     supernet, _ = load_supernet(exp / "supernet")
     evaluator = SupernetEvaluator.load(exp, 0, seed=0)

@@ -81,6 +81,6 @@ def test_two_processes_train_one_model_on_shards_of_their_own(
     one, other = (torch.load(exp / f"rank-{rank}.pt") for rank in range(2))
     assert_identical(one["weights"], other["weights"])
     assert len(one["seen"]) == len(other["seen"])
-    heard = [item for batch in one["seen"] + other["seen"] for item in batch]
-    assert {heard.count(item) for item in heard} == {2}  # epochs
-    assert len(set(heard)) == 32
+    trained = [item for batch in one["seen"] + other["seen"] for item in batch]
+    assert {trained.count(item) for item in trained} == {2}  # epochs
+    assert len(set(trained)) == 32

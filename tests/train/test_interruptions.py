@@ -1,4 +1,4 @@
-"""What a run loses when it is told to stop, meets bad batches, or cannot save: nothing."""
+"""A run that is stopped, meets bad batches or cannot save loses nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_sigterm_saves_the_batch_at_hand_and_nothing_is_lost(
     new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = settings(save_interval=0)
-    straight, told = new_run("straight"), new_run("told")
+    straight, stopped = new_run("straight"), new_run("stopped")
     train(config, straight)
     original = Trainer._train_batch
 
@@ -36,13 +36,13 @@ def test_sigterm_saves_the_batch_at_hand_and_nothing_is_lost(
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch, pytest.raises(SystemExit) as caught:
         patch.setattr(Trainer, "_train_batch", train_batch)
-        train(config, told)
+        train(config, stopped)
     assert caught.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is before
-    assert newest(told)["step"] == 3
-    train(config, told)
+    assert newest(stopped)["step"] == 3
+    train(config, stopped)
     for part in ("model", "optimizer", "average", "step"):
-        assert_identical(newest(told)[part], newest(straight)[part], part)
+        assert_identical(newest(stopped)[part], newest(straight)[part], part)
 
 
 def test_a_bad_batch_is_skipped_noted_and_counted(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,7 +46,7 @@ def stop_before(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def losses(exp: Path) -> list[Any]:
-    """What metrics.jsonl says of the losses and WERs, without the times."""
+    """Losses and WERs in metrics.jsonl, without times."""
     records = [json.loads(line) for line in (exp / "train" / "metrics.jsonl").read_text().splitlines()]
     keys = ("kind", "step", "epoch", "subnets", "losses", "wer", "lr")
     return [{key: record.get(key) for key in keys} for record in records]
@@ -132,13 +132,13 @@ def test_validation_counts_for_no_interval_and_may_be_left_out(
 
 
 @pytest.mark.parametrize(("of_average", "penalty"), [(False, 0.0), (True, 2.0)])
-def test_validation_hears_what_is_asked(
+def test_validation_decodes_the_configured_weights(
     new_run: NewRun, monkeypatch: pytest.MonkeyPatch, of_average: bool, penalty: float
 ) -> None:
-    heard: dict[SubnetSpec, dict[str, torch.Tensor]] = {}  # at the last validation
+    decoded: dict[SubnetSpec, dict[str, torch.Tensor]] = {}  # at the last validation
 
     def listen(net: Any, *args: Any, **kwargs: Any) -> Any:
-        heard[net.spec] = {name: value.clone() for name, value in net.state_dict().items()}
+        decoded[net.spec] = {name: value.clone() for name, value in net.state_dict().items()}
         return transcribe_batches(net, *args, **kwargs)
 
     monkeypatch.setattr("todm.train.validation.transcribe_batches", listen)
@@ -152,7 +152,7 @@ def test_validation_hears_what_is_asked(
     for spec in (net.space.max(), net.space.min()):
         expected = extract(net, spec).state_dict()
         expected["joiner.output.bias"][BLANK_ID] -= penalty
-        assert_identical(expected, heard[spec])
+        assert_identical(expected, decoded[spec])
 
 
 def test_loading_in_other_processes_changes_nothing(new_run: NewRun) -> None:

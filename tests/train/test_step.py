@@ -157,7 +157,7 @@ def divergence(
 
 
 def start_losses(net: Supernet, spec: SubnetSpec) -> tuple[TransducerLoss, TransducerLoss]:
-    """On a diagonal of two symbols, no label seen, and smoothed with nothing behind it that could learn."""
+    """Loss on a diagonal of two symbols without label context, and the smoothed loss of detached inputs."""
     encoder_out, lens, predictor_out = net(BATCH, spec)
     predictor_out = predictor_out[:, :1].expand_as(predictor_out)
     num_labels = BATCH.labels.shape[1]
@@ -348,7 +348,7 @@ def test_the_diagonal_start_runs_the_largest_net_of_each_mode() -> None:
 
 
 def test_streaming_nets_learn_the_offline_lattice_some_frames_later() -> None:
-    """With a student that says the teacher's output later, the divergence is 0 and the losses are equal."""
+    """With a student that emits the teacher's output later, the divergence is 0 and the losses are equal."""
     lag = 2
     net = make_exact_supernet()
     config = make_config(lattice="full", objective="distill_plus_rnnt")

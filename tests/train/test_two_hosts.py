@@ -28,7 +28,7 @@ class Hosts:
     names: tuple[str, str]
 
     def start(self, rank: int, exp: Path, *words: str) -> subprocess.Popen[str]:
-        """`todm train` under torchrun, as the recipe says it; without the name of any interface."""
+        """`todm train` under torchrun, as in the recipe, without the name of any interface."""
         environ = {
             key: value for key, value in os.environ.items() if key not in ("RANK", "GLOO_SOCKET_IFNAME")
         }
@@ -97,17 +97,17 @@ def test_two_hosts_train_as_one_machine_and_go_on_after_one_is_lost(hosts: Hosts
 
     first, second = (hosts.start(rank, two) for rank in range(2))
     assert first.stderr is not None
-    said = []
+    lines = []
     for line in first.stderr:
-        said.append(line)
+        lines.append(line)
         if "step 3 " in line:
             kill_all(hosts.names[1])  # torchrun and its process: the host is gone
             break
-    said += first.communicate(timeout=600)[1].splitlines()
+    lines += first.communicate(timeout=600)[1].splitlines()
     second.communicate(timeout=600)
-    assert first.returncode != 0, said
-    sentences = [line for line in said if line.startswith("todm: ")]
-    assert len(sentences) == 1 and "another of the 2 processes has ended" in sentences[0], said
+    assert first.returncode != 0, lines
+    sentences = [line for line in lines if line.startswith("todm: ")]
+    assert len(sentences) == 1 and "another of the 2 processes has ended" in sentences[0], lines
     left = newest(two)["step"]
     assert 2 <= left < 12
 

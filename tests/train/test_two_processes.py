@@ -148,9 +148,9 @@ def test_sigterm_to_the_starter_of_two_processes_saves_too(new_run: NewRun) -> N
 
 
 def wait_both(commands: list[subprocess.Popen[str]]) -> list[str]:
-    said = [process.communicate(timeout=600)[1] for process in commands]
-    assert [process.returncode for process in commands] == [2, 2], said
-    return [[line for line in text.splitlines() if line.startswith("todm: ")][-1] for text in said]
+    messages = [process.communicate(timeout=600)[1] for process in commands]
+    assert [process.returncode for process in commands] == [2, 2], messages
+    return [[line for line in text.splitlines() if line.startswith("todm: ")][-1] for text in messages]
 
 
 def start_alone(exp: Path, rank: int, port: int) -> subprocess.Popen[str]:
@@ -166,8 +166,8 @@ def test_folders_that_differ_are_refused(new_run: NewRun) -> None:
     for exp in folders:
         save_config(settings(), exp / "config.yaml")
     port = free_port()
-    said = wait_both([start_alone(exp, rank, port) for rank, exp in enumerate(folders)])
-    for exp, sentence in zip(folders, said, strict=True):
+    messages = wait_both([start_alone(exp, rank, port) for rank, exp in enumerate(folders)])
+    for exp, sentence in zip(folders, messages, strict=True):
         assert sentence.startswith(f"todm: {exp}: the processes do not see the same files there")
         assert "checkpoint's step [2, 0]" in sentence
 
@@ -179,13 +179,13 @@ if os.environ.get("RANK") == "1":
     from todm.train.loop import Trainer
 
     def fail(*_words):
-        raise UserError("shard 7: cannot be read; mend it")
+        raise UserError("shard 7: cannot be read; copy it again")
 
     Trainer._train_batch = fail
 """
 
 
-def test_the_starter_tells_why_another_process_failed(new_run: NewRun) -> None:
+def test_the_starter_reports_why_another_process_failed(new_run: NewRun) -> None:
     exp = new_run("exp")
     save_config(settings(num_processes=2), exp / "config.yaml")
     (exp / "sitecustomize.py").write_text(BROKEN)
@@ -195,5 +195,5 @@ def test_the_starter_tells_why_another_process_failed(new_run: NewRun) -> None:
     found = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=600)
     assert found.returncode == 2, found.stderr
     assert "todm: another of the 2 processes has ended" in found.stderr
-    assert found.stderr.splitlines()[-1] == "todm: process 1: shard 7: cannot be read; mend it"
+    assert found.stderr.splitlines()[-1] == "todm: process 1: shard 7: cannot be read; copy it again"
     assert "Traceback" not in found.stderr

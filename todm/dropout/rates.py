@@ -48,8 +48,8 @@ class SubnetScaledDropout:
     """Rate p' = p c'/c for a layer that runs at width c' of its full width c.
 
     Small nets underfit under the largest net's rate (TODM, Shangguan et al., arXiv 2309.01947). The SSM
-    branch has no width to cut; its rate follows the net's overall share of the full size, which is the mean of
-    c'/c over the supernet's layers, counting 0 for layers left out. That choice is this project's.
+    branch has no width to cut; its rate follows the net's overall share of the full size, which is the mean
+    of c'/c over the supernet's layers, counting 0 for layers left out. That choice is this project's.
 
     Args:
         config: its rate is p.

@@ -62,7 +62,7 @@ class TimedSchedule:
         return {}
 
     def load_state_dict(self, state: Mapping[str, float]) -> None:
-        """Ignore the state."""
+        """Ignore the state; there is none."""
 
 
 def constant(config: DropoutScheduleConfig) -> TimedSchedule:

@@ -1,6 +1,6 @@
-"""Dropout as one Triton kernel, see `todm.nn.dropout.drop`; imported where there is a GPU.
+"""Dropout as one Triton kernel, see `todm.nn.dropout.drop`.
 
-What is dropped is drawn from a seed that stays on the GPU, and drawn again for the gradient: no mask is kept.
+The mask is drawn from a seed that stays on the GPU, and drawn again for the gradient: it is never stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def drop(x: Tensor, num_dropped: int, num_levels: int, generator: torch.Generato
         x: any shape, on a GPU.
         num_dropped: 0 to below `num_levels`.
         num_levels: a power of two, 2^16 at most.
-        generator: of x's device; None takes torch's own.
+        generator: random numbers, on x's device; None uses torch's own.
     """
     seed = torch.empty(1, dtype=torch.int64, device=x.device).random_(generator=generator)
     dropped: Tensor = _Drop.apply(x, seed, num_dropped, num_levels)

@@ -1,6 +1,6 @@
-"""Inter-head gating as one Triton kernel each way, see `todm.nn.mhssm`; imported where there is a GPU.
+"""Inter-head gating as one Triton kernel in each direction, see `todm.nn.mhssm`.
 
-Rows are (N, T) flattened. Each holds, for every direction, E / 2 values and behind them E / 2 gates.
+Rows are (N, T) flattened. Each holds, for every direction, E / 2 values followed by E / 2 gates.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _ungate(y_ptr, grad_ptr, out_ptr, count, width, BLOCK: tl.constexpr):
     gate = tl.load(y_ptr + value_at + width, at < count, 0.0).to(tl.float32)
     grad = tl.load(grad_ptr + at, at < count, 0.0).to(tl.float32)
     open_share = tl.sigmoid(gate)
-    of_gate = grad * value * open_share * (1.0 + gate * (1.0 - open_share))
+    gate_grad = grad * value * open_share * (1.0 + gate * (1.0 - open_share))
     kind = out_ptr.dtype.element_ty
     tl.store(out_ptr + value_at, (grad * gate * open_share).to(kind), at < count)
-    tl.store(out_ptr + value_at + width, of_gate.to(kind), at < count)
+    tl.store(out_ptr + value_at + width, gate_grad.to(kind), at < count)

@@ -1,4 +1,4 @@
-"""Sums over the rows of a matrix by a Triton kernel; imported where there is a GPU."""
+"""Sums over the rows of a matrix by a Triton kernel."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _TILES = 8
 
 
 def sum_rows(x: Tensor) -> Tensor:
-    """(M, F) of any float to (F,) float32: what a bias gets. torch's own takes more than twice as long."""
-    if x.stride(1) != 1:  # turned, or of one number spread out
+    """Sum (M, F) of any float type to (F,) float32, the gradient of a bias; torch takes twice as long."""
+    if x.stride(1) != 1:  # transposed or expanded
         x = x.contiguous()
     num_rows, num_columns = x.shape
     num_parts = triton.cdiv(num_rows, _ROWS * _TILES)

@@ -1,7 +1,7 @@
-"""Triton kernels over the vocabulary of a lattice's nodes; imported where there is a GPU.
+"""Triton kernels over the vocabulary of a lattice's nodes.
 
-One node is a row of V classes. Each kernel reads what it needs once and writes its result once; torch's own
-operations, one after the other, move these widest tensors of a step many times.
+One node is a row of V classes. Each kernel reads its inputs once and writes its result once; torch's own
+operations would move these tensors, the largest of a step, many times.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import triton.language as tl
 from torch import Tensor
 
 MAX_CLASSES = 16384
-"""V at most: a row is one block."""
+"""Largest V: a row is one block."""
 
 _BLOCK_NUMEL = 4096
 
 
 def pick(logits: Tensor, labels: Tensor, *, keep: bool) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    """Log-softmax, and from it blank and label.
+    """Compute the log-softmax and pick blank and label from it.
 
     Args:
         logits: (..., V) float, on a GPU.
@@ -58,7 +58,7 @@ def unpick(
     grad_blank: Tensor | None,
     grad_label: Tensor | None,
 ) -> Tensor:
-    """The gradient of `pick` to the logits, (..., V) of `dtype`.
+    """Compute the gradient of `pick` with respect to the logits, (..., V) of `dtype`.
 
     Args:
         scores: the log-probabilities, or the logits.
@@ -83,11 +83,11 @@ def unpick(
 def divergences(
     student: Tensor, teacher: Tensor, weights: Tensor, alphas: tuple[float, ...], beta: float
 ) -> Tensor:
-    """Weighted sums (A, N) of each utterance's nodes, for one alpha or two; see `todm.losses.divergence`.
+    """Compute weighted sums (A, N) of each utterance's nodes; see `todm.losses.divergence`.
 
     Args:
         student: (N, ..., V) float32 log-probabilities, on a GPU.
-        teacher: likewise.
+        teacher: same shape and type.
         weights: (N, ...) float32.
         alphas: one or two, exactly 1 or 0 for the Kullback-Leibler limits.
         beta: clip of the importance ratio.
@@ -110,7 +110,7 @@ def slopes(
     alphas: tuple[float, ...],
     beta: float,
 ) -> Tensor:
-    """The gradient to the student's log-probabilities, (N, ..., V).
+    """Compute the gradient with respect to the student's log-probabilities, (N, ..., V).
 
     ``chosen`` (N,) int64 is the index of an utterance's alpha, ``grad`` (N,) the gradient of its divergence;
     for the others see `divergences`.
@@ -125,7 +125,7 @@ def slopes(
 
 
 def _arrange(x: Tensor) -> tuple[tuple[int], tuple[int, int], dict[str, int]]:
-    """The grid, the numbers of rows and classes, and the blocks of a program."""
+    """Return the grid, the numbers of rows and classes, and the blocks of a program."""
     num_classes = x.shape[-1]
     num_rows = x.numel() // num_classes
     classes = triton.next_power_of_2(num_classes)

@@ -1,7 +1,7 @@
-"""Layer norm as one Triton kernel each way; imported where there is a GPU.
+"""Layer norm as one Triton kernel in each direction.
 
 torch's takes kernels of their own, slower ones, for the gradients of weight and bias, which made norms a
-seventh of a training step on an H200, and always writes float32, which the products behind it cast down
+seventh of a training step on an H200, and always writes float32, which the following products cast down
 again. Rows are (N, T) flattened, of D channels.
 """
 
@@ -29,7 +29,7 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float, dtype: torch
         weight: (D,) float32.
         bias: (D,) float32.
         eps: added to the variance.
-        dtype: of the result.
+        dtype: type of the result.
     """
     normed: Tensor = _LayerNorm.apply(x, weight, bias, eps, dtype)
     return normed

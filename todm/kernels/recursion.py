@@ -1,4 +1,4 @@
-"""The recursions of a transducer lattice as one Triton kernel; imported where there is a GPU.
+"""The recursions of a transducer lattice as one Triton kernel.
 
 See `todm.losses.recursion` for the formula. A program runs one utterance in one direction: label position by
 label position, all frames of a position at once, in float64.
@@ -15,13 +15,13 @@ import triton.language as tl
 from torch import Tensor
 
 MAX_FRAMES = 4096
-"""T at most: the frames of a position are one block."""
+"""Largest T: the frames of a position are one block."""
 
 
 def forward_backward(
     blanks: Tensor, labels: Tensor, encoder_lens: Tensor, label_lens: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The same as `todm.losses.recursion.forward_backward`, on a GPU."""
+    """Compute `todm.losses.recursion.forward_backward` on a GPU."""
     num_utterances, num_positions, num_frames = blanks.shape
     out = blanks.new_empty(2, *blanks.shape)
     size = triton.next_power_of_2(num_frames)

@@ -1,4 +1,4 @@
-"""Triton kernels of the SSM's scan form (`todm.nn.ssm_scan`); imported where there is a GPU.
+"""Triton kernels of the SSM's scan form (`todm.nn.ssm_scan`).
 
 A program runs one utterance and one block of channels of one direction, frame by frame, with the whole state
 in registers. ``u`` and ``out`` are (N, T, C) and contiguous; the table is (4 S + 1, C), see `ScanOperators`,

@@ -1,4 +1,4 @@
-"""The band: which nodes of the transducer lattice the full joiner runs on.
+"""The band: nodes of the transducer lattice that the full joiner runs on.
 
 Letters: N batch, T frames, U labels, S symbols of one frame's window, V vocabulary.
 """
@@ -28,29 +28,29 @@ class Band:
     size: int
 
     def indices(self) -> Tensor:
-        """The positions u of all windows, (N, T, S) int64."""
+        """Return the positions u of all windows, (N, T, S) int64."""
         return self.begin.unsqueeze(-1) + torch.arange(self.size, device=self.begin.device)
 
     def valid_nodes(self, encoder_lens: Tensor, label_lens: Tensor) -> Tensor:
-        """Which nodes lie within their utterance's own frames and labels, (N, T, S) bool."""
+        """Whether a node lies within its utterance's own frames and labels, (N, T, S) bool."""
         frames = torch.arange(self.begin.shape[1], device=self.begin.device)
         in_frames = frames < encoder_lens.unsqueeze(-1)
         return in_frames.unsqueeze(-1) & (self.indices() <= label_lens[:, None, None])
 
     def delayed(self, num_frames: int) -> Band:
-        """The same windows `num_frames` later, at 0 before: a band of utterances that are as much longer."""
+        """Shift the band right by `num_frames`, filling with 0."""
         begin = torch.nn.functional.pad(self.begin, (num_frames, 0))[:, : self.begin.shape[1]]
         return Band(begin=begin, size=self.size)
 
 
 def full_band(num_utterances: int, num_frames: int, num_labels: int, device: torch.device) -> Band:
-    """The band that holds the whole lattice: every window is 0 .. ``num_labels``."""
+    """Make the band of the whole lattice: every window is 0 .. ``num_labels``."""
     begin = torch.zeros(num_utterances, num_frames, dtype=torch.int64, device=device)
     return Band(begin=begin, size=num_labels + 1)
 
 
 def feasible_size(prune_range: int, encoder_lens: Tensor, label_lens: Tensor, num_labels: int) -> int:
-    """Window size for a batch: ``prune_range``, changed only where it has to be.
+    """Compute the window size of a batch: ``prune_range``, changed only where necessary.
 
     It is at most U + 1 of the batch, and at least what the utterance with most labels per frame needs
     to reach its end: T frames pass at most T (S - 1) labels.
@@ -108,10 +108,10 @@ def make_diagonal_band(
     num_labels: int,
     delay: int = 0,
 ) -> Band:
-    """Windows of ``size`` positions about the straight line from frame `delay` to the last label.
+    """Make windows of ``size`` positions around the straight line from frame `delay` to the last label.
 
     It spreads an utterance's labels evenly over its frames, as guided attention does for attention
-    models (Tachibana et al., arXiv 1710.08969): whatever is said at a steady pace lies near it.
+    models (Tachibana et al., arXiv 1710.08969): speech at a steady pace lies near it.
 
     Args:
         encoder_lens: (N,) int64 frames.
@@ -132,10 +132,10 @@ def make_diagonal_band(
 
 
 def _bend(begin: Tensor, encoder_lens: Tensor, last: Tensor, size: int) -> Band:
-    """Move windows as little as it takes to make a `Band` of them.
+    """Move windows by the smallest distance that makes them a `Band`.
 
     Args:
-        begin: (N, T) int64, wherever.
+        begin: (N, T) int64, any positions.
         encoder_lens: (N,) int64 frames.
         last: (N, 1) int64, where the window of an utterance's last frame begins.
         size: positions in a window.

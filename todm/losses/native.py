@@ -7,8 +7,9 @@ With a path power tau above 1 the loss of the band is not -log P, P the sum over
 
     L = -(1 / tau) log sum over paths of p(path)^tau = -log P + (1 - 1 / tau) H,
 
-H the Renyi entropy of order tau of the paths given the labels. Plain likelihood is content when a label is
-said in one of several frames with less than half its probability in each; greedy search then never says it.
+H the Renyi entropy of order tau of the paths given the labels. Plain likelihood is the same if a label's
+probability is spread over several frames with less than half of it in each; greedy search then never emits
+the label.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from todm.losses.recursion import lattice_score
 from todm.losses.smoothed import smoothed_log_probs
 from todm.nn.precision import at_least_float32
 
-# Each costs some calls; with more of them the lattice would be the peak instead.
+# Slices of a batch. Each costs some calls; with more slices the lattice would be the peak of memory instead.
 _NUM_BLOCKS = 4
 
 
@@ -105,7 +106,7 @@ def pick_on_band(inputs: TransducerInputs, band: Band, *, keep: bool) -> tuple[T
     positions = band.indices()
     next_labels = inputs.next_labels()[:, None].expand(-1, num_frames, -1).gather(2, positions)
     size = num_utterances if keep else -(-num_utterances // _NUM_BLOCKS)
-    # Split, not sliced: a slice's gradient is as large as the whole.
+    # `split` instead of slicing: a slice's gradient is as large as the whole tensor.
     parts = (inputs.encoder_out, inputs.predictor_out, positions, next_labels)
     blocks = []
     for encoder_out, predictor_out, nodes, following in zip(*(x.split(size) for x in parts), strict=True):
@@ -121,7 +122,7 @@ def pick_on_band(inputs: TransducerInputs, band: Band, *, keep: bool) -> tuple[T
 
 
 def join_on_band(join: Join, encoder_out: Tensor, predictor_out: Tensor, positions: Tensor) -> Tensor:
-    """Logits of the joiner at the band's nodes.
+    """Compute the joiner's logits at the band's nodes.
 
     Args:
         join: see `todm.losses.rnnt.rnnt_loss`.
@@ -144,7 +145,7 @@ def join_on_band(join: Join, encoder_out: Tensor, predictor_out: Tensor, positio
 def pick_log_probs(
     logits: Tensor, next_labels: Tensor, *, keep: bool = True
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Log-softmax, and from it the blank and the next label.
+    """Compute the log-softmax and pick blank and next label from it.
 
     Args:
         logits: (N, T, S, V) float.
@@ -164,7 +165,7 @@ def pick_log_probs(
 
 
 class _PickByKernel(torch.autograd.Function):
-    """One kernel each way; half precision goes in, and its gradient comes out."""
+    """One kernel in each direction; half-precision logits get half-precision gradients."""
 
     @staticmethod
     def forward(
@@ -190,7 +191,7 @@ class _PickByKernel(torch.autograd.Function):
 
 
 class _PickLogProbs(torch.autograd.Function):
-    """Picking by plain gathers would build one dense gradient for each pick and add them up."""
+    """One dense gradient for all picks; plain gathers would build one for each pick and add them."""
 
     @staticmethod
     def forward(
@@ -201,8 +202,8 @@ class _PickLogProbs(torch.autograd.Function):
         if keep:
             log_probs = logits.log_softmax(-1)
         else:
-            # Not marked as dirty, which autograd allows for no view. Whoever needs the logits for a gradient
-            # of its own will notice by their version.
+            # Not marked as dirty, which autograd does not allow for views. Other uses of the logits in a
+            # backward pass fail by their version counter.
             log_probs = logits.detach()
             for utterance in log_probs:
                 utterance.copy_(utterance.log_softmax(-1))

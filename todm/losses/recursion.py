@@ -1,4 +1,4 @@
-"""Score and occupations of a transducer lattice in U + 1 vectorised steps.
+"""Score and occupation of a transducer lattice in U + 1 vectorised steps.
 
 The lattice recursion is usually run frame by frame. It is run label by label here: all frames of one
 position u are a single `logcumsumexp` along time, because with C_u(t) = sum of the blanks (s, u) for
@@ -9,7 +9,7 @@ s < t,
 and utterances have far fewer labels than frames. Working with a_u = alpha_u - C_u leaves two tensor
 operations per step. The backward recursion is the same one on the lattice turned round, so that both
 run as one batch of 2 N rows. Sums of many log-probabilities are subtracted from each other, hence
-float64; a lattice holds one number per node, which costs nothing beside the joiner's V.
+float64; a lattice holds one number per node, which is negligible compared with the joiner's V.
 
 A band is a lattice whose label moves outside the band are impossible; its blanks outside are set to
 0, harmless because no path that has left the band by a blank can leave position u again.
@@ -129,7 +129,7 @@ def _choose(blanks: Tensor) -> Callable[..., tuple[Tensor, Tensor]]:
 def forward_backward(
     blanks: Tensor, labels: Tensor, encoder_lens: Tensor, label_lens: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Log-probability of reaching each node, and of finishing from it.
+    """Compute the log-probability of reaching each node and of finishing from it.
 
     Args:
         blanks: (N, U + 1, T) float64, finite, 0 at padding.
@@ -149,8 +149,8 @@ def forward_backward(
     enter[:, 0, 0] = 0.0
 
     # Row k of the backward half is position U - k with time reversed, entered by the label moves out
-    # of that position. An utterance's own last position is entered at its last frame, by the closing
-    # blank; rows above it only hand the zeros on that they got.
+    # of that position. An utterance's own last position is entered at its last frame, by the final
+    # blank; rows above it only pass zeros on.
     rows = torch.arange(num_positions, device=blanks.device)
     leave = labels.clone()
     leave[..., -1].masked_fill_(rows > label_lens[:, None], 0.0)

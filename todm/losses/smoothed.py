@@ -2,7 +2,7 @@
 
 The additive joiner am(t) + lm(u) is cheap on the whole lattice, because its normaliser is a product:
 sum_v exp(am + lm) = exp(am) . exp(lm). Smoothing mixes in (linearly, in the log domain) what the
-labels alone and the audio alone would say, section 3.3 of the paper.
+labels alone and the audio alone predict, section 3.3 of the paper.
 
 Letters: N batch, T frames, U labels, V vocabulary.
 """
@@ -12,8 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-# Products of disjoint peaks underflow; from here on down the logarithm and its slope stand still,
-# which leaves the slope room below float32's largest number.
+# Products of disjoint peaks underflow; below this value the logarithm is constant, so that its slope
+# stays below float32's largest number.
 _LOWEST = 1e-30
 
 

@@ -42,7 +42,7 @@ class RunningAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> bool:
-        """Add the model's weights after batch `step` (1-based) if it is that step's turn."""
+        """Add the model's weights after batch `step` (from 1) if a sample is due; returns whether it was."""
         if step <= self.start_step or (step - self.start_step) % self.period:
             return False
         for name, value in model.state_dict().items():
@@ -59,7 +59,7 @@ class RunningAverage:
         return True
 
     def weights(self) -> dict[str, Tensor]:
-        """The mean so far, as a state dict in the model's own dtypes; at least one sample is needed."""
+        """Return the mean so far as a state dict in the model's own dtypes; at least one sample is needed."""
         assert self.num_samples > 0
         return {
             name: (total / self._weight if total.is_floating_point() else total).to(self._dtypes[name])
@@ -67,7 +67,7 @@ class RunningAverage:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values and tensors; the sums are copies."""
+        """Return plain values and copies of the sums."""
         return {
             "num_samples": self.num_samples,
             "weight": self._weight,
@@ -76,7 +76,7 @@ class RunningAverage:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Exact inverse of `state_dict`; start, period and window stay as configured."""
+        """Restore the result of `state_dict`; start, period and window stay as configured."""
         self.num_samples = state["num_samples"]
         self._weight = state.get("weight", float(self.num_samples))  # 0.1.0 wrote none: a plain mean's
         self._sums = {name: value.clone() for name, value in state["sums"].items()}
@@ -84,7 +84,7 @@ class RunningAverage:
 
 
 def mean_weights(state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several models of one architecture, computed in float64.
+    """Compute the mean of several models of one architecture in float64.
 
     Args:
         state_dicts: at least one, the first one's non-float tensors are kept.
@@ -98,7 +98,7 @@ def mean_weights(state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tenso
     for other in state_dicts[1:]:
         if {name: value.shape for name, value in other.items()} != shapes:
             raise UserError(
-                "checkpoints: of different architectures, they cannot be averaged; use fewer (--last)"
+                "checkpoints: their architectures differ, so they cannot be averaged; use fewer (--last)"
             )
     mean: dict[str, Tensor] = {}
     for name, value in first.items():
@@ -111,14 +111,14 @@ def mean_weights(state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tenso
 
 
 def average(exp_dir: Path, *, from_running: bool = True, last: int = 1) -> dict[str, Tensor]:
-    """The averaged supernet of a run as a state dict on the CPU.
+    """Return the averaged supernet of a run as a state dict on the CPU.
 
     Args:
         exp_dir: the run's folder.
         from_running: take the running average of the newest readable checkpoint; a run that was too
             short to have one falls back on the checkpoints' weights.
         last: how many of the newest checkpoints' weights are averaged otherwise; fewer if there are
-            fewer, unreadable ones passed over.
+            fewer; unreadable ones are skipped.
 
     Raises:
         UserError: no readable checkpoint.
@@ -147,5 +147,5 @@ def average(exp_dir: Path, *, from_running: bool = True, last: int = 1) -> dict[
         try:
             state_dicts.append(load_checkpoint(other)["model"])
         except UserError as error:
-            logging.getLogger(__name__).warning("passing over %s", error)
+            logging.getLogger(__name__).warning("skipping %s", error)
     return mean_weights(state_dicts)

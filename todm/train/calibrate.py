@@ -1,8 +1,8 @@
-"""The bias of blank, set so that greedy search leaves out no more words than it makes up.
+"""Calibration of the bias of blank, which balances deletions and insertions of greedy search.
 
-A transducer spreads a word's probability over a few frames, and greedy search says it only where it beats
-blank in one of them: after training, words are left out far more often than they are made up. Less bias for
-blank mends that in one number, which the joiner, and so every size and every runtime, shares.
+A transducer spreads a word's probability over a few frames, and greedy search emits it only if it exceeds
+blank in one of them: after training, deletions are far more frequent than insertions. A lower bias of blank
+corrects this by a single number, which is part of the joiner and hence shared by all sizes and runtimes.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
 STEPS = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-"""What may be taken from the bias, nats; half a step to either side of the best is tried after them."""
+"""Amounts subtracted from the bias, in nats; then half a step to either side of the best is tried."""
 
 
 def calibrate_run(weights: dict[str, Tensor], config: Config, exp_dir: Path) -> str:
-    """Set the bias of blank in `weights` for all sizes of the ladder, on a run's first training utterances.
+    """Calibrate the bias of blank in `weights` for the named sizes, on a run's first training utterances.
 
     Args:
         weights: state dict of the run's supernet; its bias is replaced.
-        config: of the run; ``train.calibrate_utterances`` says how many utterances.
-        exp_dir: of the run, with ``data/``.
+        config: settings of the run; ``train.calibrate_utterances`` is the number of utterances.
+        exp_dir: run folder with ``data/``.
 
     Returns:
-        one line on what it did.
+        One line that describes the result.
     """
     run = RunFolder(exp_dir)
     tokenizer = Tokenizer.load(run.lang)
@@ -71,20 +71,20 @@ def calibrate_blank(
     tokenizer: Tokenizer,
     chunk_ms: int,
 ) -> dict[float, int]:
-    """Take from the joiner's bias of blank what makes the fewest errors, or hardly more.
+    """Lower the joiner's bias of blank by the amount with the fewest errors, or hardly more.
 
-    Of all amounts within one standard error of the fewest the least is taken (Breiman et al., Classification
+    The smallest amount within one standard error of the fewest errors is used (Breiman et al., Classification
     and Regression Trees, 1984): a count of E errors is uncertain by about the root of E.
 
     Args:
         net: in eval mode; its bias is changed.
-        specs: nets that count, all equally.
-        batches: utterances that were trained on, undistorted: the dev parts stay unseen.
-        tokenizer: of the net.
+        specs: nets whose errors are counted, all with the same weight.
+        batches: training utterances without augmentation; the dev parts are not used.
+        tokenizer: tokenizer of the labels.
         chunk_ms: audio per chunk that streaming nets will be exported for, milliseconds.
 
     Returns:
-        errors over all nets by what was taken away.
+        Errors of all nets by the amount subtracted.
     """
     bias = net.full.joiner.output.bias
     before = bias[BLANK_ID].clone()

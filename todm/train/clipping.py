@@ -9,10 +9,10 @@ from typing import Any
 
 
 class MedianClipper:
-    """Decides how much one step's gradients are scaled down, from the norms of the steps before.
+    """Chooses how far a step's gradients are scaled down, from the norms of the previous steps.
 
     A norm above `scale` times the median of the last `window` norms is brought down to that threshold.
-    Until `min_history` norms are known nothing is clipped. The median is taken over the norms before
+    Nothing is clipped before `min_history` norms are known. The median is taken over the norms before
     clipping, so that one spike does not move the threshold and a lasting rise does.
 
     Args:
@@ -39,10 +39,10 @@ class MedianClipper:
         return self.scale * statistics.median(self._norms)
 
     def factor(self, norm: float) -> float:
-        """What to multiply this step's gradients with, 0 to 1, and remember `norm`.
+        """Return the factor, 0 to 1, on this step's gradients and store `norm`.
 
-        0.0 means that `norm` is not finite: the step must be skipped. Such a norm is counted in
-        `num_skipped` and not remembered, or it would be the median one day.
+        0.0 means that `norm` is not finite and the step must be skipped. Such a norm is counted in
+        `num_skipped` and not stored, because it would distort the median.
         """
         self.num_steps += 1
         self.last_norm = norm
@@ -51,14 +51,14 @@ class MedianClipper:
             return 0.0
         threshold = self.threshold
         self._norms.append(norm)
-        # All norms so far may have been 0 (nothing trained yet): then there is no scale to clip to.
+        # If all norms so far are 0 (nothing trained yet), there is no scale to clip to.
         if norm <= threshold or threshold == 0:
             return 1.0
         self.num_clipped += 1
         return threshold / norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain values: the norms remembered and the counters."""
+        """Return the stored norms and the counters as plain values."""
         return {
             "norms": list(self._norms),
             "last_norm": self.last_norm,
@@ -68,7 +68,7 @@ class MedianClipper:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Inverse of `state_dict`; scale and window stay as configured."""
+        """Restore the result of `state_dict`; scale and window stay as configured."""
         self._norms.clear()
         self._norms.extend(state["norms"])
         self.last_norm = state["last_norm"]

@@ -1,4 +1,4 @@
-"""Training one size on, alone: a space of exactly one spec that begins with the subnet's weights.
+"""Fine-tuning of one subnet: training in a space of a single spec, starting from the subnet's weights.
 
 The run lives in ``EXP/fine-tune/<name>`` and reads the data of ``EXP``; its averaged net becomes the subnet
 ``EXP/subnets/<name>-tuned``, whose spec counts its own layers.
@@ -33,11 +33,12 @@ from todm.train.phases import skip_to_sandwich
 from todm.train.sync import World
 
 EPOCHS = 3
-LR_SHARE = 0.2  # of the run's own rates: the net is near a minimum and must not leave it
+LR_SHARE = 0.2
+"""Learning rates relative to the run's: the net is near a minimum and must not leave it."""
 
 
 def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: Path | None = None) -> Path:
-    """Train the subnet ``EXP/subnets/<name>`` on and write ``EXP/subnets/<name>-tuned``.
+    """Fine-tune the subnet ``EXP/subnets/<name>`` and write ``EXP/subnets/<name>-tuned``.
 
     Args:
         exp_dir: run folder with ``data``, ``supernet`` and ``subnets``.
@@ -119,7 +120,7 @@ def tuning_dir(exp_dir: Path, name: str) -> Path:
 
 
 def own_spec(spec: SubnetSpec) -> SubnetSpec:
-    """The same net with its layers counted from 0, as the whole of a supernet of its own.
+    """Renumber the layers of a net from 0, as the full network of its own supernet.
 
     Example:
         >>> own_spec(SubnetSpec(layers=(0, 2, 5), widths={"ffn_dim": (8, 16, 8)}, mode="offline")).layers
@@ -129,13 +130,13 @@ def own_spec(spec: SubnetSpec) -> SubnetSpec:
 
 
 def tuning_config(config: Config, spec: SubnetSpec) -> Config:
-    """The run's settings, changed for training `spec` on: few epochs, low rates, no warm-up of the loss.
+    """Change a run's settings for fine-tuning: few epochs, low learning rates, no warm-up of the loss.
 
     Args:
-        config: of the run.
-        spec: as `own_spec` gives it.
+        config: settings of the run.
+        spec: result of `own_spec`.
     """
-    # The drop rate that the net had among the others.
+    # The dropout rate that the net had in the supernet.
     dropout = config.train.dropout
     widest = sum(widths[-1] for widths in config.space.widths.values())
     share = spec.size / (widest * config.model.num_layers)
@@ -175,7 +176,7 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
 
 
 def _starting_weights(net: Transducer, supernet_dir: Path) -> dict[str, Tensor]:
-    """The subnet's weights, and the supernet's layers that serve training only."""
+    """Join the subnet's weights with the supernet's layers that are used in training only."""
     supernet, _ = load_supernet(supernet_dir)
     weights = {key: value for key, value in supernet.state_dict().items() if not key.startswith("full.")}
     return weights | {f"full.{key}": value for key, value in net.state_dict().items()}

@@ -16,8 +16,8 @@ batches, and the gradients are summed once per step.
 
 All random numbers of a step come from a generator seeded with (seed, step, rank), and the order of batches
 from (seed, epoch): a resumed run is bit-identical to an uninterrupted one, within an epoch too, without any
-generator state to restore. SIGTERM saves after the current batch and ends the run with exit code 143; the same
-command resumes it.
+generator state to restore. SIGTERM saves after the current batch and ends the run with exit code 143; the
+same command resumes it.
 """
 
 from __future__ import annotations

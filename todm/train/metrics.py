@@ -264,7 +264,7 @@ class RunLogs:
             self._tensorboard.write(scalars, record["step"])
 
     def close(self) -> None:
-        """Close all files."""
+        """Close the files that are open."""
         for file in (self._metrics, self._tensorboard):
             if file is not None:
                 file.close()

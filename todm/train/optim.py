@@ -46,9 +46,9 @@ class ScaledAdam(Optimizer):
     Groups with ``scaled=False`` run plain Adam (bias-corrected, no decay): the SSM's own parameters have
     an RMS far above 3 and would be shrunk.
 
-    Before the update all gradients are scaled down together where the norm of g * rms(theta) (one-element
-    tensors: of g) over the scaled groups exceeds ``clipping_scale`` times its recent median; a step with a
-    gradient that is not finite changes nothing and is counted in ``clipper.num_skipped``. A missing
+    Before the update all gradients are scaled down together where the norm of g * rms(theta) (g itself for
+    one-element tensors) over the scaled groups exceeds ``clipping_scale`` times its recent median; a step
+    with a gradient that is not finite changes nothing and is counted in ``clipper.num_skipped``. A missing
     gradient counts as zeros: momentum still moves the tensor.
 
     The numbers kept per tensor (sum of h, w) are Python floats, read from the device once per step, so
@@ -103,11 +103,11 @@ class ScaledAdam(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """As `torch.optim.Optimizer.state_dict`, with the clipper's state beside it."""
+        """Return `torch.optim.Optimizer.state_dict` with the clipper's state added."""
         return {**super().state_dict(), "clipping": self.clipper.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Exact inverse of `state_dict`."""
+        """Restore the result of `state_dict`."""
         super().load_state_dict(state_dict)
         self.clipper.load_state_dict(state_dict["clipping"])
 
@@ -205,7 +205,7 @@ def _gradients(params: list[Tensor]) -> list[Tensor]:
 
 
 def _measure(params: list[Tensor], grads: list[Tensor]) -> _Measure:
-    """The group's numbers, brought to the host in one transfer."""
+    """Compute the group's numbers and bring them to the host in one transfer."""
     if params[0].is_cuda:
         numbers = sums_on_gpu(params, grads)
     else:
@@ -217,7 +217,7 @@ def _measure(params: list[Tensor], grads: list[Tensor]) -> _Measure:
 
 
 def sums_on_gpu(params: list[Tensor], grads: list[Tensor]) -> list[float]:
-    """Norms of all parameters, norms of all gradients and all dot products, in a few launches."""
+    """Compute norms of all parameters and gradients, and all dot products, in a few launches."""
     theta = torch.cat([param.reshape(-1) for param in params])
     g = torch.cat([grad.reshape(-1) for grad in grads])
     ends = torch.tensor([0, *accumulate(param.numel() for param in params)], device=theta.device)
@@ -227,10 +227,10 @@ def sums_on_gpu(params: list[Tensor], grads: list[Tensor]) -> list[float]:
 
 
 def _joint_norm(groups: list[dict[str, Any]], measures: list[_Measure]) -> float:
-    """Norm of g * rms over the scaled groups, not finite when any gradient is not.
+    """Compute the norm of g * rms over the scaled groups; not finite if any gradient is not.
 
-    The plain groups do not count: their parameters' RMS says nothing about a good step size. With plain
-    groups only it is the norm of g.
+    The plain groups are left out: their parameters' RMS is no measure of a good step size. With plain groups
+    only it is the norm of g.
     """
     scaled = plain = 0.0
     for group, measure in zip(groups, measures, strict=True):
@@ -272,11 +272,11 @@ class ClippedAdamW(AdamW):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """As `torch.optim.Optimizer.state_dict`, with the clipper's state beside it."""
+        """Return `torch.optim.Optimizer.state_dict` with the clipper's state added."""
         return {**super().state_dict(), "clipping": self.clipper.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Exact inverse of `state_dict`."""
+        """Restore the result of `state_dict`."""
         super().load_state_dict(state_dict)
         self.clipper.load_state_dict(state_dict["clipping"])
 
@@ -286,7 +286,7 @@ def build_optimizer(
     named_parameters: Iterable[tuple[str, Tensor]],
     is_ssm: Callable[[str], bool],
 ) -> ScaledAdam | ClippedAdamW:
-    """The optimiser of a run.
+    """Build the optimiser of a run.
 
     Every group carries ``name`` and ``base_lr``, which the schedule multiplies. The SSM's own parameters
     run plain Adam at ``ssm_lr`` without decay in both cases.

@@ -79,8 +79,8 @@ class CollapseRecovery:
         if path is None:
             raise UserError(
                 f"{self.store.folder}: the loss jumped and stayed high after step {good_step}, and no "
-                "checkpoint is as old; lower train.optim.lr, or set train.save_interval so that the run can be "
-                "rolled back"
+                "checkpoint is as old; lower train.optim.lr, or set train.save_interval to make rollbacks "
+                "possible"
             )
         state.load_state_dict(load_checkpoint(path), with_guard=False)
         state.guard.roll_back()

@@ -1,4 +1,4 @@
-"""SIGTERM as a request: a job scheduler asks training to end, and nothing may be lost by it."""
+"""SIGTERM as a request to stop, as job schedulers send it, so that training can save before it ends."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import threading
 from types import FrameType, TracebackType
 
 EXIT_CODE = 128 + signal.SIGTERM
-"""What a shell reports of a process that SIGTERM ended."""
+"""Exit code that a shell reports for a process ended by SIGTERM."""
 
 
 class StopRequest:
-    """Notes SIGTERM for the time of the block instead of dying of it.
+    """Records SIGTERM during the block instead of ending the process.
 
-    Outside the main thread, where Python allows no handler, it never notices anything.
+    Outside the main thread, where Python allows no handlers, SIGTERM keeps its effect.
     """
 
     def __init__(self) -> None:
