@@ -286,3 +286,25 @@ def test_other_vocabulary_and_unknown_keys_are_told() -> None:
         UserError, match=r"context_size absent there, 2 here.*num_experts 4 there, absent here"
     ):
         check_same_architecture(saved, Config())
+
+
+def test_checkpoints_of_earlier_versions_get_the_current_names(tmp_path: Path) -> None:
+    path = checkpoint_path(tmp_path, 7)
+    one = torch.ones(2)
+    state = {
+        **make_state(7),
+        "model": {"simple_am.weight": one, "w": one},
+        "config": {"space": {"depths": [1, 2], "ffn_dims": [8, 16]}, "train": {"distill": {"beta": 5.0}}},
+        "average": {
+            "num_samples": 1,
+            "sums": {"simple_lm.bias": one},
+            "dtypes": {"simple_lm.bias": "float32"},
+        },
+    }
+    save_checkpoint(path, state)
+    found = load_checkpoint(path)
+    assert found["model"].keys() == {"simple_am_proj.weight", "w"}
+    assert found["config"]["space"] == {"depths": [1, 2], "widths": {"ffn_dim": [8, 16]}}
+    assert found["config"]["train"] == {"distill": {"ratio_clip": 5.0}}
+    assert found["average"]["dtypes"] == {"simple_lm_proj.bias": "float32"}
+    assert found["average"]["sums"].keys() == {"simple_lm_proj.bias"}

@@ -8,12 +8,11 @@ from pathlib import Path
 from todm.api.results import AverageResult, FineTuneResult, TrainResult
 from todm.config import Config, load_config, save_config
 from todm.data.tokenizer import Tokenizer
-from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
 from todm.launch import run_processes, started_by_launcher
 from todm.layout import RunFolder, checkpoint_step
 from todm.model_dir import save_supernet
-from todm.train.average import average
+from todm.train.average import finished_weights
 from todm.train.calibrate import calibrate_run
 from todm.train.checkpoint import list_checkpoints
 from todm.train.finetune import compare_tuned, find_subnet, fine_tune
@@ -97,8 +96,9 @@ def average_run(exp_dir: Path, *, last: int | None = None) -> AverageResult:
         raise UserError(f"{exp_dir}: no such run folder; give the --exp-dir of a training")
     run = RunFolder(exp_dir)
     config = load_config(run.config, saved=True)
-    weights = average(exp_dir, from_running=last is None, last=1 if last is None else last)
-    sparsify(weights, config.train.dropout)
+    weights = finished_weights(
+        exp_dir, config.train.dropout, from_running=last is None, last=1 if last is None else last
+    )
     calibration = None
     if config.train.calibrate_utterances:
         calibration = calibrate_run(weights, config, exp_dir)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from todm.config import DropoutConfig
+from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
 from todm.layout import RunFolder
 from todm.train.checkpoint import list_checkpoints, load_checkpoint, load_latest
@@ -108,6 +110,22 @@ def mean_weights(state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tenso
         else:
             mean[name] = value.clone()
     return mean
+
+
+def finished_weights(
+    exp_dir: Path, dropout: DropoutConfig, *, from_running: bool = True, last: int = 1
+) -> dict[str, Tensor]:
+    """Return the averaged supernet of a run with the zeros of adaptive sparsity, for export.
+
+    Args:
+        exp_dir: the run's folder.
+        dropout: section ``train.dropout``.
+        from_running: see `average`.
+        last: see `average`.
+    """
+    weights = average(exp_dir, from_running=from_running, last=last)
+    sparsify(weights, dropout)
+    return weights
 
 
 def average(exp_dir: Path, *, from_running: bool = True, last: int = 1) -> dict[str, Tensor]:

@@ -19,7 +19,6 @@ from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
-from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
 from todm.files import write_json
 from todm.layout import LangFolder, ModelFolder, RunFolder
@@ -27,7 +26,7 @@ from todm.model_dir import load_subnet, load_supernet, save_subnet
 from todm.nn.transducer import Transducer
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
-from todm.train.average import average
+from todm.train.average import finished_weights
 from todm.train.loop import WarmStart, train
 from todm.train.phases import skip_to_sandwich
 from todm.train.sync import World
@@ -79,8 +78,7 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
     train(config, tuning.path, start)
     if World.from_env().is_main:
         tuned = Transducer(config.model, spec, net.vocab_size)
-        weights = average(tuning.path)
-        sparsify(weights, config.train.dropout)
+        weights = finished_weights(tuning.path, config.train.dropout)
         tuned.load_state_dict({key: weights[f"full.{key}"] for key in tuned.state_dict()})
         save_subnet(target, tuned, config, run.lang)
     return target
