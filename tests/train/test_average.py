@@ -132,7 +132,7 @@ def test_mean_weights() -> None:
     )
     assert mean["a"].tolist() == [2.0, 3.5] and mean["a"].dtype == torch.float32
     assert mean["n"].item() == 7
-    with pytest.raises(UserError, match="different architectures"):
+    with pytest.raises(UserError, match="their architectures differ"):
         mean_weights([{"a": torch.zeros(2)}, {"a": torch.zeros(3)}])
 
 
