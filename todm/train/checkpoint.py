@@ -92,7 +92,6 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: checkpoint format {state['format']} is newer than {FORMAT}; use a newer version of todm"
         )
-    state = {**state, "config": upgrade(state["config"])}
     average = state.get("average")
     if average:
         average = {**average, **{key: upgrade_names(average[key]) for key in ("sums", "dtypes")}}
