@@ -230,7 +230,8 @@ def test_changed_data_settings_before_a_training_run_again(recipe: Recipe) -> No
 def test_changed_data_settings_of_a_trained_net_are_refused(whole: Recipe) -> None:
     with pytest.raises(UserError, match=r"data\.vocab_size was 64, is 99, .*--force.*--exp-dir"):
         whole(0, 12, "--data.vocab_size", "99")
-    lines = whole(3, 4, "--data.vocab_size", "99", force=True)
+    words = ("--data.vocab_size", "99", "--train.resume=never")
+    lines = whole(3, 4, *words, force=True)
     assert [line.split()[0] for line in lines] == ["prepare", "train"]
     assert Mark.load(whole.run.stage_mark("3")).reads.settings["data.vocab_size"] == 99  # type: ignore[union-attr]
 
@@ -277,6 +278,15 @@ def test_a_new_test_part_keeps_the_training(whole: Recipe) -> None:
     names = [line.split()[0] for line in whole(0, 12, *words)]
     assert names == ["prepare", "prepare", "decode", "decode", "report"]
     assert whole(0, 12, *words) == ["report EXP"]
+
+
+def test_a_finished_training_is_not_marked_with_settings_that_it_did_not_read(whole: Recipe) -> None:
+    before = Mark.load(whole.run.stage_mark("4"))
+    with pytest.raises(UserError, match=r"lr was 0\.025, is 0\.5, but the training .* finished"):
+        whole(4, 4, "--train.optim.lr", "0.5", force=True)
+    assert Mark.load(whole.run.stage_mark("4")) == before
+    lines = whole(4, 4, "--train.optim.lr", "0.5", "--train.resume=never", force=True)
+    assert lines[0].endswith("--train.optim.lr 0.5 --train.resume=never")
 
 
 def test_retrained_weights_run_all_that_follows(whole: Recipe) -> None:
@@ -378,7 +388,7 @@ def test_list_runs_nothing(whole: Recipe) -> None:
         (("--stage", "four"), "'four'"),
         (("--stage", "5", "--stop-stage", "4"), "--stop-stage 4"),
         (("--conf", "nowhere.yaml"), "nowhere.yaml"),
-        (("--epochs", "3"), "--epochs"),
+        (("--epochs", "3"), "no setting epochs"),
         (("--stage", "6", "--", "--train.seed", "3"), "--train.seed"),
         (("--stop-stage", "0", "--", "--train.epochs", "3"), "epochs"),
         (("--stop-stage", "0", "--", "--space.depths", "[6, 3]"), "space.depths"),

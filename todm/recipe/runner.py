@@ -105,6 +105,14 @@ def inspect_stage(stage: Stage, context: Context) -> Status:
     mark, old = Mark.load(_mark_path(stage, context)), read_old_seconds(_mark_path(stage, context))
     if options.force:
         changes = find_changes(mark.reads, stage.reads(context)) if mark else []
+        if stage.number == TRAIN_STAGE and (ignored := _ignored_by_finished_training(context, changes)):
+            return Status(
+                state=State.REFUSED,
+                reason=f"stage {stage.number} {stage.name}: {ignored.text}, but the training in "
+                f"{context.run.path} is finished and would not read it; --train.resume never as a setting "
+                "trains anew, another --exp-dir keeps both",
+                changes=tuple(changes),
+            )
         return Status(state=State.RUN, reason="--force", changes=tuple(changes))
     reads = stage.reads(context)
     if mark is None:
@@ -118,6 +126,14 @@ def inspect_stage(stage: Stage, context: Context) -> Status:
                 return Status(state=State.RUN, reason="the training is not finished")
             return Status(state=State.RUN, reason=f"{path} is missing")
     return Status(state=State.DONE)
+
+
+def _ignored_by_finished_training(context: Context, changes: Sequence[Change]) -> Change | None:
+    """The first change that resuming a finished training ignores: all but a longer run."""
+    if not context.run.finished.is_file() or context.config.train.resume != "auto":
+        return None
+    longer = ("train.num_epochs", "train.max_steps")
+    return next((change for change in changes if change.key not in longer), None)
 
 
 def _inspect_unmarked(stage: Stage, context: Context, reads: Reads, old_seconds: int | None) -> Status:
