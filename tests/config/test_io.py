@@ -108,6 +108,26 @@ def test_a_schedule_that_follows_validation_needs_validation() -> None:
         load_config(None, [*words, "--train.valid_interval", "-1"])
 
 
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("--train.num_epochs=1.5", "train.num_epochs: must be an integer, got 1.5"),
+        ("--train.seed=true", "train.seed: must be an integer, got True"),
+        ("--train.optim.lr=high", "train.optim.lr: must be a number, got high"),
+        ("--data.train_parts=dev", "data.train_parts: must be a list of texts, got dev"),
+        ("--space.depths=6", "space.depths: must be a list of integers, got 6"),
+        ("--train.precision=float16", "train.precision: must be float32 or bfloat16, got float16"),
+        ("--train.device=tpu", "train.device: must be auto or cpu or cuda, got tpu"),
+        ("--train.optim=3", "train.optim: is a section"),
+        ("--train=3", "train: is a section"),
+    ],
+)
+def test_wrong_types_are_reported_in_plain_words(word: str, sentence: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(None, [word])
+    assert sentence in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_similar_names_are_suggested() -> None:
     for words, suggestion in (
         (["--train.optim.rl", "3"], "train.optim.lr"),

@@ -52,6 +52,8 @@ def bad_values(one: Described) -> Iterator[Any]:
                 yield [number, *default[1:]]
         else:
             yield [-1.5]
+        if item is str:
+            yield [" ", *default]
         if rules.min_items:
             yield []
         if rules.ascending:
@@ -154,6 +156,17 @@ def test_defaults_are_in_range() -> None:
         ({"train": {"loss": {"lm_scale": 0.7, "am_scale": 0.7}}}, "train.loss.lm_scale"),
         ({"space": {"depths": [4, 5]}}, "space.depths"),
         ({"model": {"num_heads": 6}}, "model.num_heads"),
+        ({"export": {"chunk_ms": 330}}, "export.chunk_ms"),
+        ({"data": {"shar_dir": "pipe:cat shar"}}, "data.shar_dir"),
+        ({"train": {"loss": {"backend": "k2", "path_power": 2.0}}}, "train.loss.path_power"),
+        (
+            {
+                "train": {
+                    "dropout": {"policy": "reweighted", "reweighted": {"penalty": "scad", "concavity": 1}}
+                }
+            },
+            "train.dropout.reweighted.concavity",
+        ),
     ],
 )
 def test_settings_that_contradict_each_other(data: dict[str, Any], key: str) -> None:

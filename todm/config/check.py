@@ -5,6 +5,7 @@ from __future__ import annotations
 from todm.config.fields import check_values
 from todm.config.root import Config
 from todm.errors import UserError
+from todm.runtime.constants import FRAME_SHIFT_MS
 
 
 def check(config: Config) -> None:
@@ -17,6 +18,7 @@ def check(config: Config) -> None:
     _check_data(config)
     _check_model(config)
     _check_train(config)
+    _check_choices(config)
 
 
 def _check_data(config: Config) -> None:
@@ -33,6 +35,10 @@ def _check_data(config: Config) -> None:
             f"data.min_utterance: must be below data.max_utterance ({data.max_utterance:g}), got "
             f"{data.min_utterance:g}"
         )
+    if data.shar_dir.startswith("pipe:") and "{}" not in data.shar_dir:
+        raise UserError(
+            f"data.shar_dir: a pipe needs {{}} in place of the file name, got {data.shar_dir!r}; add {{}}"
+        )
 
 
 def _check_model(config: Config) -> None:
@@ -46,6 +52,11 @@ def _check_model(config: Config) -> None:
         raise UserError(
             f"space.depths: the largest depth is {space.depths[-1]}, but model.num_layers is "
             f"{model.num_layers}; make them equal"
+        )
+    period = round(FRAME_SHIFT_MS * model.subsampling_factor)
+    if "streaming" in space.modes and config.export.chunk_ms % period:
+        raise UserError(
+            f"export.chunk_ms: {config.export.chunk_ms} is not a multiple of {period} ms, one encoder frame"
         )
 
 
@@ -65,6 +76,21 @@ def _check_train(config: Config) -> None:
         raise UserError(
             f"train.average_window: {train.average_window} steps hold no sample of every "
             f"{train.average_period}-th; make it longer or train.average_period shorter"
+        )
+
+
+def _check_choices(config: Config) -> None:
+    """Refuse choices of `train` that need or exclude another setting."""
+    train = config.train
+    if train.loss.path_power != 1.0 and train.loss.backend != "native":
+        raise UserError(
+            f"train.loss.path_power: {train.loss.backend} supports 1 only, got {train.loss.path_power:g}; "
+            "set it to 1 or train.loss.backend to native"
+        )
+    reweighted = train.dropout.reweighted
+    if train.dropout.policy == "reweighted" and reweighted.penalty == "scad" and reweighted.concavity <= 1.0:
+        raise UserError(
+            f"train.dropout.reweighted.concavity: must be above 1 for scad, got {reweighted.concavity:g}"
         )
     if train.dropout.policy == "standout" and config.model.ffn_gate == "none":
         raise UserError(

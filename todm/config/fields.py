@@ -182,12 +182,19 @@ def check_value(key: str, rules: Setting, value: Any) -> None:
     for item in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(item, (int, float)) and not isinstance(item, bool) and not rules.allows(item):
             raise UserError(f"{key}: must be {rules.range_text or 'finite'}, got {_show(value)}")
+    if isinstance(value, (tuple, list)):
+        _check_order(key, rules, tuple(value))
 
 
 def _check_list(key: str, rules: Setting, value: tuple[Any, ...]) -> None:
     if len(value) < rules.min_items:
         plural = "s" * (rules.min_items > 1)
         raise UserError(f"{key}: needs at least {rules.min_items} item{plural}, got {_show(value)}")
+    if any(isinstance(item, str) and not item.strip() for item in value):
+        raise UserError(f"{key}: must not contain an empty text, got {_show(value)}")
+
+
+def _check_order(key: str, rules: Setting, value: tuple[Any, ...]) -> None:
     if rules.ascending and any(not one < other for one, other in pairwise(value)):
         raise UserError(f"{key}: must be in ascending order without repetition, got {_show(value)}")
     if rules.unique and len(set(value)) != len(value):

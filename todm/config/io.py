@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import yaml
 
 from todm.config.check import check
+from todm.config.fields import walk_settings
 from todm.config.names import check_key, sections
 from todm.config.renamed import upgrade
 from todm.config.root import Config
@@ -66,7 +68,7 @@ def _parse(data: Any, overrides: Sequence[str], source: str, saved: bool) -> Con
             namespace = parser.parse_args(list(overrides), namespace=namespace)
         config = Config(**parser.instantiate(namespace).as_dict())
     except Exception as error:  # jsonargparse lets yaml's and its own errors through
-        raise UserError(f"{source}: {_first_sentence(error)}") from error
+        raise UserError(f"{source}: {_explain_error(error)}") from error
     check(config)
     return config
 
@@ -105,6 +107,28 @@ def _make_parser() -> Any:
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(Config)
     return parser
+
+
+_WRONG_TYPE = re.compile(r'Parser key "(?P<key>[\w.]+)":.*?(?: Got value: (?P<value>.*))?', re.DOTALL)
+"""How jsonargparse reports a value of the wrong type."""
+
+
+def _explain_error(error: Exception) -> str:
+    """What jsonargparse reports, in the words of the reference."""
+    text = _first_sentence(error)
+    found = _WRONG_TYPE.fullmatch(text)
+    if found is None:
+        return text
+    key, value = found["key"], found["value"]
+    if key in sections():
+        return f"{key}: is a section; give one of its settings, as in 'todm config explain {key}'"
+    wanted = next((one.type_text for one in walk_settings(Config) if one.key == key), "")
+    return text if value is None or not wanted else f"{key}: must be {_with_article(wanted)}, got {value}"
+
+
+def _with_article(kind: str) -> str:
+    article = {"integer": "an ", "number": "a ", "list": "a ", "mapping": "a "}
+    return article.get(kind.split()[0], "") + kind
 
 
 def _first_sentence(error: Exception) -> str:

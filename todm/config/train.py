@@ -22,8 +22,8 @@ class TrainConfig:
     seed: int = setting(
         42, "Seed of initialisation, specs, dropout, augmentation and sampler.", ge=0, le=2**63 - 1
     )
-    device: str = setting(
-        "auto", "``cpu``, ``cuda`` or ``auto``: a GPU if there is one for each process of the machine."
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", "``auto`` takes a GPU if there is one for each process of the machine, otherwise the CPU."
     )
     num_threads: int = setting(0, "CPU threads of one process; 0 leaves the choice to torch.", ge=0, le=1024)
     num_processes: int = setting(
