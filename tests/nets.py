@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from todm.config import ModelConfig
+from todm.config import Config, ModelConfig, SpaceConfig
 from todm.data.batch import Batch
 from todm.extract import extract
 from todm.nn.supernet import Supernet
@@ -38,6 +38,11 @@ MODEL = ModelConfig(
 SPACE = SearchSpace(
     num_layers=3, depths=(1, 2, 3), widths={"ffn_dim": (8, 16, 24)}, modes=("offline", "streaming")
 )
+
+SPACE_CONFIG = SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
+"""`SPACE` as settings."""
+
+CONFIG = Config(model=MODEL, space=SPACE_CONFIG)
 
 
 def make_supernet(

@@ -15,7 +15,7 @@ import torch
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_noise, make_talkative, write_lang
+from tests.nets import CONFIG, MODEL, SPACE, VOCAB_SIZE, make_noise, make_talkative, write_lang
 from tests.prepared import speak, write_corpus
 from todm.cli import main
 from todm.config import Config, ExportConfig, SpaceConfig
@@ -63,7 +63,7 @@ def fragile(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mode], tuple[
     def make(mode: Mode) -> tuple[Path, LabelledAudio]:
         folder = root / mode
         if not folder.exists():
-            export_bundle(make_fragile(mode), Config(model=MODEL), lang, folder)
+            export_bundle(make_fragile(mode), CONFIG, lang, folder)
         texts = [result.text for result in open_recognizer(folder).transcribe(SAMPLES)]
         return folder, LabelledAudio(part="noise", texts=texts, samples=SAMPLES)
 

@@ -17,8 +17,10 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 from tests.nets import (  # noqa: E402
+    CONFIG,
     MODEL,
     SPACE,
+    SPACE_CONFIG,
     VOCAB_SIZE,
     make_batch,
     make_feats,
@@ -32,7 +34,6 @@ from todm.config import (  # noqa: E402
     Config,
     ExportConfig,
     ModelConfig,
-    SpaceConfig,
     load_config,
 )
 from todm.deploy.bundle import write_bundle  # noqa: E402
@@ -50,7 +51,6 @@ from todm.runtime.fbank import compute_fbank  # noqa: E402
 from todm.space.spec import SubnetSpec  # noqa: E402
 
 TOLERANCE = 1e-4
-TINY = SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,9 @@ def test_decoder_and_joiner_equal_torch(context_size: int, lang: Path, tmp_path:
 @pytest.mark.parametrize("opset", [18, 21])
 def test_metadata_and_files(opset: int, lang: Path, tmp_path: Path) -> None:
     net = extract(make_supernet(), SPACE.mid("streaming"))
-    config = Config(export=ExportConfig(opset=opset, chunk_ms=160, int8=False), model=MODEL, space=TINY)
+    config = Config(
+        export=ExportConfig(opset=opset, chunk_ms=160, int8=False), model=MODEL, space=SPACE_CONFIG
+    )
     sizes = write_bundle(net, config, lang, tmp_path)
     assert set(sizes) == {"fp32"}
     assert not list(tmp_path.glob("*.int8.onnx"))
@@ -231,7 +233,7 @@ def test_sherpa_onnx_gives_the_same_text(
     utterances = make_noise([16000, 37920, 6400, 49600])
     feats = torch.from_numpy(compute_fbank(np.concatenate(utterances)))[None]
     net = make_talkative(SPACE.max(mode), factor=factor, feats=feats)
-    write_bundle(net, Config(model=MODEL, space=TINY), lang, tmp_path)
+    write_bundle(net, CONFIG, lang, tmp_path)
     ours = BundleRecognizer(tmp_path).transcribe(utterances)
     assert len(set("".join(ours)) - {" "}) > 2 and len(set(ours)) == len(utterances)
     assert sherpa_transcribe(tmp_path, utterances) == ours

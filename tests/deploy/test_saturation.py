@@ -10,9 +10,8 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from tests.nets import MODEL, SPACE, make_supernet, write_lang
+from tests.nets import CONFIG, SPACE, make_supernet, write_lang
 from todm.cli import main
-from todm.config import Config
 from todm.deploy import saturation
 from todm.extract import extract
 from todm.model_dir import save_subnet
@@ -64,6 +63,6 @@ def test_export_prints_the_note_once(
     lang = write_lang(tmp_path / "lang")
     for name in ("min", "max"):
         net = extract(make_supernet(), getattr(SPACE, name)())
-        save_subnet(tmp_path / "subnets" / name, net, Config(model=MODEL), lang)
+        save_subnet(tmp_path / "subnets" / name, net, CONFIG, lang)
     assert main(["export", "--exp-dir", str(tmp_path), *words]) == 0
     assert capsys.readouterr().err.count("reduce_range") == int(hint)

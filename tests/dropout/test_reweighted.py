@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs, write_lang
-from todm.config import Config, DropoutConfig, ReweightedConfig
+from tests.nets import CONFIG, MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs, write_lang
+from todm.config import DropoutConfig, ReweightedConfig
 from todm.dropout import build_policy
 from todm.dropout.penalties import PENALTIES, build_penalty, keep_probability
 from todm.dropout.reweighted import WeightMask, count_ffn_weights, sparsify
@@ -213,7 +213,7 @@ def test_a_smaller_net_is_a_smaller_bundle(tmp_path: Path) -> None:
     supernet, config = sparse_supernet(units=False)
     lang, sizes = write_lang(tmp_path / "lang"), []
     for name in ("dense", "sparse"):
-        export_bundle(extract(supernet, SPACE.max()), Config(model=MODEL), lang, tmp_path / name)
+        export_bundle(extract(supernet, SPACE.max()), CONFIG, lang, tmp_path / name)
         sizes.append((tmp_path / name / "encoder.onnx").stat().st_size)
         sparsify(supernet.state_dict(), config)
     # Two of a layer's dims of 24 units, 33 floats each, at least.

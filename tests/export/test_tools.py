@@ -12,10 +12,9 @@ import pytest
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_talkative
+from tests.nets import CONFIG, SPACE, VOCAB_SIZE, make_talkative
 from tests.prepared import write_corpus
 from tests.runtime.conftest import save_bundle
-from todm.config import Config
 from todm.data.tokenizer import Tokenizer
 from todm.deploy.onnx_export import export_bundle
 from todm.model_dir import save_subnet
@@ -68,7 +67,7 @@ def test_soak_streams_through_one_state(tmp_path: Path) -> None:
 
 def test_long_audio_is_compared_with_the_whole_convolution(tmp_path: Path) -> None:
     Tokenizer.train(["AB BA ABBA CAB ABC BAC CCC ACBA"] * 20, VOCAB_SIZE).save(tmp_path / "lang")
-    config = Config(model=MODEL)
+    config = CONFIG
     for mode in SPACE.modes:
         net = make_talkative(SPACE.max(mode))
         save_subnet(tmp_path / mode, net, config, tmp_path / "lang")

@@ -146,7 +146,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 def test_a_batch_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench-train", "--frames", "3"]) == 2
-    assert "--frames: 3 is below 40" in capsys.readouterr().err
+    assert "--frames: must be at least 40, got 3" in capsys.readouterr().err
 
 
 def test_a_batch_is_the_same_every_time() -> None:
