@@ -173,7 +173,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     config = Config(
         model=MODEL,
         space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes),
-        export=ExportConfig(guard_absolute=1e6, calibration_utterances=2),
+        export=ExportConfig(guard_absolute=100.0, calibration_utterances=2),
     )
     save_subnet(tmp_path / "max", net, config, tmp_path / "lang")
     words = ["export", "--model", str(tmp_path / "max"), "--out", str(tmp_path / "b")]
