@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from todm.runtime.fbank import compute_fbank
 from todm.runtime.resample import Resampler, resample
 
 
@@ -11,24 +12,38 @@ def tone(frequency: float, rate: int, length: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 32000, 44100, 48000, 96000, 16001])
-def test_tones_below_both_nyquists_pass_unchanged(rate: int) -> None:
-    frequency = 0.4 * min(rate, 16000)
+def test_tones_well_below_both_nyquists_pass_unchanged(rate: int) -> None:
+    frequency = 0.3 * min(rate, 16000)
     out = resample(tone(frequency, rate, rate), rate, 16000)
     assert len(out) == 16000
     inner = slice(500, -500)  # the signal starts and ends abruptly
-    assert np.abs(out - tone(frequency, 16000, 16000))[inner].max() < 2e-3
+    assert np.abs(out - tone(frequency, 16000, 16000))[inner].max() < 5e-3
 
 
-@pytest.mark.parametrize(("rate", "frequency"), [(44100, 9000), (48000, 12000), (96000, 30000)])
+@pytest.mark.parametrize(("rate", "frequency"), [(44100, 10000), (48000, 12000), (96000, 30000)])
 def test_tones_above_nyquist_do_not_come_back_as_aliases(rate: int, frequency: float) -> None:
     out = resample(tone(frequency, rate, rate), rate, 16000)
-    assert np.abs(out[500:-500]).max() < 1e-3  # -60 dB
+    assert np.abs(out[500:-500]).max() < 6e-3  # -44 dB: the filter is short, as that of the training
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
 def test_a_constant_stays_constant(rate: int) -> None:
     out = resample(np.full(rate, 0.5), rate, 16000)
-    assert np.abs(out[500:-500] - 0.5).max() < 1e-5
+    assert np.abs(out[500:-500] - 0.5).max() < 5e-4
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 32000, 44100, 48000])
+def test_the_filter_is_that_of_torchaudio(rate: int) -> None:
+    torch = pytest.importorskip("torch")
+    torchaudio = pytest.importorskip("torchaudio")
+    samples = np.random.default_rng(rate).uniform(-1, 1, rate // 2 + 7).astype(np.float32)
+    wanted = torchaudio.functional.resample(torch.from_numpy(samples), rate, 16000).numpy()
+    out = resample(samples, rate, 16000)
+    assert out.shape == wanted.shape
+    # Rates without a large common divisor: torchaudio computes their filter in float32.
+    assert np.abs(out - wanted).max() < (2e-4 if rate % 1000 else 2e-6)
+    pytest.importorskip("kaldi_native_fbank")
+    assert np.abs(compute_fbank(out) - compute_fbank(wanted)).max() < 0.02
 
 
 @pytest.mark.parametrize("rate", [8000, 44100, 47999, 192000])

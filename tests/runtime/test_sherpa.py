@@ -12,7 +12,11 @@ import pytest
 
 from todm.runtime.bundle import open_bundle
 from todm.runtime.decoding import Method, make_search
+from todm.runtime.fbank import compute_fbank
+from todm.runtime.hosts import open_host
 from todm.runtime.offline import OfflineRecognizer
+from todm.runtime.recognizer import open_recognizer
+from todm.runtime.resample import resample
 from todm.runtime.streaming import EndpointRule, EndpointRules, StreamingRecognizer
 from todm.runtime.transcript import Transcript
 
@@ -196,6 +200,49 @@ def test_endpoints_and_segments_equal_the_host(
             assert result.segment == theirs.host.get_result_all(other).segment
     assert ours.get_result(mine).segment >= 3
     assert num_resets or not reset_encoder
+
+
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_audio_of_another_rate_gives_the_features_of_the_host(rate: int, streaming_bundle: Path) -> None:
+    host = HostStream(streaming_bundle, "greedy").host
+    stream = host.create_stream()
+    samples = np.random.default_rng(rate).uniform(-0.5, 0.5, rate).astype(np.float32)
+    stream.accept_waveform(rate, samples)
+    theirs = np.array([stream.get_frames(i, 1) for i in range(90)]).reshape(90, -1)
+    ours = compute_fbank(resample(samples, rate, 16000))[:90]
+    assert np.abs(ours - theirs).max() < 0.02
+
+
+@pytest.mark.parametrize("mode", ["offline", "streaming"])
+@pytest.mark.parametrize("rate", [8000, 44100])
+def test_audio_of_another_rate_gives_the_text_of_the_host(
+    mode: str,
+    rate: int,
+    offline_bundle: Path,
+    streaming_bundle: Path,
+    make_utterances: Callable[..., list[np.ndarray]],
+) -> None:
+    folder = offline_bundle if mode == "offline" else streaming_bundle
+    ours = open_recognizer(folder)
+    host = open_host("sherpa-onnx", folder, precision="fp32", method="greedy", num_threads=1)
+    num_tokens = 0
+    for samples in make_utterances([2 * rate, 3 * rate + 77, rate // 2 + 5], seed=rate):
+        stream = host.create_stream()
+        stream.accept_waveform(rate, samples)
+        stream.input_finished()
+        if isinstance(ours, StreamingRecognizer):
+            own = ours.create_stream()
+            for begin in range(0, len(samples), 1000):
+                own.accept_waveform(rate, samples[begin : begin + 1000])
+            own.input_finished()
+            while ours.is_ready(own):
+                ours.decode_streams([own])
+            result = ours.get_result(own)
+        else:
+            result = ours.transcribe([resample(samples, rate, 16000)])[0]
+        num_tokens += len(result.tokens)
+        assert stream.get_result() == result.text.strip()
+    assert num_tokens > 10
 
 
 def test_unk_is_treated_as_blank(

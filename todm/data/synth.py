@@ -177,7 +177,11 @@ def _speak(task: tuple[_Speaker, Path, tuple[float, float], tuple[float, float]]
 
 
 def _resample(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Resample (S,) to `SAMPLE_RATE` by cutting or padding the spectrum; fast for short signals."""
+    """Resample (S,) to `SAMPLE_RATE` by cutting or padding the spectrum; fast for short signals.
+
+    Exact, unlike the short filter of `todm.runtime.resample`, which would cost synthesised speech its highest
+    frequencies: no device resamples this audio again, so that the two need not agree.
+    """
     divisor = math.gcd(sample_rate, SAMPLE_RATE)
     # A multiple of the periods of both rates without large prime factors, which would slow down the FFT.
     blocks = _round_up(-(-len(samples) * divisor // sample_rate))

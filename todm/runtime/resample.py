@@ -1,4 +1,9 @@
-"""Resample audio with a windowed-sinc polyphase filter in numpy, as whole files or as streams."""
+"""Resample audio with Kaldi's filter in numpy, as whole files or as streams.
+
+The filter is a Hann-windowed sinc with 6 zero crossings on each side and its cutoff at 0.99 of the lower
+Nyquist frequency, as in torchaudio's ``resample`` (used by lhotse in training) and in sherpa-onnx: audio of
+another rate has the same features in training and on every device.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,8 @@ import numpy.typing as npt
 
 from .fbank import FloatArray
 
-_ZEROS = 48  # zero crossings of the sinc on each side
-_ROLLOFF = 0.96  # pass band as a share of the lower Nyquist frequency
-_KAISER_BETA = 8.0
+_ZEROS = 6  # zero crossings of the sinc on each side
+_ROLLOFF = 0.99  # cutoff as a share of the lower Nyquist frequency
 _MAX_PHASES = 2048  # with more phases the filter is evaluated per block instead of stored
 _BLOCK = 1 << 21  # filter taps evaluated at once, to bound memory
 
@@ -20,7 +24,7 @@ class Resampler:
     """Streaming resampler; the concatenated output does not depend on how the input was split.
 
     Output sample m lies at input position m * in_rate / out_rate. It is the sum of the inputs around it,
-    weighted by a Kaiser-windowed sinc whose cutoff is below both Nyquist frequencies.
+    weighted by a Hann-windowed sinc whose cutoff is below both Nyquist frequencies.
 
     Args:
         in_rate: samples per second of the input, positive.
@@ -32,7 +36,7 @@ class Resampler:
         divisor = math.gcd(in_rate, out_rate)
         self._up, self._down = out_rate // divisor, in_rate // divisor
         self._cutoff = min(1.0, out_rate / in_rate) * _ROLLOFF  # 1.0: Nyquist of the input
-        self._half = math.ceil(_ZEROS / self._cutoff)
+        self._half = math.ceil(_ZEROS / self._cutoff) + 1
         self._bank: FloatArray | None = None
         if self._up <= _MAX_PHASES:
             self._bank = self._weights(np.arange(self._up))
@@ -76,12 +80,10 @@ class Resampler:
         """Filter taps (num_phases, 2 * half) of the given phases, each in 0 to up - 1."""
         offsets = np.arange(-self._half + 1, self._half + 1)
         distance = offsets[None, :] - phases[:, None] / self._up  # in input samples
-        ratio = np.clip(distance / self._half, -1.0, 1.0)
-        window = np.i0(_KAISER_BETA * np.sqrt(1.0 - ratio**2)) / np.i0(_KAISER_BETA)
-        taps = self._cutoff * np.sinc(self._cutoff * distance) * window
-        # Unit gain at 0 Hz for each phase; otherwise a constant input gets a ripple.
-        normed: FloatArray = (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
-        return normed
+        crossings = np.clip(self._cutoff * distance, -_ZEROS, _ZEROS)
+        window = np.cos(crossings * (math.pi / (2 * _ZEROS))) ** 2  # Hann
+        taps: FloatArray = (self._cutoff * np.sinc(crossings) * window).astype(np.float32)
+        return taps
 
 
 def resample(samples: npt.ArrayLike, in_rate: int, out_rate: int) -> FloatArray:

@@ -129,12 +129,17 @@ class Stream:
         """
         if self._finished:
             return
-        if self._resampler is not None:
-            self._fbank.accept_waveform(self._resampler.flush())
         count = self._tail_frames if tail_frames is None else tail_frames
         if not self._has_audio:
             count = 0  # without audio there is no text: appended silence alone could produce tokens
-        self._fbank.accept_waveform(np.zeros(count * self._settings.frame_shift, np.float32))
+        num_samples = count * self._settings.frame_shift
+        if self._resampler is not None:
+            # Through the resampler, as in sherpa-onnx, which takes audio of one rate only.
+            num_samples = num_samples * self._input_rate // self._settings.sample_rate
+            self._fbank.accept_waveform(self._resampler.push(np.zeros(num_samples, np.float32)))
+            self._fbank.accept_waveform(self._resampler.flush())
+        else:
+            self._fbank.accept_waveform(np.zeros(num_samples, np.float32))
         self._fbank.input_finished()
         self._finished = True
 

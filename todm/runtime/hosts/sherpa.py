@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,7 @@ class SherpaHost(BundleHost):
         """Make a new stream."""
         if self._bundle.streaming is None:
             return _Offline(self._recognizer)
-        # The same silence that `todm.runtime.streaming.Stream` appends.
-        tail = self._bundle.streaming.tail_frames * DEFAULT_FBANK.frame_shift
-        return _Streaming(self._recognizer, np.zeros(tail, np.float32))
+        return _Streaming(self._recognizer, self._bundle.streaming.tail_frames)
 
 
 class _Offline:
@@ -55,17 +54,19 @@ class _Offline:
 
 
 class _Streaming:
-    def __init__(self, recognizer: Any, tail: FloatArray) -> None:
+    def __init__(self, recognizer: Any, tail_frames: int) -> None:
         self._recognizer = recognizer
         self._stream = recognizer.create_stream()
-        self._tail = tail
+        self._tail_frames = tail_frames
+        self._rate = DEFAULT_FBANK.sample_rate
 
     def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
+        self._rate = sample_rate
         self._stream.accept_waveform(sample_rate, samples)
         return self._decode()
 
     def input_finished(self) -> bool:
-        self._stream.accept_waveform(DEFAULT_FBANK.sample_rate, self._tail)
+        self._stream.accept_waveform(self._rate, make_tail(self._tail_frames, self._rate))
         self._stream.input_finished()
         return self._decode()
 
@@ -78,6 +79,26 @@ class _Streaming:
             self._recognizer.decode_stream(self._stream)
             ran = True
         return ran
+
+
+def make_tail(tail_frames: int, sample_rate: int) -> FloatArray:
+    """Make the silence that ends a stream: the frames that `todm.runtime.streaming.Stream` appends.
+
+    Args:
+        tail_frames: frames of silence after the audio.
+        sample_rate: samples per second of the audio; sherpa-onnx refuses another rate within a stream.
+
+    Returns:
+        (num_samples,) zeros at `sample_rate`. Another rate than that of the features gets a few more, because
+        the resampler of sherpa-onnx never returns the last samples, half the length of its filter.
+    """
+    count = tail_frames * sample_rate * DEFAULT_FBANK.frame_shift // DEFAULT_FBANK.sample_rate
+    if sample_rate != DEFAULT_FBANK.sample_rate:
+        ticks = math.lcm(sample_rate, DEFAULT_FBANK.sample_rate)  # its unit of time, per second
+        lower = min(sample_rate, DEFAULT_FBANK.sample_rate)
+        held = ticks * 600 // (99 * lower)  # 6 zero crossings of a cutoff at 0.99 of the lower Nyquist
+        count += -(-held * sample_rate // ticks)
+    return np.zeros(count, np.float32)
 
 
 def open_host(folder: Path, *, precision: Precision, method: Method, num_threads: int) -> SherpaHost:
