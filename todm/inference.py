@@ -16,7 +16,7 @@ from todm.data.batch import collate
 from todm.data.features import compute_features, make_extractor
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
-from todm.decode.streaming import make_streaming_view
+from todm.decode.streaming import make_configured_view
 from todm.errors import UserError
 from todm.model_dir import load_plain, model_kind
 from todm.nn.transducer import Transducer
@@ -178,20 +178,23 @@ def _contiguous(values: FloatArray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(values))
 
 
-def make_torch_bundle(net: Transducer, folder: Path, chunk_ms: int) -> TorchBundle:
+def make_torch_bundle(net: Transducer, folder: Path, chunks: Chunks | None) -> TorchBundle:
     """Give a plain net the interface of an opened bundle.
 
     Args:
         net: in eval mode, on the CPU.
         folder: model folder with ``tokens.txt``.
-        chunk_ms: audio per chunk of a streaming net, milliseconds.
+        chunks: chunking of a streaming net, see `make_streaming_view`; None for an offline net.
     """
-    chunks = make_streaming_view(net, chunk_ms)
     streaming = None
     if chunks is not None:
         dims = (net.state_dim, net.state_dim)
         streaming = StreamingShape(
-            window=chunks.window, shift=chunks.shift, num_layers=net.spec.depth, state_dims=dims
+            window=chunks.window,
+            shift=chunks.shift,
+            stated_tail_frames=chunks.stated_tail_frames,
+            num_layers=net.spec.depth,
+            state_dims=dims,
         )
     unused: Any = None
     return TorchBundle(
@@ -233,7 +236,7 @@ def open_model(path: Path, *, spec: str | None = None, options: InferenceOptions
         )
     torch.set_num_threads(options.num_threads)
     net, config, folder = load_plain(path, spec)
-    return TorchRecognizer(net, Tokenizer.load(folder), make_streaming_view(net, config.export.chunk_ms))
+    return TorchRecognizer(net, Tokenizer.load(folder), make_configured_view(net, config))
 
 
 def check_model(path: Path, spec: str | None, options: InferenceOptions) -> str:

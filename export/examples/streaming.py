@@ -4,11 +4,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import sherpa_onnx
 import soundfile
 
 PIECE_SECONDS = 0.1  # duration of audio per call, as from a microphone
-TAIL_SECONDS = 0.4  # trailing silence, needed to decode the last words
 
 
 def main(bundle: Path, path: Path) -> None:
@@ -21,7 +21,9 @@ def main(bundle: Path, path: Path) -> None:
         model_type="lstm",
     )
     samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    tail = np.zeros(int(TAIL_SECONDS * sample_rate), dtype=np.float32)
+    # Trailing silence, needed to decode the last words: the bundle states it in frames of 10 ms.
+    metadata = onnxruntime.InferenceSession(bundle / "encoder.onnx").get_modelmeta().custom_metadata_map
+    tail = np.zeros(int(metadata.get("tail_frames", 80)) * sample_rate // 100, dtype=np.float32)
     audio = np.concatenate((samples.mean(axis=1), tail))
     stream = recognizer.create_stream()
     shown = ""

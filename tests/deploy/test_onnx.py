@@ -33,7 +33,9 @@ from tests.nets import (  # noqa: E402
 from todm.config import (  # noqa: E402
     Config,
     ExportConfig,
+    LossConfig,
     ModelConfig,
+    TrainConfig,
     load_config,
 )
 from todm.deploy.bundle import write_bundle  # noqa: E402
@@ -46,7 +48,8 @@ from todm.errors import UserError  # noqa: E402
 from todm.extract import extract  # noqa: E402
 from todm.inference import BundleRecognizer  # noqa: E402
 from todm.nn.transducer import Transducer  # noqa: E402
-from todm.runtime.bundle import Bundle, open_bundle  # noqa: E402
+from todm.runtime.bundle import Bundle, StreamingShape, open_bundle  # noqa: E402
+from todm.runtime.chunks import MARGIN_FRAMES  # noqa: E402
 from todm.runtime.fbank import compute_fbank  # noqa: E402
 from todm.space.spec import SubnetSpec  # noqa: E402
 
@@ -151,7 +154,10 @@ def test_decoder_and_joiner_equal_torch(context_size: int, lang: Path, tmp_path:
 def test_metadata_and_files(opset: int, lang: Path, tmp_path: Path) -> None:
     net = extract(make_supernet(), SPACE.mid("streaming"))
     config = Config(
-        export=ExportConfig(opset=opset, chunk_ms=160, int8=False), model=MODEL, space=SPACE_CONFIG
+        export=ExportConfig(opset=opset, chunk_ms=160, int8=False),
+        model=MODEL,
+        space=SPACE_CONFIG,
+        train=TrainConfig(loss=LossConfig(streaming_delay=5)),
     )
     sizes = write_bundle(net, config, lang, tmp_path)
     assert set(sizes) == {"fp32"}
@@ -159,6 +165,10 @@ def test_metadata_and_files(opset: int, lang: Path, tmp_path: Path) -> None:
     model = onnx.load(tmp_path / "encoder.onnx")
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     assert metadata["model_type"] == "lstm" and metadata["decode_chunk_len"] == "16"
+    assert metadata["tail_frames"] == str(19 + 4 * (5 + MARGIN_FRAMES))
+    assert open_bundle(tmp_path).streaming == StreamingShape(
+        window=19, shift=16, stated_tail_frames=47, num_layers=2, state_dims=(net.state_dim, net.state_dim)
+    )
     assert (metadata["T"], metadata["num_encoder_layers"]) == ("19", "2")
     assert metadata["todm_spec"] == net.spec.to_json()
     assert [entry.version for entry in model.opset_import] == [opset]

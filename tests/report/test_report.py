@@ -358,7 +358,7 @@ def test_every_bundle_gets_a_card(exp: Path) -> None:
         "| dev-clean-2 | 2.25 |",
         "| dev-clean-2, int8 | 1.52 |",
         "OnlineRecognizer",
-        "silence follows",
+        "silence after them",
         "3.00 MB",
     ):
         assert shown in card, shown

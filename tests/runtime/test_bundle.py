@@ -88,6 +88,8 @@ def test_truncated_files_are_named(name: str, share: float, tmp_path: Path, offl
         ("streaming", "encoder", "num_encoder_layers", None),
         ("streaming", "encoder", "d_model", None),
         ("streaming", "encoder", "rnn_hidden_size", None),
+        ("streaming", "encoder", "tail_frames", "0"),
+        ("streaming", "encoder", "tail_frames", "1000000000"),
     ],
 )
 def test_metadata_that_is_missing_or_wrong_is_named(

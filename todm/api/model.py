@@ -18,10 +18,12 @@ from todm.errors import UserError
 from todm.runtime import transcript
 from todm.runtime.audio import read_audio
 from todm.runtime.constants import SAMPLE_RATE
+from todm.runtime.errors import AudioError
 from todm.runtime.layout import BundleFiles, Precision
 from todm.runtime.offline import OfflineRecognizer
 from todm.runtime.recognizer import open_recognizer
 from todm.runtime.resample import resample
+from todm.runtime.samples import check_rate, check_samples
 from todm.runtime.streaming import StreamingRecognizer
 from todm.space.spec import SubnetSpec
 
@@ -60,15 +62,12 @@ class Stream:
             samples: (num_samples,) in [-1, 1], any number of them.
 
         Raises:
-            UserError: the rate changed, audio after `input_finished`, or audio that is not mono.
+            AudioError: the rate changed or is not positive, audio after `input_finished`, or audio that is
+                not mono, not finite or far above full scale. The stream is unchanged and takes further audio.
         """
         if self._finished:
-            raise UserError("stream: audio after input_finished(); call reset() to begin a new utterance")
-        values = _check_mono(samples)
-        try:
-            self._stream.accept_waveform(sample_rate, values)
-        except ValueError as error:
-            raise UserError(f"stream: {error}") from error
+            raise AudioError("stream: audio after input_finished(); call reset() to begin a new utterance")
+        self._stream.accept_waveform(sample_rate, samples)
         self._decode()
 
     def input_finished(self) -> None:
@@ -140,11 +139,9 @@ class Model:
                 raise UserError(f"sample_rate: {audio} has a rate of its own; leave sample_rate out")
             samples: npt.NDArray[np.float32] = read_audio(audio).samples
         else:
-            samples = _check_mono(audio)
-            if sample_rate is not None and sample_rate < 1:
-                raise UserError(f"sample_rate: must be at least 1, got {sample_rate}")
-            if sample_rate not in (None, SAMPLE_RATE):
-                samples = resample(samples, int(sample_rate or 0), SAMPLE_RATE)
+            samples = check_samples(audio)
+            if sample_rate is not None:
+                samples = resample(samples, check_rate(sample_rate), SAMPLE_RATE)
         return self._backend.transcribe(samples)
 
     def stream(self) -> Stream:
@@ -259,13 +256,3 @@ class BundleBackend:
         """Return the host that decodes streams."""
         assert isinstance(self._host, StreamingRecognizer)
         return self._host
-
-
-def _check_mono(samples: npt.ArrayLike) -> npt.NDArray[np.float32]:
-    values = np.asarray(samples)
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.floating):
-        raise UserError(
-            f"audio: need mono samples (num_samples,) as floating-point numbers in [-1, 1], got an array of "
-            f"shape {values.shape} and type {values.dtype}"
-        )
-    return np.ascontiguousarray(values, dtype=np.float32)

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import torch
 
 from todm.api.model import Transcript, make_transcript
+from todm.config import Config
 from todm.data.tokenizer import Tokenizer
-from todm.decode.streaming import make_streaming_view
+from todm.decode.streaming import make_configured_view
 from todm.errors import UserError
 from todm.extract import extract
 from todm.inference import InferenceOptions, TorchRecognizer, check_model, make_torch_bundle
@@ -47,12 +48,12 @@ def load_torch(
         torch.set_num_threads(num_threads)
     if not isinstance(spec, SubnetSpec):
         net, config, folder = load_plain(path, spec)
-        return TorchBackend(net, folder, config.export.chunk_ms)
+        return TorchBackend(net, folder, config)
     if kind != "supernet":
         raise UserError(f"spec: {path} is one size already; leave spec out")
     supernet, config = load_supernet(path)
     supernet.space.check(spec)
-    return TorchBackend(extract(supernet, spec), path, config.export.chunk_ms)
+    return TorchBackend(extract(supernet, spec), path, config)
 
 
 class TorchBackend:
@@ -61,13 +62,14 @@ class TorchBackend:
     Args:
         net: in eval mode, on the CPU.
         folder: model folder with the language files.
-        chunk_ms: audio per chunk of a streaming net, milliseconds.
+        config: settings of the training, which give a streaming net's chunks.
     """
 
-    def __init__(self, net: Transducer, folder: Path, chunk_ms: int) -> None:
-        self._bundle = make_torch_bundle(net, folder, chunk_ms)
+    def __init__(self, net: Transducer, folder: Path, config: Config) -> None:
+        chunks = make_configured_view(net, config)
+        self._bundle = make_torch_bundle(net, folder, chunks)
         self._net = net
-        self._recognizer = TorchRecognizer(net, Tokenizer.load(folder), make_streaming_view(net, chunk_ms))
+        self._recognizer = TorchRecognizer(net, Tokenizer.load(folder), chunks)
 
     @property
     def spec(self) -> SubnetSpec | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from todm.config import Config
 from todm.errors import UserError
 from todm.nn.transducer import Transducer
-from todm.runtime.chunks import Chunks
+from todm.runtime.chunks import Chunks, compute_tail_frames
 from todm.runtime.fbank import DEFAULT_FBANK, LOG_FLOOR
 
 
@@ -30,8 +31,14 @@ def chunk_frames(chunk_ms: int, factor: int) -> int:
     return chunk_ms // period
 
 
-def make_streaming_view(net: Transducer, chunk_ms: int) -> Chunks | None:
+def make_streaming_view(net: Transducer, chunk_ms: int, delay: int = 0) -> Chunks | None:
     """Make the chunking with which a host feeds `net`, exported for chunks of `chunk_ms`.
+
+    Args:
+        net: a plain net.
+        chunk_ms: milliseconds of audio per chunk.
+        delay: encoder frames by which the net emits late, from which the tail is computed; 0 appends the
+            silence of an unknown delay.
 
     Returns:
         None for an offline net.
@@ -39,7 +46,20 @@ def make_streaming_view(net: Transducer, chunk_ms: int) -> Chunks | None:
     if net.spec.mode == "offline":
         return None
     shift = net.subsampling_factor * chunk_frames(chunk_ms, net.subsampling_factor)
-    return Chunks(window=shift + net.subsampling.overlap, shift=shift)
+    window = shift + net.subsampling.overlap
+    tail_frames = compute_tail_frames(window, net.subsampling_factor, delay)
+    return Chunks(window=window, shift=shift, stated_tail_frames=tail_frames)
+
+
+def make_configured_view(net: Transducer, config: Config) -> Chunks | None:
+    """Make the chunking of the bundle of `net`: chunks and tail by the settings of its training.
+
+    Returns:
+        None for an offline net.
+    """
+    # Nets of one mode have no offline lattice that they could follow late.
+    delay = config.train.loss.streaming_delay if len(config.space.modes) > 1 else 0
+    return make_streaming_view(net, config.export.chunk_ms, delay)
 
 
 def apply_streaming_view(feats: Tensor, feat_lens: Tensor, chunks: Chunks | None) -> tuple[Tensor, Tensor]:

@@ -118,6 +118,8 @@ def _check_encoder(model: OnnxModelInfo) -> Dim:
             _check_tensor(
                 model, state, "float32", (num_layers, None, dim), key=f"num_encoder_layers or {key}"
             )
+    if "tail_frames" in model.metadata:
+        model.number("tail_frames")
     factor = model.number("subsampling_factor") if "subsampling_factor" in model.metadata else 4
     if shift % factor:
         raise model.error(

@@ -15,7 +15,7 @@ from onnx import TensorProto
 
 from todm import __version__
 from todm.config import Config, save_config
-from todm.decode.streaming import make_streaming_view
+from todm.decode.streaming import make_configured_view
 from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
 from todm.deploy.graph import Graph
 from todm.errors import UserError
@@ -45,7 +45,7 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
         "subsampling_factor": net.subsampling_factor,
         "todm_spec": net.spec.to_json(),
     }
-    chunks = make_streaming_view(net, config.export.chunk_ms)
+    chunks = make_configured_view(net, config)
     if chunks is None:
         encoder = build_offline_encoder(net).model({"model_type": "zipformer2", **common}, opset=opset)
     else:
@@ -54,6 +54,7 @@ def export_bundle(net: Transducer, config: Config, lang_dir: Path, folder: Path)
             **common,
             "T": chunks.window,
             "decode_chunk_len": chunks.shift,
+            "tail_frames": chunks.tail_frames,
             "num_encoder_layers": len(net.layers),
             "d_model": net.state_dim,
             "rnn_hidden_size": net.state_dim,

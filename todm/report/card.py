@@ -95,7 +95,11 @@ def _format_results(entry: dict[str, Any]) -> list[str]:
 def _list_limitations(run: RunContents, entry: dict[str, Any]) -> list[str]:
     texts = ["Audio is 16 kHz, mono, in [-1, 1]."]
     if entry["mode"] == "streaming":
-        texts.append("The last words appear only if silence follows them.")
+        tail = f"{entry['tail_ms']:.0f} ms of silence" if entry.get("tail_ms") else "silence"
+        texts.append(
+            f"The last words need {tail} after them. The runtime appends it; with sherpa-onnx the caller "
+            "does (metadata `tail_frames` of the encoder)."
+        )
     if run.config:
         parts = ", ".join(run.config.data.train_parts)
         texts.append(

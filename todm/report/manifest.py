@@ -13,6 +13,8 @@ from todm.files import write_json
 from todm.layout import RunFolder
 from todm.report.contents import LADDER, RunContents, Size
 from todm.runtime.benchmark_result import BenchmarkResult
+from todm.runtime.bundle import describe_bundle
+from todm.runtime.constants import FRAME_SHIFT_MS
 from todm.runtime.layout import MODEL_NAMES, BundleFiles
 from todm.search.front import Point
 from todm.search.latency import FIGURES, DeviceTable
@@ -35,8 +37,9 @@ def manifest_entries(run: RunContents) -> list[dict[str, Any]]:
     """Describe each bundle for JSON, smallest first within a mode.
 
     Keys: ``name`` and ``folder`` (relative to the manifest), ``mode``, ``chunk_ms`` (streaming), ``spec``,
-    ``params``, ``macs_per_second`` (per second of audio), ``state_bytes`` (per stream), ``chosen_for``
-    (reasons of the search), ``files`` (names and ``bytes`` by precision), ``wer`` and ``wer_int8`` (percent
+    ``params``, ``macs_per_second`` (per second of audio), ``state_bytes`` (per stream), ``tail_ms`` (silence
+    that a streaming net needs after an utterance), ``chosen_for`` (reasons of the search), ``files`` (names
+    and ``bytes`` by precision), ``wer`` and ``wer_int8`` (percent
     by part), ``measured`` (by ``todm bench``: precision, threads, ``rtf``, ``latency_p95_ms``, ``memory_mb``
     without the bare runtime) and ``predicted`` (the same by device, precision and threads, from the tables of
     ``todm latency``). Unknown values are null or left out.
@@ -63,6 +66,7 @@ def _describe(run: RunContents, size: Size, point: Point | None) -> dict[str, An
         if config and known
         else None,
         "state_bytes": count_state_bytes(config.model, size.spec) if config else None,
+        "tail_ms": _tail_ms(bundle),
         "chosen_for": list(point.chosen) if point else [],
         "files": _files(bundle),
         "wer": dict(size.wer),
@@ -77,6 +81,15 @@ def _chunk_ms(bundle: BundleFiles) -> float | None:
         return load_config(bundle.config, saved=True).export.chunk_ms
     except UserError:
         return None
+
+
+def _tail_ms(bundle: BundleFiles) -> float | None:
+    """Silence that a streaming bundle needs after an utterance, milliseconds."""
+    try:
+        streaming = describe_bundle(bundle.folder).streaming
+    except UserError:
+        return None
+    return streaming and streaming.tail_frames * FRAME_SHIFT_MS
 
 
 def _files(bundle: BundleFiles) -> dict[str, Any]:

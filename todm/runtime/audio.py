@@ -12,6 +12,7 @@ from .constants import SAMPLE_RATE
 from .errors import BundleError
 from .fbank import FloatArray
 from .resample import resample
+from .samples import find_fault
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
@@ -39,14 +40,15 @@ def read_audio(path: str | Path, sample_rate: int = SAMPLE_RATE) -> Audio:
         sample_rate: samples per second of the result.
 
     Raises:
-        BundleError: the file is missing, not audio, has a truncated header, or contains NaN or infinity.
+        BundleError: the file is missing, not audio, has a truncated header, or has samples
+            that are not finite or far above full scale.
     """
     path = Path(path)
     if not path.is_file():
         raise BundleError(f"{path}: no such file; check the path")
     channels, rate, notes = _read_channels(path)
-    if not np.isfinite(channels).all():
-        raise BundleError(f"{path}: its samples contain NaN or infinity; write the file again")
+    if (fault := find_fault(channels)) is not None:
+        raise BundleError(f"{path}: {fault}; write the file again")
     if channels.shape[1] > 1:
         notes.append(f"{channels.shape[1]} channels averaged")
     samples = channels.mean(axis=1, dtype=np.float32)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .chunks import Chunks
+from .chunks import MAX_TAIL_FRAMES, Chunks
 from .errors import BundleError
 from .fbank import FloatArray
 from .layout import PRECISIONS, BundleFiles, Precision
@@ -28,6 +28,7 @@ class StreamingShape(Chunks):
     Args:
         window: frames per call, metadata ``T``.
         shift: frames by which the window moves, metadata ``decode_chunk_len``.
+        stated_tail_frames: silence after an utterance, metadata ``tail_frames``; None without it.
         num_layers: L of both states.
         state_dims: last dimension of the two states, (L, N, dim).
     """
@@ -127,7 +128,19 @@ def describe_bundle(folder: str | Path, precision: Precision = "fp32") -> Bundle
     if encoder_metadata.get("model_type") == "lstm":
         keys = ("T", "decode_chunk_len", "num_encoder_layers", "d_model", "rnn_hidden_size")
         window, shift, num_layers, dim0, dim1 = (_int(encoder_metadata, key, files[0]) for key in keys)
-        streaming = StreamingShape(window=window, shift=shift, num_layers=num_layers, state_dims=(dim0, dim1))
+        tail = _int(encoder_metadata, "tail_frames", files[0]) if "tail_frames" in encoder_metadata else None
+        if tail is not None and tail > MAX_TAIL_FRAMES:
+            raise BundleError(
+                f"{files[0]}: metadata tail_frames must be at most {MAX_TAIL_FRAMES}, not {tail}; export the "
+                "model again"
+            )
+        streaming = StreamingShape(
+            window=window,
+            shift=shift,
+            stated_tail_frames=tail,
+            num_layers=num_layers,
+            state_dims=(dim0, dim1),
+        )
     context_size = _int(decoder_metadata, "context_size", files[1])
     vocab_size = _int(decoder_metadata, "vocab_size", files[1])
     if vocab_size != len(tokens):

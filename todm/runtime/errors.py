@@ -10,5 +10,9 @@ class UserError(ValueError):
     """
 
 
+class AudioError(UserError):
+    """Audio, or a call of a stream, that is refused; the stream is as if the call had not been made."""
+
+
 class BundleError(UserError):
     """A model folder, an audio file or a runtime that cannot be used."""

@@ -11,6 +11,7 @@ from .bundle import Bundle
 from .decoding import TokenSearch, make_search
 from .errors import BundleError
 from .fbank import DEFAULT_FBANK, LOG_FLOOR, FbankSettings, FloatArray, compute_fbank
+from .samples import check_samples
 from .transcript import Transcript, make_transcript
 
 
@@ -44,9 +45,13 @@ class OfflineRecognizer:
 
         Returns:
             One result per utterance, in the same order.
+
+        Raises:
+            AudioError: samples that `check_samples` refuses.
         """
+        checked = [check_samples(samples) for samples in utterances]
         return self.transcribe_feats(
-            [compute_fbank(samples, self._settings) for samples in utterances], batch_size=batch_size
+            [compute_fbank(samples, self._settings) for samples in checked], batch_size=batch_size
         )
 
     def transcribe_feats(self, feats: Sequence[FloatArray], *, batch_size: int = 8) -> list[Transcript]:

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from .bundle import Bundle
 from .decoding import TokenSearch, make_search
-from .errors import BundleError
+from .errors import AudioError, BundleError
 from .fbank import DEFAULT_FBANK, FbankSettings, FbankStream, FloatArray
 from .resample import Resampler
+from .samples import check_rate, check_samples
 from .transcript import Transcript, make_transcript
 
 
@@ -106,18 +107,22 @@ class Stream:
             samples: (num_samples,) in [-1, 1]; num_samples may be 0.
 
         Raises:
-            ValueError: the sample rate changed, or audio was appended after `input_finished`.
+            AudioError: samples that `check_samples` refuses, a rate that is not positive or changed, or audio
+                after `input_finished`. The stream is unchanged and takes further audio.
         """
         if self._finished:
-            raise ValueError("this stream is finished; create a new one")
+            raise AudioError("stream: audio after input_finished(); create a new stream")
+        sample_rate = check_rate(sample_rate)
         if self._input_rate not in (0, sample_rate):
-            raise ValueError(
-                f"the sample rate changed from {self._input_rate} to {sample_rate} within a stream"
+            raise AudioError(
+                f"stream: the sample rate changed from {self._input_rate} to {sample_rate}; resample the "
+                "audio or create a new stream"
             )
+        samples = check_samples(samples)
         if not self._input_rate and sample_rate != self._settings.sample_rate:
             self._resampler = Resampler(sample_rate, self._settings.sample_rate)
         self._input_rate = sample_rate
-        self._has_audio = self._has_audio or np.size(samples) > 0
+        self._has_audio = self._has_audio or samples.size > 0
         self._fbank.accept_waveform(samples if self._resampler is None else self._resampler.push(samples))
 
     def input_finished(self, tail_frames: int | None = None) -> None:
@@ -196,8 +201,17 @@ class StreamingRecognizer:
         return stream.num_frames_ready > stream.num_processed + self._shape.window
 
     def decode_streams(self, streams: Sequence[Stream]) -> None:
-        """Decode one chunk of each stream in one batch; all must be ready, without duplicates."""
-        assert streams and all(self.is_ready(stream) for stream in streams)
+        """Decode one chunk of each stream in one batch; without streams there is no effect.
+
+        Raises:
+            AudioError: a stream is given twice or is not ready; no stream is changed.
+        """
+        if not streams:
+            return
+        if len({id(stream) for stream in streams}) < len(streams):
+            raise AudioError("stream: the same stream is given twice; give each stream once per call")
+        if not all(self.is_ready(stream) for stream in streams):
+            raise AudioError("stream: one of the streams is not ready; ask is_ready() first")
         feats = np.stack([stream.get_frames(self._shape.window) for stream in streams])
         first, second = (np.concatenate([stream.states[k] for stream in streams], axis=1) for k in (0, 1))
         encoder_out, (first, second) = self.bundle.encode_chunk(feats, (first, second))
@@ -224,11 +238,13 @@ class StreamingRecognizer:
         """Start a new segment.
 
         After a segment with tokens, encoder states and the last labels are kept; after one without tokens the
-        labels are reset and, with `reset_encoder`, the encoder states too.
+        labels are reset and, with `reset_encoder`, the encoder states too. States that are not finite are
+        always reset.
         """
         has_tokens = self._search.has_tokens(stream.search_state)
         stream.segment += has_tokens
-        if self._reset_encoder and not has_tokens:
+        finite = all(np.isfinite(state).all() for state in stream.states)
+        if (self._reset_encoder and not has_tokens) or not finite:
             stream.states = self.bundle.init_states(1)
         stream.search_state = self._search.restart(stream.search_state)
         stream.next_segment()
@@ -245,11 +261,15 @@ class StreamingRecognizer:
 
         Returns:
             One result per utterance, in the same order; endpoints are ignored.
+
+        Raises:
+            AudioError: samples that `check_samples` refuses.
         """
+        utterances = [check_samples(samples) for samples in utterances]
         size = max(1, self._settings.sample_rate * chunk_ms // 1000)
         results: list[Transcript] = []
         for begin in range(0, len(utterances), batch_size):
-            batch = [np.asarray(u, np.float32) for u in utterances[begin : begin + batch_size]]
+            batch = utterances[begin : begin + batch_size]
             streams = [self.create_stream() for _ in batch]
             for at in range(0, max(len(samples) for samples in batch) + size, size):
                 for samples, stream in zip(batch, streams, strict=True):
