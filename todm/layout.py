@@ -120,6 +120,26 @@ class DataFolder:
         """Cuts of all training parts, in the order of training."""
         return self.manifests / "train.jsonl.gz"
 
+    @property
+    def noise_index(self) -> Path:
+        """Keys of the recordings of ``data.noise_dir`` in their archive."""
+        return self.path / "sounds" / "noise.json"
+
+    @property
+    def noise_archive(self) -> Path:
+        """Features of the recordings of ``data.noise_dir``."""
+        return self.path / "sounds" / "noise.f32"
+
+    @property
+    def room_index(self) -> Path:
+        """Keys of the rooms of ``data.rir_dir`` in their archive."""
+        return self.path / "sounds" / "rooms.json"
+
+    @property
+    def room_archive(self) -> Path:
+        """Energy decays of the rooms of ``data.rir_dir``."""
+        return self.path / "sounds" / "rooms.f32"
+
     def recordings(self, part: str) -> Path:
         """Recordings of a corpus part."""
         return self.manifests / f"recordings_{part}.jsonl.gz"

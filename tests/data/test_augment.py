@@ -8,7 +8,6 @@ import torch
 
 from todm.config import AugmentConfig
 from todm.data.augment import (
-    add_noise,
     apply_spec_augment,
     augment,
     change_level,
@@ -16,6 +15,7 @@ from todm.data.augment import (
     warp_frequency,
 )
 from todm.data.batch import Batch
+from todm.data.noise import add_noise
 from todm.runtime.fbank import LOG_FLOOR
 
 OFF = AugmentConfig(

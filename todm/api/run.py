@@ -75,7 +75,8 @@ class Run:
 
         Args:
             corpus_dir: folder in LibriSpeech's layout, or its parent.
-            steps: some of ``manifests``, ``features``, ``bpe``, ``shar``; None runs all that are needed.
+            steps: some of ``manifests``, ``sounds``, ``features``, ``bpe``, ``shar``; None runs those
+                that the settings need.
         """
         figures = prepare(self.config, Path(corpus_dir), self.exp_dir, stages=tuple(steps or ()))
         data = DataFolder(self.folder.data)

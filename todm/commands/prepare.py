@@ -20,8 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stage",
         action="append",
-        choices=("manifests", "features", "bpe", "shar"),
-        help="run only this stage; may be repeated (default: all; shar if data.shar_dir is set)",
+        choices=("manifests", "sounds", "features", "bpe", "shar"),
+        help="run only this stage; may be repeated (default: all; sounds with data.noise_dir or "
+        "data.rir_dir, shar with data.shar_dir)",
     )
 
 

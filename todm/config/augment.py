@@ -38,12 +38,16 @@ class AugmentConfig:
     wordless_prob: float = setting(
         0.0,
         "Share of utterances replaced by silence, noise, hum, clicks or tones of the same length without "
-        "words.",
+        "words, and by excerpts of `data.noise_dir` if it is set.",
         ge=0.0,
         le=1.0,
     )
     reverb_prob: float = setting(
-        0.0, "Share of utterances that get the reverberation of a room.", ge=0.0, le=1.0
+        0.0,
+        "Share of utterances that get the reverberation of a room: of `data.rir_dir` if it is set, else "
+        "simulated.",
+        ge=0.0,
+        le=1.0,
     )
     babble_prob: float = setting(
         0.0,
@@ -76,7 +80,30 @@ class AugmentConfig:
         le=120.0,
     )
     noise_prob: float = setting(
-        0.3, "Share of utterances that get stationary coloured noise.", ge=0.0, le=1.0
+        0.3,
+        "Share of utterances that get noise: excerpts of `data.noise_dir` if it is set, else stationary "
+        "coloured noise.",
+        ge=0.0,
+        le=1.0,
+    )
+    noise_colour_prob: float = setting(
+        0.0,
+        "Share of the synthetic noises that are between white and brown: their power falls by 0 to 6 dB per "
+        "octave. The others are near brown, with ripples.",
+        ge=0.0,
+        le=1.0,
+    )
+    hum_prob: float = setting(
+        0.0,
+        "Share of utterances that get mains hum: harmonics of 50 or 60 Hz, at `noise_snr_db`.",
+        ge=0.0,
+        le=1.0,
+    )
+    narrowband_prob: float = setting(
+        0.0,
+        "Share of utterances that get telephone bandwidth, as 8 kHz audio resampled to 16 kHz.",
+        ge=0.0,
+        le=1.0,
     )
     noise_snr_db: tuple[float, float] = setting(
         (5.0, 30.0), "Range of the signal-to-noise ratio in decibels.", ge=-100.0, le=200.0, pair=True

@@ -52,6 +52,16 @@ class DataConfig:
         "Order the first epoch from the shortest utterances to the longest (SortaGrad, Amodei et al., arXiv "
         "1512.02595). Short utterances teach alignment first.",
     )
+    noise_dir: str = setting(
+        "",
+        "Folder of noise recordings (wav or flac, any depth, any rate) that training mixes in place of "
+        "synthetic noise. In MUSAN's layout ``noise`` and ``music`` are used. Empty for synthetic noise.",
+    )
+    rir_dir: str = setting(
+        "",
+        "Folder of room impulse responses (wav or flac, any depth, any rate) that reverberate in place of "
+        "simulated rooms. Empty for simulated ones.",
+    )
     min_utterance: float = setting(
         0.3, "Shorter training utterances, in seconds, are dropped and counted.", ge=0.0, le=3600.0
     )
@@ -80,6 +90,11 @@ class DataConfig:
         1, "Processes that load batches; 0 loads in the training process.", ge=0, le=1024
     )
     num_jobs: int = setting(2, "Processes that compute features in ``todm prepare``.", ge=1, le=1024)
+
+    @property
+    def uses_recordings(self) -> bool:
+        """Whether training mixes in recorded noise or measured rooms."""
+        return bool(self.noise_dir or self.rir_dir)
 
     @property
     def writes_shards(self) -> bool:

@@ -59,5 +59,9 @@ class ArchiveReader(FeaturesReader):  # type: ignore[misc]
         self, key: str, left_offset_frames: int = 0, right_offset_frames: int | None = None
     ) -> np.ndarray:
         offset, frames, bins = map(int, key.split(","))
-        array = np.fromfile(self.path, dtype="<f4", count=frames * bins, offset=offset)
-        return array.reshape(frames, bins)[left_offset_frames:right_offset_frames]
+        end = frames if right_offset_frames is None else min(right_offset_frames, frames)
+        start = min(left_offset_frames, end)
+        array = np.fromfile(
+            self.path, dtype="<f4", count=(end - start) * bins, offset=offset + 4 * start * bins
+        )
+        return array.reshape(end - start, bins)

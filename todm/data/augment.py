@@ -16,6 +16,9 @@ from todm.data.background import replace_by_background
 from todm.data.batch import Batch
 from todm.data.chain import join_chains
 from todm.data.edges import cut_edges
+from todm.data.narrowband import narrow_band
+from todm.data.noise import add_hum, add_noise, draw_uniform
+from todm.data.recorded import NO_SOUNDS, RecordedSounds, mix_noise, reverberate_in_rooms
 from todm.data.room import mix_babble, reverberate
 from todm.runtime.fbank import LOG_FLOOR, FbankSettings
 
@@ -26,22 +29,28 @@ _SILENT = LOG_FLOOR + 1e-3
 _WARP_BREAK_HZ = 4800.0
 
 
-def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> Batch:
+def augment(
+    batch: Batch,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    sounds: RecordedSounds = NO_SOUNDS,
+) -> Batch:
     """Augment every utterance of a batch independently.
 
     Order: tempo, background in place of speech, cut edges, chains, trailing silence, frequency warp,
-    reverberation, babble, noise, attenuation, level and colour, SpecAugment.
+    reverberation, babble, noise, hum, telephone bandwidth, attenuation, level and colour, SpecAugment.
     Padding keeps `LOG_FLOOR`, and digital silence stays silent.
 
     Args:
         batch: utterances; not modified.
         config: strengths; an augmentation of strength 0 is skipped.
         generator: on the CPU, or on the device of the batch.
+        sounds: recorded noise and rooms, in place of synthetic noise and simulated rooms.
     """
     if config.tempo > 0:
         batch = change_tempo(batch, config.tempo, generator)
     if config.wordless_prob > 0:
-        batch = replace_by_background(batch, config.wordless_prob, generator)
+        batch = replace_by_background(batch, config.wordless_prob, generator, sounds.noise)
     if config.cut_prob > 0:
         batch = cut_edges(batch, config.cut_prob, generator)
     if (
@@ -55,12 +64,22 @@ def augment(batch: Batch, config: AugmentConfig, generator: torch.Generator) -> 
     valid = torch.arange(feats.shape[1], device=feats.device) < lens[:, None]  # (N, T)
     if config.freq_warp > 0:
         feats = warp_frequency(feats, config.freq_warp, generator)
-    if config.reverb_prob > 0:
+    if config.reverb_prob > 0 and sounds.rooms is not None:
+        feats = reverberate_in_rooms(feats, lens, config.reverb_prob, sounds.rooms, generator)
+    elif config.reverb_prob > 0:
         feats = reverberate(feats, valid, config.reverb_prob, generator)
     if config.babble_prob > 0:
         feats = mix_babble(feats, lens, config.babble_prob, config.noise_snr_db, generator)
-    if config.noise_prob > 0:
-        feats = add_noise(feats, valid, config.noise_prob, config.noise_snr_db, generator)
+    if config.noise_prob > 0 and sounds.noise is not None:
+        feats = mix_noise(feats, lens, config.noise_prob, config.noise_snr_db, sounds.noise, generator)
+    elif config.noise_prob > 0:
+        feats = add_noise(
+            feats, valid, config.noise_prob, config.noise_snr_db, generator, config.noise_colour_prob
+        )
+    if config.hum_prob > 0:
+        feats = add_hum(feats, valid, config.hum_prob, config.noise_snr_db, generator)
+    if config.narrowband_prob > 0:
+        feats = narrow_band(feats, config.narrowband_prob, generator)
     if config.attenuation_db > 0:
         feats = attenuate(feats, config.attenuation_db, generator)
     if config.gain_db > 0 or config.tilt_db > 0 or config.ripple_db > 0:
@@ -92,6 +111,8 @@ def scale_strength(config: AugmentConfig, strength: float) -> AugmentConfig:
         tilt_db=config.tilt_db * strength,
         ripple_db=config.ripple_db * strength,
         noise_prob=config.noise_prob * strength,
+        hum_prob=config.hum_prob * strength,
+        narrowband_prob=config.narrowband_prob * strength,
         time_mask_ratio=config.time_mask_ratio * strength,
         freq_mask_bins=round(config.freq_mask_bins * strength),
     )
@@ -106,7 +127,7 @@ def change_tempo(batch: Batch, limit: float, generator: torch.Generator) -> Batc
         generator: see `augment`.
     """
     feats, old = batch.feats, batch.feat_lens
-    factor = 1 + limit * _uniform(feats, len(batch), generator)
+    factor = 1 + limit * draw_uniform(feats, len(batch), generator)
     lens = (old * factor).round().long().clamp(min=1)  # (N,)
     frames = torch.arange(int(lens.max()), device=feats.device)
     step = (old - 1) / (lens - 1).clamp(min=1)
@@ -122,7 +143,7 @@ def change_tempo(batch: Batch, limit: float, generator: torch.Generator) -> Batc
 
 def append_random_silence(batch: Batch, limit: int, generator: torch.Generator, prob: float = 1.0) -> Batch:
     """Append 0 to `limit` frames of digital silence, uniformly drawn, to a share `prob` of the utterances."""
-    draws = (_uniform(batch.feats, len(batch), generator) + 1) / 2  # 0 to 1
+    draws = (draw_uniform(batch.feats, len(batch), generator) + 1) / 2  # 0 to 1
     if prob < 1.0:
         draws = (draws - (1.0 - prob)).clamp(min=0.0) / max(prob, 1e-6)
     return append_silence(batch, (draws * (limit + 1)).long().clamp(max=limit))
@@ -151,7 +172,7 @@ def warp_frequency(feats: Tensor, limit: float, generator: torch.Generator) -> T
         limit: 0 to below 1; the factor of each utterance is uniform in [1 - limit, 1 + limit].
         generator: see `augment`.
     """
-    factor = 1 + limit * _uniform(feats, len(feats), generator)  # (N,)
+    factor = 1 + limit * draw_uniform(feats, len(feats), generator)  # (N,)
     return torch.matmul(feats, _warp_matrix(factor, feats.shape[2]))
 
 
@@ -189,7 +210,7 @@ def attenuate(feats: Tensor, most_db: float, generator: torch.Generator) -> Tens
         most_db: largest attenuation.
         generator: see `augment`.
     """
-    share = _uniform(feats, len(feats), generator).clamp(min=0.0)
+    share = draw_uniform(feats, len(feats), generator).clamp(min=0.0)
     return (feats - (_DB * most_db * share)[:, None, None]).clamp_(min=LOG_FLOOR)
 
 
@@ -206,64 +227,17 @@ def change_level(
         generator: see `augment`.
     """
     num_utterances, _, num_bins = feats.shape
-    gain = gain_db * _uniform(feats, num_utterances, generator)
-    tilt = tilt_db * _uniform(feats, num_utterances, generator)
+    gain = gain_db * draw_uniform(feats, num_utterances, generator)
+    tilt = tilt_db * draw_uniform(feats, num_utterances, generator)
     axis = torch.linspace(0, 1, num_bins, device=feats.device)
     curve = gain[:, None] + tilt[:, None] * (axis - 0.5)  # (N, C)
     if ripple_db > 0:
         orders = torch.arange(1, 5, device=feats.device)
         ripples = torch.cos(math.pi * orders[:, None] * axis)  # (4, C)
-        curve = curve + ripple_db * _uniform(feats, (num_utterances, 4), generator) @ ripples
+        curve = curve + ripple_db * draw_uniform(feats, (num_utterances, 4), generator) @ ripples
     sounding = (feats > _SILENT).to(feats.dtype)
     height = (feats + (_DB * curve - LOG_FLOOR)[:, None]).clamp_(min=0)  # relative to the floor
     return height.mul_(sounding).add_(LOG_FLOOR)
-
-
-def add_noise(
-    feats: Tensor, valid: Tensor, prob: float, snr_db: tuple[float, float], generator: torch.Generator
-) -> Tensor:
-    """Add the power of stationary noise of a random spectrum to some utterances.
-
-    The spectrum is a random tilt with slow ripples over the mel axis. The energies of the frames vary as
-    those of Gaussian noise, more in narrow filters.
-
-    Args:
-        feats: (N, T, C).
-        valid: (N, T) bool, false in the padding.
-        prob: probability of noise, per utterance.
-        snr_db: range of the signal-to-noise ratio, decibels of mean powers summed over bins; uniform.
-        generator: see `augment`.
-    """
-    num_utterances, num_frames, num_bins = feats.shape
-    # Drawn for every utterance, so that no later number depends on which ones get noise.
-    chosen = _uniform(feats, num_utterances, generator) < 2 * prob - 1
-    snr = _uniform(feats, num_utterances, generator) / 2 + 0.5
-    shape = _uniform(feats, (num_utterances, 7), generator)
-    rows = chosen.nonzero().flatten()
-    if len(rows) == 0:
-        return feats
-    axis = torch.linspace(0, 1, num_bins, device=feats.device)
-    waves = [axis - 0.5]
-    for order in (1, 2, 3):
-        waves += [
-            torch.cos(2 * math.pi * order * axis) / order,
-            torch.sin(2 * math.pi * order * axis) / order,
-        ]
-    scale = torch.tensor([3.0] + [1.0] * 6, device=feats.device)  # tilt up to 13 dB from end to end, ripples
-    colour = (shape[rows] * scale) @ torch.stack(waves)  # (R, C) nepers
-    # A mel filter of width b averages about b * 25 ms independent Gaussian pairs, which reduces the variance.
-    width = 55.0 * torch.exp(3.3 * axis)  # Hz, about 55 to 1500
-    spread = (width * 0.025).clamp(min=1.0).rsqrt()
-    scatter = torch.empty(len(rows), num_frames, num_bins, device=generator.device).normal_(
-        generator=generator
-    )
-    clean = feats[rows]
-    weight = valid[rows].to(feats.dtype)
-    speech_power = (clean.exp().sum(2) * weight).sum(1) / weight.sum(1)
-    ratio = (snr_db[0] + (snr_db[1] - snr_db[0]) * snr[rows]) * _DB
-    level = speech_power.log() - colour.logsumexp(1) - ratio  # (R,)
-    noise = scatter.to(feats.device).mul_(spread).add_((colour + level[:, None])[:, None])
-    return feats.index_copy(0, rows, torch.logaddexp(clean, noise))
 
 
 def apply_spec_augment(
@@ -281,8 +255,8 @@ def apply_spec_augment(
         generator: see `augment`.
     """
     num_utterances, num_frames, num_bins = feats.shape
-    time_draws = _uniform(feats, (2, num_utterances, max(config.time_masks, 0)), generator) / 2 + 0.5
-    freq_draws = _uniform(feats, (2, num_utterances, max(config.freq_masks, 0)), generator) / 2 + 0.5
+    time_draws = draw_uniform(feats, (2, num_utterances, max(config.time_masks, 0)), generator) / 2 + 0.5
+    freq_draws = draw_uniform(feats, (2, num_utterances, max(config.freq_masks, 0)), generator) / 2 + 0.5
     mean = (feats.sum(1) - LOG_FLOOR * (num_frames - lens[:, None])) / lens[:, None]  # padding is LOG_FLOOR
     kept = feats - mean[:, None]
     if config.time_masks > 0 and config.time_mask_frames > 0 and config.time_mask_ratio > 0:
@@ -315,9 +289,3 @@ def _spans(draws: Tensor, longest: Tensor, size: Tensor, total: int) -> Tensor:
     axis = torch.arange(total, device=draws.device)
     inside = (axis >= start[..., None]) & (axis < (start + width)[..., None])  # (N, K, total)
     return inside.any(1)
-
-
-def _uniform(like: Tensor, shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw uniform float32 in [-1, 1] on the generator's device and move them to the device of ``like``."""
-    size = (shape,) if isinstance(shape, int) else shape
-    return torch.empty(size, device=generator.device).uniform_(-1, 1, generator=generator).to(like.device)

@@ -1,4 +1,4 @@
-"""Sound without words in place of some utterances: silence, noise, hum, clicks and tones mean nothing."""
+"""Sound without words in place of some utterances: silence, noise, hum, clicks, tones, recordings."""
 
 from __future__ import annotations
 
@@ -9,26 +9,38 @@ import torch
 from torch import Tensor
 
 from todm.data.batch import Batch
+from todm.data.recorded import SoundArchive
 from todm.runtime.fbank import LOG_FLOOR
 
 _DB = math.log(10) / 10
 _KINDS = ("silence", "noise", "noise", "hum", "clicks", "tones")
+_KINDS_WITH_RECORDINGS = (*_KINDS, *("recording",) * 6)
+
+_LEVELS = (-16.0, 4.0)
+"""Nepers of a bin's power: the floor to loud."""
+_TILTS = (-6.0, 11.0)
+"""Nepers from the lowest to the highest bin. White noise has 10.8, pink 5.7, brown 0.5."""
 
 
-def replace_by_background(batch: Batch, prob: float, generator: torch.Generator) -> Batch:
+def replace_by_background(
+    batch: Batch, prob: float, generator: torch.Generator, noise: SoundArchive | None = None
+) -> Batch:
     """Replace some utterances by sound of the same length without words, and their labels by none.
 
     Kinds, drawn uniformly: digital silence, stationary noise of a random colour (twice as often), mains hum,
-    clicks, and tones that change like music. Levels are uniform from far below to about full scale.
+    clicks, and tones that change like music. If there is recorded noise, half of the sounds are excerpts of
+    it. Levels are uniform from far below to about full scale.
 
     Args:
         batch: not changed.
         prob: share of the utterances.
         generator: draws who is replaced, kinds, levels and the sound.
+        noise: recordings of noise and music.
     """
     device = generator.device
+    names = _KINDS if noise is None else _KINDS_WITH_RECORDINGS
     chosen = torch.rand(len(batch), generator=generator, device=device) < prob
-    kinds = torch.randint(len(_KINDS), (len(batch),), generator=generator, device=device)
+    kinds = torch.randint(len(names), (len(batch),), generator=generator, device=device)
     rows = chosen.nonzero().flatten().tolist()
     if not rows:
         return batch
@@ -36,11 +48,25 @@ def replace_by_background(batch: Batch, prob: float, generator: torch.Generator)
     texts = list(batch.texts)
     lens = batch.feat_lens.tolist()
     for row in rows:
-        sound = _make(_KINDS[int(kinds[row])], lens[row], feats.shape[2], generator)
+        kind = names[int(kinds[row])]
+        if kind == "recording" and noise is not None:
+            sound = _take_excerpt(noise, lens[row], generator)
+        else:
+            sound = _make(kind, lens[row], feats.shape[2], generator)
         feats[row, : lens[row]] = sound.to(feats.device, feats.dtype)
         labels[row], label_lens[row], texts[row] = 0, 0, ""
     longest = max(1, int(label_lens.max()))
     return replace(batch, feats=feats, labels=labels[:, :longest], label_lens=label_lens, texts=tuple(texts))
+
+
+def _take_excerpt(noise: SoundArchive, num_frames: int, generator: torch.Generator) -> Tensor:
+    """Log-mel features (T, C) of a part of a recording, at a random level."""
+    choice, start, level = torch.rand(3, generator=generator, device=generator.device).tolist()
+    sound = noise.read_excerpt(choice, start, num_frames)
+    mean = max(float(sound.exp().mean()), math.exp(LOG_FLOOR))
+    shift = _LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * level - math.log(mean)
+    sounding = (sound > LOG_FLOOR + 1e-3).to(sound.dtype)  # digital silence stays
+    return LOG_FLOOR + (sound + shift - LOG_FLOOR).clamp(min=0.0) * sounding
 
 
 def _make(kind: str, num_frames: int, num_bins: int, generator: torch.Generator) -> Tensor:
@@ -55,8 +81,8 @@ def _make(kind: str, num_frames: int, num_bins: int, generator: torch.Generator)
     axis = torch.linspace(0, 1, num_bins, device=device)
     scatter = torch.empty(num_frames, num_bins, device=device).normal_(generator=generator)
     spread = (55.0 * torch.exp(3.3 * axis) * 0.025).clamp(min=1.0).rsqrt()  # of a Gaussian's log power
-    level = uniform(-16.0, 4.0)  # nepers of a bin's power: the floor to loud
-    colour = uniform(-6.0, 3.0) * (axis - 0.5) + uniform(0, 2.0) * torch.cos(
+    level = uniform(*_LEVELS)
+    colour = uniform(*_TILTS) * (axis - 0.5) + uniform(0, 2.0) * torch.cos(
         math.pi * uniform(1, 5) * axis + uniform(0, 6.3)
     )
     noise = level + colour + spread * scatter

@@ -1,6 +1,7 @@
 """Preparation of training data from a corpus folder, in stages that can be repeated.
 
 manifests   recordings and supervisions of every part
+sounds      archives of ``data.noise_dir`` and ``data.rir_dir``, if set
 features    cuts of every part (with copies of other speeds for training), features, feature statistics
 bpe         tokenizer, manifest of all training cuts in random order
 shar        shards in ``data.shar_dir``, if it is a folder
@@ -28,12 +29,13 @@ from todm.data.features import compute_feature_stats, make_paths_relative, pertu
 from todm.data.fit import TOO_MANY_LABELS, check_duration, check_length
 from todm.data.loader import load_train_cuts
 from todm.data.shar import write_shar
+from todm.data.sound_folders import check_sound_folders, write_sounds
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
 from todm.files import atomic_path, read_json, write_json
 from todm.layout import DataFolder, RunFolder
 
-STAGES = ("manifests", "features", "bpe", "shar")
+STAGES = ("manifests", "sounds", "features", "bpe", "shar")
 
 
 def prepare(
@@ -45,7 +47,8 @@ def prepare(
         config: `data` and the model's `subsampling_factor` are used.
         corpus_dir: folder of the parts, or its parent; read by the stage ``manifests`` only.
         exp_dir: run folder; its ``data`` folder is written.
-        stages: some of `STAGES`; by default all, ``shar`` only if ``data.shar_dir`` is a folder.
+        stages: some of `STAGES`; by default all that the settings need, ``sounds`` only if
+            ``data.noise_dir`` or ``data.rir_dir`` is set, ``shar`` only if ``data.shar_dir`` is a folder.
 
     Returns:
         Figures by stage, for printing.
@@ -57,11 +60,18 @@ def prepare(
         if stage not in STAGES:
             raise UserError(f"--stage {stage}: no such stage; use one of: {', '.join(STAGES)}")
     if not stages:
-        stages = STAGES if config.data.writes_shards else STAGES[:-1]
+        unneeded = [
+            *(["sounds"] if not config.data.uses_recordings else []),
+            *(["shar"] if not config.data.writes_shards else []),
+        ]
+        stages = [stage for stage in STAGES if stage not in unneeded]
+    check_sound_folders(config.data)
     data_dir = RunFolder(exp_dir.resolve()).data
     figures: dict[str, dict[str, float]] = {}
     if "manifests" in stages:
         figures["manifests"] = _write_manifests(config, corpus_dir, data_dir)
+    if "sounds" in stages:
+        figures["sounds"] = write_sounds(config.data, DataFolder(data_dir))
     if "features" in stages:
         figures["features"] = _write_features(config, data_dir)
     if "bpe" in stages:

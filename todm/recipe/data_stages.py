@@ -96,17 +96,32 @@ class ManifestStage(DataStage):
 
 
 class FeatureStage(DataStage):
-    """Stage 2: cuts and features of all parts."""
+    """Stage 2: cuts and features of all parts, archives of recorded noise and rooms."""
 
     number, name = 2, "features"
     settings = (
         *PARTS,
         "data.max_utterance",
         "data.min_utterance",
+        "data.noise_dir",
+        "data.rir_dir",
         "data.speed_factors",
         "data.store_features",
     )
     free_settings = ("data.test_parts",)
+
+    def select_settings(self, context: Context) -> tuple[str, ...]:
+        """Leave out folders that are not given."""
+        unused = {f"data.{name}" for name, folder in _sound_folders(context).items() if not folder}
+        return tuple(key for key in self.settings if key not in unused)
+
+    def read_options(self, context: Context) -> dict[str, object]:
+        """Return what the folders of noise and rooms hold."""
+        return {
+            f"files of data.{name}": context.fingerprints.list_part(Path(folder)).fingerprint
+            for name, folder in _sound_folders(context).items()
+            if folder
+        }
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
         """List the manifests of all parts."""
@@ -117,13 +132,16 @@ class FeatureStage(DataStage):
         return context.parts
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """List the cuts of all parts and the feature statistics."""
+        """List the cuts of all parts, the feature statistics, and the indices of noise and rooms."""
+        yield from list_sound_indices(context)
         yield context.data.stats
         yield from map(context.data.train_cuts, context.train_parts)
         yield from map(context.data.cuts, context.eval_parts)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """Run ``todm prepare --stage features``."""
+        """Run ``todm prepare --stage sounds`` if a folder is given, then ``--stage features``."""
+        if context.config.data.uses_recordings:
+            yield _prepare(context, "sounds")
         yield _prepare(context, "features")
 
 
@@ -165,10 +183,23 @@ class BpeStage(DataStage):
             yield _prepare(context, "shar")
 
 
+def list_sound_indices(context: Context) -> Iterator[Path]:
+    """List the indices of the archives of noise and rooms that the settings ask for."""
+    if context.config.data.noise_dir:
+        yield context.data.noise_index
+    if context.config.data.rir_dir:
+        yield context.data.room_index
+
+
 def list_language_files(context: Context) -> tuple[Path, ...]:
     """List the files of the tokeniser."""
     lang = LangFolder(context.run.lang)
     return lang.tokens, lang.bpe_model
+
+
+def _sound_folders(context: Context) -> dict[str, str]:
+    data = context.config.data
+    return {"noise_dir": data.noise_dir, "rir_dir": data.rir_dir}
 
 
 def _part_of(key: str) -> str:

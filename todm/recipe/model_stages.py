@@ -10,7 +10,7 @@ from todm.config import load_config
 from todm.errors import UserError
 from todm.layout import ModelFolder
 from todm.recipe.context import Context, is_named
-from todm.recipe.data_stages import list_language_files
+from todm.recipe.data_stages import list_language_files, list_sound_indices
 from todm.recipe.marks import Change, flatten_config
 from todm.recipe.stage import Command, Stage
 
@@ -36,10 +36,11 @@ class TrainStage(Stage):
     )
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """List training cuts, statistics of their features, tokeniser."""
+        """List training cuts, statistics of their features, tokeniser, noise and rooms."""
         yield context.data.train_manifest
         yield context.data.stats
         yield from list_language_files(context)
+        yield from list_sound_indices(context)
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
         """List settings and the record of a complete training."""

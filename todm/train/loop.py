@@ -38,6 +38,7 @@ from todm.config import Config, save_config
 from todm.data.augment import append_silence, augment, scale_strength
 from todm.data.batch import Batch
 from todm.data.loader import make_train_loader
+from todm.data.recorded import open_sounds
 from todm.data.tokenizer import Tokenizer
 from todm.dropout import build_policy
 from todm.envinfo import collect_env
@@ -147,6 +148,7 @@ class Trainer:
         space = SearchSpace.from_config(config) if start is None else start.space
         data = DataFolder(self.folder.data if start is None else start.data_dir)
         self.tokenizer = Tokenizer.load(data.lang)
+        self.sounds = open_sounds(config.data, data)
         dropout = build_policy(config.train.dropout, space)
         weights = None if start is None else start.weights
         net = build_net(config, space, self.tokenizer.vocab_size, data, weights).to(device)
@@ -294,7 +296,7 @@ class Trainer:
         batch = batch.to(self.device)
         if phases.at(state.step).augments:
             strength = phases.warmup_progress(state.step, config.augment.warmup_steps)
-            batch = augment(batch, scale_strength(config.augment, strength), generator)
+            batch = augment(batch, scale_strength(config.augment, strength), generator, self.sounds)
         batch = append_silence(batch, self.step_fn.tail_frames(state.step))
         pending = self.step_fn(batch, specs, step=state.step, generator=generator)
         reduce_gradients(state.net.parameters())
