@@ -25,24 +25,22 @@ def features_of_both(samples: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
 def test_white_noise() -> None:
     samples = (0.1 * np.random.default_rng(0).standard_normal(80000)).astype(np.float32)
     real, limited = features_of_both(samples)
-    inside = torch.from_numpy(bin_centres() < 3300)
-    assert float((real - limited)[:, inside].abs().mean()) < 0.01
-    # Where the level is above -12: within 0.5 on average in every bin.
-    loud = real.mean(0) > -12
-    assert int(loud.sum()) > 58
-    difference = (real - limited)[:, loud]
-    assert float(difference.mean(0).abs().max()) < 0.5
-    assert float(real.mean(0)[-1] - limited.mean(0)[-1]) < 1.0
+    difference = real - limited
+    inside = torch.from_numpy(bin_centres() < 3000)
+    assert float(difference[:, inside].abs().mean()) < 0.01
+    # In every bin up to the highest, whose level has fallen by 15: the level within 0.3, a frame within 0.6.
+    assert float(difference.mean(0).abs().max()) < 0.3
+    assert float(difference.abs().mean(0).max()) < 0.6
+    assert float(real.mean(0)[60] - real.mean(0)[-1]) > 10
 
 
 def test_speech(digits: Path) -> None:
     paths = sorted(digits.glob("*/*/*/*.flac"))[::400][:10]
     pairs = [features_of_both(soundfile.read(str(path), dtype="float32")[0]) for path in paths]
     real, limited = (torch.cat(side) for side in zip(*pairs, strict=True))
-    inside = torch.from_numpy(bin_centres() < 3300)
+    inside = torch.from_numpy(bin_centres() < 3000)
     assert float((real - limited)[:, inside].abs().mean()) < 0.01
-    # Above, each frame within 0.5 on average; the wide band differs by much more.
-    assert float((real - limited)[:, ~inside].abs().mean()) < 0.5
+    assert float((real - limited)[:, ~inside].abs().mean()) < 0.35
 
 
 def test_low_bins_and_silence_stay_exactly() -> None:
@@ -51,7 +49,7 @@ def test_low_bins_and_silence_stay_exactly() -> None:
     same = torch.from_numpy(unchanged_bins())
     assert 45 < int(same.sum()) < 62
     assert torch.equal(limited[:, same], feats[:, same])
-    assert bool((limited[:, 72:] < feats[:, 72:] - 6).all())
+    assert float((feats - limited)[:, 72:].mean()) > 6
     silence = torch.full((3, 80), float(LOG_FLOOR))
     assert torch.equal(limit_bandwidth(silence), silence)
     assert bool((bandwidth_matrix() >= 0).all())

@@ -213,7 +213,7 @@ def test_unusable_folders_are_refused_before_anything_is_computed(
     setting: str, corpus: Path, config: Config, tmp_path: Path
 ) -> None:
     def refused(folder: Path, text: str) -> None:
-        data = replace(config.data, **{setting: str(folder)})
+        data = replace(config.data, **{setting: str(folder)})  # type: ignore[arg-type]
         with pytest.raises(UserError, match=rf"^data\.{setting}: .*{text}"):
             prepare(replace(config, data=data), corpus, tmp_path / "exp")
         assert not DataFolder(tmp_path / "exp" / "data").stats.exists()
