@@ -14,11 +14,13 @@ pytest.importorskip("onnxruntime")
 
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_talkative
 from tests.prepared import speak, write_corpus
+from todm.api.run import Run
 from todm.cli import main
 from todm.config import Config, SpaceConfig
 from todm.data.tokenizer import Tokenizer
 from todm.deploy import verify
 from todm.deploy.bundle import write_bundle
+from todm.deploy.in_use import InUseResult
 from todm.deploy.verify import verify_bundle
 from todm.errors import UserError
 from todm.model_dir import load_subnet, save_subnet
@@ -75,7 +77,38 @@ def test_the_command(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "on 6 utterances of dev-here" in out
+    assert all(shown in out for shown in ("in use:", "8 kHz", "10 s of hum", "errors"))
     assert all(form in out for form in ("torch", "onnx fp32", "onnx int8", "features differ by at most"))
+
+
+def test_strict_names_the_failed_checks(
+    exp: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> tuple[InUseResult, ...]:
+        return tuple(
+            InUseResult(check=check, runtime="onnxruntime", measured=5, allowed=allowed, unit="words")
+            for check, allowed in (("hum", 0), ("8 kHz", 9))
+        )
+
+    monkeypatch.setattr(verify, "run_in_use_checks", fail)
+    words = [
+        "verify",
+        str(exp / "bundles" / "max"),
+        "--corpus-dir",
+        str(exp / "corpus"),
+        "--part",
+        "dev-here",
+    ]
+    assert main(words) == 0
+    assert "FAILED" in capsys.readouterr().out
+    assert main([*words, "--strict"]) == 2
+    captured = capsys.readouterr()
+    assert "FAILED" in captured.out  # the table comes before the error
+    assert "fails 1 in-use checks: hum (onnxruntime); see in_use in its parity.json" in captured.err
+    parity = json.loads((exp / "bundles" / "max" / "parity.json").read_text())
+    assert [entry["ok"] for entry in parity["in_use"]] == [False, True]
+    with pytest.raises(UserError, match="hum"):
+        Run(exp).verify("max", "dev-here", exp / "corpus", strict=True)
 
 
 def test_a_bundle_with_other_transcripts_is_rejected(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

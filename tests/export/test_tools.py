@@ -63,6 +63,7 @@ def test_soak_streams_through_one_state(tmp_path: Path) -> None:
     verdict = json.loads(done.stdout.splitlines()[-1])
     assert verdict["hours"] >= 0.02
     assert verdict["segments"] > verdict["different"] >= 0
+    assert verdict["wer_ok"] and verdict["wer_fresh"] > 0
 
 
 def test_long_audio_is_compared_with_the_whole_convolution(tmp_path: Path) -> None:

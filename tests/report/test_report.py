@@ -59,7 +59,15 @@ def write_run(exp: Path) -> None:
             (bundle / f"{part}.int8.onnx").write_bytes(b"x" * 250_000 * (index + 1))
         write_json(
             bundle / "parity.json",
-            {"max_abs_diff": 2e-6, "part": "dev-clean-2"} | {"wer": {"torch": 1.5, "onnx int8": 1.52}},
+            {"max_abs_diff": 2e-6, "part": "dev-clean-2"}
+            | {"wer": {"torch": 1.5, "onnx int8": 1.52}}
+            | {
+                "in_use": [
+                    {"check": "one stream", "runtime": "sherpa-onnx", "measured": 7 * index, "allowed": 12.2}
+                    | {"unit": "errors", "ok": index < 2},
+                    {"check": "damaged"},
+                ]
+            },
         )
         results = [
             {"precision": precision, "num_threads": threads, "rtf": 0.01 * (index + 1) / threads}
@@ -367,3 +375,11 @@ def test_every_bundle_gets_a_card(exp: Path) -> None:
 
 def test_no_bundles_no_manifest(tmp_path: Path) -> None:
     assert write_manifest(gather(tmp_path)) is None
+
+
+def test_the_page_shows_the_in_use_checks(exp: Path) -> None:
+    page = render_page(gather(exp), {})
+    assert "<h2>In use</h2>" in page and "damaged" not in page
+    row = re.search(r"<td class=text>one stream</td>.*?</tr>", page, flags=re.S)
+    assert row is not None
+    assert "<td>7 (12.2)</td>" in row[0] and "<td>14 (12.2) failed</td>" in row[0]

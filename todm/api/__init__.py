@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from todm.api.settings import read_overrides
     from todm.api.train_benchmark import benchmark_training
     from todm.api.training import average_run, check_data, fine_tune_run, train_run
-    from todm.deploy.verify import verify_bundle
+    from todm.deploy.verify import require_in_use, verify_bundle
     from todm.inference import InferenceOptions
     from todm.train.step_benchmark import BatchShape, LossBenchmark, StepBenchmark
 
@@ -39,7 +39,8 @@ _NAMES = {
 }
 _MODULES = {name: f"todm.api.{module}" for module, names in _NAMES.items() for name in names}
 _MODULES |= dict.fromkeys(("BatchShape", "LossBenchmark", "StepBenchmark"), "todm.train.step_benchmark")
-_MODULES |= {"InferenceOptions": "todm.inference", "verify_bundle": "todm.deploy.verify"}
+_MODULES |= dict.fromkeys(("verify_bundle", "require_in_use"), "todm.deploy.verify")
+_MODULES |= {"InferenceOptions": "todm.inference"}
 
 __all__ = [
     "BatchShape",
@@ -70,6 +71,7 @@ __all__ = [
     "load_guard_audio",
     "measure_device",
     "read_overrides",
+    "require_in_use",
     "train_run",
     "verify_bundle",
 ]

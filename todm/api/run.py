@@ -34,7 +34,7 @@ from todm.api.searching import SearchOptions, SearchSession
 from todm.api.training import average_run, fine_tune_run, train_run
 from todm.config import Config, load_config
 from todm.data.prepare import prepare
-from todm.deploy.verify import Parity, verify_bundle
+from todm.deploy.verify import Parity, require_in_use, verify_bundle
 from todm.errors import UserError
 from todm.inference import InferenceOptions
 from todm.layout import DataFolder, RunFolder
@@ -191,19 +191,32 @@ class Run:
         return describe_bundles(self.exp_dir, export_subnets(jobs, guard_audio=audio, settings=overrides))
 
     def verify(
-        self, bundle: str | Path, part: str, corpus_dir: str | Path, *, num_utterances: int = 0
+        self,
+        bundle: str | Path,
+        part: str,
+        corpus_dir: str | Path,
+        *,
+        num_utterances: int = 0,
+        strict: bool = False,
     ) -> Parity:
-        """Run the parity checks of a bundle: torch, ONNX and sherpa-onnx on the same utterances.
+        """Run the parity checks of a bundle (torch, ONNX and sherpa-onnx) and its in-use checks.
 
         Args:
             bundle: name of a bundle of this run.
             part: folder of the corpus.
             corpus_dir: folder in LibriSpeech's layout, or its parent.
             num_utterances: utterances at most; 0 takes all.
+            strict: raise an error if an in-use check fails, after all checks.
+
+        Raises:
+            UserError: float ONNX differs from torch, or with `strict` a failed in-use check.
         """
         folder = self.folder.bundle(str(bundle))
         subnet = self.folder.subnet(folder.name)
-        return verify_bundle(folder, subnet, Path(corpus_dir), part, limit=num_utterances)
+        parity = verify_bundle(folder, subnet, Path(corpus_dir), part, limit=num_utterances)
+        if strict:
+            require_in_use(folder, parity)
+        return parity
 
     def bench(self, bundles: Sequence[str] | None = None, options: BenchOptions | None = None) -> BenchResult:
         """Measure speed, memory and size of bundles on this machine into ``EXP/bench``.

@@ -1,11 +1,22 @@
-"""Run the parity checks of a bundle: torch, ONNX fp32, int8 and sherpa-onnx on the same utterances."""
+"""Check a bundle: parity of torch, ONNX fp32, int8 and sherpa-onnx, and behaviour in use."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import todm.api as api
+from todm.tables import Column, Table
+
+_IN_USE = Table[Any](
+    Column("  check", lambda result: f"  {result.check}", left=True),
+    Column("runtime", lambda result: result.runtime, left=True),
+    Column("measured", lambda result: result.measured),
+    Column("allowed", lambda result: result.allowed, "{:.1f}"),
+    Column("unit", lambda result: result.unit, left=True),
+    Column("", lambda result: "" if result.ok else "FAILED", left=True),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,10 +30,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--num-utterances", type=int, default=0, metavar="N", help="utterances at most (default: all)"
     )
+    parser.add_argument(
+        "--strict", action="store_true", help="end with an error if an in-use check fails, after all checks"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print one line per form of the net; ``parity.json`` is written into the bundle."""
+    """Print one line per form of the net and per in-use check; ``parity.json`` is written into the bundle.
+
+    Raises:
+        UserError: with ``--strict``, a failed in-use check.
+    """
     bundle: Path = args.bundle
     folder = bundle.resolve()
     subnet = args.model or folder.parents[1] / "subnets" / folder.name
@@ -34,3 +52,7 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {form.name:<14} WER {form.wer:6.2f}%{note}")
     for name, reason in parity.missing.items():
         print(f"  {name:<14} left out: {reason}")
+    print("in use:")
+    print(_IN_USE.to_text(parity.in_use))
+    if args.strict:
+        api.require_in_use(bundle, parity)

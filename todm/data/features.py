@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from lhotse import CutSet, Fbank, FbankConfig
+from lhotse.augmentation import Resample
 from lhotse.cut import Cut
 from lhotse.features.base import StatsAccumulator
 
 from todm.data.archive import ArchiveWriter
 from todm.errors import UserError
 from todm.runtime.audio import read_audio
+from todm.runtime.constants import SAMPLE_RATE
 from todm.runtime.fbank import LOG_FLOOR, FbankSettings, num_frames
 
 __all__ = [
@@ -80,6 +82,12 @@ def compute_features(samples: np.ndarray, extractor: Fbank) -> np.ndarray:
         samples = np.pad(samples, (0, window), mode="symmetric")
     feats = np.asarray(extractor.extract(samples, FbankSettings().sample_rate), dtype=np.float32)
     return feats[:frames]
+
+
+def resample_like_training(samples: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Resample (S,) from `sample_rate` to 16 kHz as lhotse does for recordings of the training."""
+    resampler = Resample(source_sampling_rate=sample_rate, target_sampling_rate=SAMPLE_RATE)
+    return np.asarray(resampler(samples[None], sample_rate))[0]
 
 
 def load_audio(path: Path | str) -> np.ndarray:

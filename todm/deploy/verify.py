@@ -20,6 +20,7 @@ from todm.decode.greedy import greedy_search
 from todm.decode.streaming import encode_in_chunks
 from todm.decode.wer import compute_wer, make_utterances
 from todm.deploy.contract import check_bundle
+from todm.deploy.in_use import InUseResult, run_in_use_checks
 from todm.errors import UserError
 from todm.files import write_json
 from todm.inference import BundleRecognizer, TorchRecognizer
@@ -63,6 +64,7 @@ class Parity:
             within `AUDIBLE_RANGE` of the loudest of their frame; lower bins contain rounding noise.
         forms: one result per form, torch's full pass first.
         missing: forms that could not run on this machine, with the reason.
+        in_use: results of the in-use checks, see `todm.deploy.in_use`.
     """
 
     part: str
@@ -70,6 +72,12 @@ class Parity:
     feature_difference: float
     forms: tuple[FormResult, ...]
     missing: dict[str, str]
+    in_use: tuple[InUseResult, ...] = ()
+
+    @property
+    def failed(self) -> tuple[InUseResult, ...]:
+        """In-use checks that failed."""
+        return tuple(result for result in self.in_use if not result.ok)
 
     def to_dict(self) -> dict[str, Any]:
         """Values of ``parity.json``, ready for JSON."""
@@ -80,13 +88,16 @@ class Parity:
             "wer": {form.name: round(form.wer, 3) for form in self.forms},
             "differing": {form.name: form.differing for form in self.forms[1:]},
             "missing": self.missing,
+            "in_use": [result.to_dict() for result in self.in_use],
         }
 
 
 def verify_bundle(
     bundle: Path, subnet: Path, corpus_dir: Path, part: str, *, limit: int = 0, tolerance: float = 0.1
 ) -> Parity:
-    """Run the parity checks and write ``parity.json`` into the bundle.
+    """Run the parity checks and the in-use checks and write ``parity.json`` into the bundle.
+
+    A failed in-use check is no error here; see `require_in_use`.
 
     Args:
         bundle: ONNX folder.
@@ -110,6 +121,7 @@ def verify_bundle(
 
     recognizers: dict[str, Transcribe] = {"torch": torch_recognizer.transcribe}
     missing: dict[str, str] = {}
+    runtimes = ["onnxruntime"]
     if chunks is not None:
         frames = chunks.shift // net.subsampling_factor
         recognizers["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, frames)
@@ -122,6 +134,7 @@ def verify_bundle(
     except UserError as error:
         missing["sherpa-onnx"] = str(error)
     else:
+        runtimes.append("sherpa-onnx")
         recognizers["sherpa-onnx"] = lambda utterances: sherpa_transcribe(bundle, utterances)
 
     # Spaces between words are normalized: a host prints a space for a token that is only the start of a word.
@@ -140,6 +153,7 @@ def verify_bundle(
         feature_difference=_feature_difference(torch_recognizer, samples),
         forms=tuple(forms.values()),
         missing=missing,
+        in_use=run_in_use_checks(bundle, runtimes, ids, references, samples),
     )
     write_json(files.parity_report, parity.to_dict())
     gap = abs(forms["onnx fp32"].wer - forms["torch"].wer)
@@ -149,6 +163,19 @@ def verify_bundle(
             "see its parity.json and export the bundle again"
         )
     return parity
+
+
+def require_in_use(bundle: Path, parity: Parity) -> None:
+    """Refuse a bundle with failed in-use checks.
+
+    Raises:
+        UserError: names the failed checks.
+    """
+    if parity.failed:
+        names = dict.fromkeys(f"{result.check} ({result.runtime})" for result in parity.failed)
+        raise UserError(
+            f"{bundle}: fails {len(names)} in-use checks: {', '.join(names)}; see in_use in its parity.json"
+        )
 
 
 def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray]) -> list[str]:

@@ -49,6 +49,7 @@ class Size:
         megabytes: size of the ONNX files (10^6 bytes) by precision, ``fp32``, ``int8`` and ``fp16``.
         rtf: real-time factor by precision, with the fewest threads measured.
         parity: results of ``todm verify``, nested keys joined by spaces.
+        in_use: results of its in-use checks, see `todm.deploy.in_use.InUseResult`.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Size:
     megabytes: Mapping[str, float]
     rtf: Mapping[str, float]
     parity: Mapping[str, Any]
+    in_use: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def millions(self) -> float | None:

@@ -159,7 +159,7 @@ class _Reader:
                 continue
             bundle = BundleFiles(self.run.bundle(name))
             exported = bundle.encoder().is_file()
-            verified = bundle.parity_report.is_file()
+            parity = self.json(bundle.parity_report) if bundle.parity_report.is_file() else {}
             sizes.append(
                 Size(
                     name=name,
@@ -172,7 +172,8 @@ class _Reader:
                         precision: bundle.num_bytes(precision) / 1e6 for precision in bundle.precisions
                     },
                     rtf=_rtf_by_precision(item for item in benchmarks if item.name == name),
-                    parity=_flatten(self.json(bundle.parity_report)) if verified else {},
+                    parity=_flatten(parity),
+                    in_use=_read_in_use(parity),
                 )
             )
         self.note_gaps(sizes)
@@ -288,6 +289,14 @@ def _rtf_by_precision(benchmarks: Iterable[BenchmarkResult]) -> dict[str, float]
     ours = (item for item in benchmarks if item.runtime == "onnxruntime")
     ordered = sorted(ours, key=lambda item: -item.num_threads)
     return {item.precision: item.rtf for item in ordered}
+
+
+def _read_in_use(parity: Any) -> tuple[Mapping[str, Any], ...]:
+    """Return the results of the in-use checks; files of before have none."""
+    found = parity.get("in_use") if isinstance(parity, dict) else None
+    keys = {"check", "runtime", "measured", "allowed", "unit", "ok"}
+    items = found if isinstance(found, list) else []
+    return tuple(item for item in items if isinstance(item, dict) and keys <= item.keys())
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:

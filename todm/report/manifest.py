@@ -89,7 +89,7 @@ def _tail_ms(bundle: BundleFiles) -> float | None:
         streaming = describe_bundle(bundle.folder).streaming
     except UserError:
         return None
-    return streaming and streaming.tail_frames * FRAME_SHIFT_MS
+    return None if streaming is None else streaming.tail_frames * FRAME_SHIFT_MS
 
 
 def _files(bundle: BundleFiles) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from todm.report.contents import RunContents
+from todm.report.in_use import show_in_use
 from todm.report.sections import (
     show_commands,
     show_compared,
@@ -38,6 +39,7 @@ SECTIONS = (
     show_search_comparison,
     show_training,
     show_parity,
+    show_in_use,
     show_decodes,
     show_worst,
     show_speeds,

@@ -265,11 +265,11 @@ class StreamingRecognizer:
         Raises:
             AudioError: samples that `check_samples` refuses.
         """
-        utterances = [check_samples(samples) for samples in utterances]
+        checked = [check_samples(samples) for samples in utterances]
         size = max(1, self._settings.sample_rate * chunk_ms // 1000)
         results: list[Transcript] = []
-        for begin in range(0, len(utterances), batch_size):
-            batch = utterances[begin : begin + batch_size]
+        for begin in range(0, len(checked), batch_size):
+            batch = checked[begin : begin + batch_size]
             streams = [self.create_stream() for _ in batch]
             for at in range(0, max(len(samples) for samples in batch) + size, size):
                 for samples, stream in zip(batch, streams, strict=True):

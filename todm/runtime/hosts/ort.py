@@ -12,6 +12,7 @@ from ..fbank import FloatArray
 from ..layout import Precision
 from ..offline import OfflineRecognizer
 from ..recognizer import open_recognizer
+from ..resample import resample
 from ..streaming import StreamingRecognizer
 from . import BundleHost, HostStream
 
@@ -38,15 +39,17 @@ class _Offline:
     def __init__(self, recognizer: OfflineRecognizer) -> None:
         self._recognizer = recognizer
         self._pieces: list[FloatArray] = []
+        self._rate = SAMPLE_RATE
         self._text = ""
 
     def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
-        assert sample_rate == SAMPLE_RATE
         self._pieces.append(samples)
+        self._rate = sample_rate
         return False
 
     def input_finished(self) -> bool:
         samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
+        samples = resample(samples, self._rate, SAMPLE_RATE)
         self._text = self._recognizer.transcribe([samples])[0].text
         return True
 

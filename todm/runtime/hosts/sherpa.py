@@ -101,21 +101,42 @@ def make_tail(tail_frames: int, sample_rate: int) -> FloatArray:
     return np.zeros(count, np.float32)
 
 
+def open_segmenter(folder: Path) -> tuple[Any, int]:
+    """Open a streaming model folder in sherpa-onnx with its default endpoint rules.
+
+    Returns:
+        The OnlineRecognizer, and the frames of silence that a stream needs at its end.
+    """
+    import sherpa_onnx
+
+    bundle = describe_bundle(folder)
+    assert bundle.streaming is not None
+    settings = _make_settings(bundle, "greedy", num_threads=1)
+    online = sherpa_onnx.OnlineRecognizer.from_transducer(
+        **settings, model_type="lstm", enable_endpoint_detection=True
+    )
+    return online, bundle.streaming.tail_frames
+
+
+def _make_settings(bundle: Bundle, method: Method, num_threads: int) -> dict[str, Any]:
+    encoder, decoder, joiner = (str(file) for file in bundle.files)
+    return {
+        "encoder": encoder,
+        "decoder": decoder,
+        "joiner": joiner,
+        "tokens": str(BundleFiles(bundle.folder).tokens),
+        "num_threads": num_threads,
+        "decoding_method": _METHODS[method],
+    }
+
+
 def open_host(folder: Path, *, precision: Precision, method: Method, num_threads: int) -> SherpaHost:
     """Open a model folder with sherpa-onnx; see `todm.runtime.hosts.open_host`."""
     import sherpa_onnx
 
     # sherpa-onnx ends the process when metadata is missing, so the metadata is checked first.
     bundle = describe_bundle(folder, precision)
-    encoder, decoder, joiner = (str(file) for file in bundle.files)
-    settings = {
-        "encoder": encoder,
-        "decoder": decoder,
-        "joiner": joiner,
-        "tokens": str(BundleFiles(folder).tokens),
-        "num_threads": num_threads,
-        "decoding_method": _METHODS[method],
-    }
+    settings = _make_settings(bundle, method, num_threads)
     if bundle.mode == "offline":
         return SherpaHost(sherpa_onnx.OfflineRecognizer.from_transducer(**settings), bundle)
     online = sherpa_onnx.OnlineRecognizer.from_transducer(**settings, model_type="lstm")
