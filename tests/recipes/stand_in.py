@@ -97,6 +97,13 @@ class Recipe:
                 for part in parts:
                     write(data.recordings(part), part)
                     write(data.supervisions(part), part)
+            case "sounds":
+                for folder, index in (
+                    (config.noise_dir, data.noise_index),
+                    (config.rir_dir, data.room_index),
+                ):
+                    if folder:
+                        write(index, "+".join(sorted(path.name for path in Path(folder).iterdir())))
             case "features":
                 write(data.stats, str(config.speed_factors))
                 for part in config.train_parts:

@@ -131,6 +131,25 @@ def test_shards_are_written_if_the_location_is_a_folder(recipe: Recipe, location
     assert steps == ["bpe", "shar"] if written else ["bpe"]
 
 
+def test_noise_and_rooms_are_prepared_and_followed(
+    recipe: Recipe, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = tmp_path / "musan"
+    write(noise / "a.wav", "a")
+    words = ("--data.noise_dir", str(noise))
+    lines = [line.split("--stage ")[1].split()[0] for line in recipe(1, 3, *words)]
+    assert lines == ["manifests", "sounds", "features", "bpe"]
+    recipe(4, 4, *words)
+    assert recipe(1, 4, *words) == []
+    status = recipe.statuses(*words)
+    assert all(status[number].state is State.DONE for number in (1, 2, 3, 4))
+    write(noise / "b.wav", "b")
+    status = recipe.statuses(*words)
+    assert status[2].state is State.REFUSED and "data.noise_dir" in status[2].reason
+    without = recipe.statuses()
+    assert without[2].state is not State.DONE
+
+
 # Changed settings
 
 
