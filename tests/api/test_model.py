@@ -92,6 +92,11 @@ def test_a_stream_ends_with_the_transcript_of_the_whole(kind: str, models: Path)
     stream.accept_waveform(16000, SAMPLES)
     with pytest.raises(todm.UserError, match="the sample rate changed"):
         stream.accept_waveform(8000, SAMPLES)
+    for bad in (np.full(100, np.nan), np.full(100, 1e18), np.zeros(100, np.int16)):
+        with pytest.raises(todm.UserError, match=r"^audio: "):
+            stream.accept_waveform(16000, bad)
+    stream.input_finished()
+    assert stream.get_result() == whole  # as if the refused audio had not come
 
 
 def test_a_supernet_at_a_spec(models: Path) -> None:
@@ -126,5 +131,9 @@ def test_misuse_is_one_sentence(models: Path, tmp_path: Path) -> None:
     for audio in (np.zeros((2, 100)), np.zeros(100, np.int16)):
         with pytest.raises(todm.UserError, match="need mono samples"):
             model.transcribe(audio)
+    with pytest.raises(todm.UserError, match="NaN or infinity"):
+        model.transcribe(np.array([0.0, np.nan]))
+    with pytest.raises(todm.UserError, match="sample_rate: must be a positive whole number"):
+        model.transcribe(SAMPLES, sample_rate=0)
     with pytest.raises(todm.UserError, match=r"no\.wav"):
         model.transcribe(tmp_path / "no.wav")
