@@ -12,11 +12,12 @@ import torch
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+import todm
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_talkative
 from tests.prepared import speak, write_corpus
 from todm.api.run import Run
 from todm.cli import main
-from todm.config import Config, SpaceConfig
+from todm.config import Config, LossConfig, SpaceConfig, TrainConfig
 from todm.data.tokenizer import Tokenizer
 from todm.deploy import verify
 from todm.deploy.bundle import write_bundle
@@ -24,11 +25,14 @@ from todm.deploy.in_use import InUseResult
 from todm.deploy.verify import verify_bundle
 from todm.errors import UserError
 from todm.model_dir import load_subnet, save_subnet
+from todm.runtime.bundle import describe_bundle
 from todm.runtime.fbank import compute_fbank
 from todm.runtime.recognizer import open_recognizer
 
 CONFIG = Config(
-    model=MODEL, space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes)
+    model=MODEL,
+    space=SpaceConfig(depths=SPACE.depths, widths=dict(SPACE.widths), modes=SPACE.modes),
+    train=TrainConfig(loss=LossConfig(streaming_delay=3)),  # bundles state a tail of their own
 )
 
 
@@ -58,6 +62,12 @@ def test_all_forms_give_the_same_transcripts(name: str, exp: Path) -> None:
     forms = ["torch", "onnx fp32", "onnx int8"]
     if name == "max-streaming":
         forms.insert(1, "torch chunks")
+        shape = describe_bundle(bundle).streaming
+        assert shape is not None and shape.stated_tail_frames == shape.tail_frames == shape.window + 4 * 5
+        subnet = exp / "subnets" / name
+        utterance = speak(np.array([2, 1, 3]), np.random.default_rng(7)).astype(np.float32)
+        texts = {todm.load(folder).transcribe(utterance).text for folder in (bundle, subnet)}
+        assert len(texts) == 1 and texts != {""}  # decoding in torch appends the same tail
     assert [form for form in parity["wer"] if form != "sherpa-onnx"] == forms
     assert ("sherpa-onnx" in parity["wer"]) != ("sherpa-onnx" in parity["missing"])
     for form in ("torch chunks", "onnx fp32", "sherpa-onnx"):
