@@ -21,7 +21,7 @@ def test_the_page_is_up_to_date() -> None:
 def test_a_setting_a_section_and_everything(capsys: pytest.CaptureFixture[str]) -> None:
     one = explain("train.distill.ratio_clip")
     assert one.startswith("train.distill.ratio_clip: number; in 1 to") and "default 5" in one
-    assert "importance ratio" in one
+    assert "ratio of the teacher" in one
     section = explain("train.optim")
     assert section.count("train.optim.") == 11
     everything = explain()

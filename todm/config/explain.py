@@ -7,9 +7,8 @@ import textwrap
 from typing import Any
 
 from todm.config.fields import Described, walk_sections, walk_settings
-from todm.config.names import unknown_key
+from todm.config.names import check_key
 from todm.config.root import Config
-from todm.errors import UserError
 
 _WIDTH = 100
 
@@ -23,9 +22,11 @@ def explain(key: str = "") -> str:
     Raises:
         UserError: there is no such setting or section.
     """
+    if key:
+        check_key(key, "todm config explain")
     found = [one for one in walk_settings(Config) if not key or f"{one.key}.".startswith(f"{key}.")]
-    if not found:
-        raise UserError(f"todm config explain: {unknown_key(key)}")
+    if not found:  # a name in a mapping
+        found = [one for one in walk_settings(Config) if key.startswith(f"{one.key}.")]
     return "\n".join(_as_text(one) for one in found)
 
 

@@ -131,7 +131,13 @@ class DistillConfig:
     )
     alpha_min: float = setting(-1.0, "Negative branch of the adaptive alpha divergence.", ge=-10.0, le=1.0)
     alpha_max: float = setting(1.0, "Positive branch of the adaptive alpha divergence.", ge=0.0, le=10.0)
-    ratio_clip: float = setting(5.0, "Upper limit of the importance ratio.", ge=1.0, le=1e9)
+    ratio_clip: float = setting(
+        5.0,
+        "Upper limit of r^alpha, where r is the ratio of the teacher's to the student's probability; not "
+        "applied at alpha = 1.",
+        ge=1.0,
+        le=1e9,
+    )
     across_modes: bool = setting(
         True,
         "Whether the largest offline net teaches streaming nets too. It can emit a label before a streaming "

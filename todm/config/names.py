@@ -33,7 +33,7 @@ def unknown_key(key: str) -> str:
     """What to answer for an unknown key, with the most similar setting."""
     by_name = {known.rsplit(".", 1)[-1]: known for known in reversed(settings())}
     similar = difflib.get_close_matches(key, settings(), n=1, cutoff=0.6) or [
-        by_name[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_name, n=1, cutoff=0.6)
+        by_name[name] for name in difflib.get_close_matches(key.rsplit(".", 1)[-1], by_name, n=1, cutoff=0.75)
     ]
     hint = f"did you mean {similar[0]}?" if similar else "todm config explain lists all settings"
     return f"there is no setting {key}; {hint}"

@@ -65,6 +65,13 @@ def run_recipe(options: RecipeOptions, execute: Execute = run_process) -> None:
         SystemExit: a command failed or a signal was received; with the exit code.
     """
     context = load_context(options)
+    if options.force:  # before an earlier stage overwrites what a finished training has read
+        for stage in _selected(options):
+            if (
+                stage.number <= TRAIN_STAGE
+                and (status := _inspect_forced(stage, context)).state is State.REFUSED
+            ):
+                raise UserError(status.reason)
     for stage in _selected(options):
         status = inspect_stage(stage, context)
         if status.state is State.REFUSED:
@@ -104,16 +111,7 @@ def inspect_stage(stage: Stage, context: Context) -> Status:
         return Status(state=State.RUN, reason="always")
     mark, old = Mark.load(_mark_path(stage, context)), read_old_seconds(_mark_path(stage, context))
     if options.force:
-        changes = find_changes(mark.reads, stage.reads(context)) if mark else []
-        if stage.number == TRAIN_STAGE and (ignored := _ignored_by_finished_training(context, changes)):
-            return Status(
-                state=State.REFUSED,
-                reason=f"stage {stage.number} {stage.name}: {ignored.text}, but the training in "
-                f"{context.run.path} is finished and would not read it; --train.resume never as a setting "
-                "trains anew, another --exp-dir keeps both",
-                changes=tuple(changes),
-            )
-        return Status(state=State.RUN, reason="--force", changes=tuple(changes))
+        return _inspect_forced(stage, context)
     reads = stage.reads(context)
     if mark is None:
         return _inspect_unmarked(stage, context, reads, old)
@@ -126,6 +124,22 @@ def inspect_stage(stage: Stage, context: Context) -> Status:
                 return Status(state=State.RUN, reason="the training is not finished")
             return Status(state=State.RUN, reason=f"{path} is missing")
     return Status(state=State.DONE)
+
+
+def _inspect_forced(stage: Stage, context: Context) -> Status:
+    """Run a stage whatever its mark, unless a finished training would not read what changed."""
+    mark = Mark.load(_mark_path(stage, context))
+    changes = find_changes(mark.reads, stage.reads(context)) if mark else []
+    guarded = [change for change in changes if stage.affects_training(change, context)]
+    if stage.number <= TRAIN_STAGE and (ignored := _ignored_by_finished_training(context, guarded)):
+        return Status(
+            state=State.REFUSED,
+            reason=f"stage {stage.number} {stage.name}: {ignored.text}, but the training in "
+            f"{context.run.path} is finished and would not read it; --force --train.resume never trains "
+            "anew, another --exp-dir keeps both",
+            changes=tuple(changes),
+        )
+    return Status(state=State.RUN, reason="--force", changes=tuple(changes))
 
 
 def _ignored_by_finished_training(context: Context, changes: Sequence[Change]) -> Change | None:
@@ -173,7 +187,9 @@ def _judge(stage: Stage, context: Context, changes: Sequence[Change]) -> Status:
     guarded = [change for change in changes if stage.affects_training(change, context)]
     if guarded and context.is_trained:
         consequence = (
-            "--force continues it from its newest checkpoint with the present settings"
+            "--force --train.resume never replaces it"
+            if context.run.finished.is_file()
+            else "--force continues it from its newest checkpoint with the present settings"
             if stage.number == TRAIN_STAGE
             else "--force prepares the data again and continues the training with them"
         )
