@@ -84,6 +84,6 @@ def test_wordless_noise_reaches_from_brown_to_white() -> None:
     batch = make_batch([50] * 300, [1] * 300)
     feats = replace_by_background(batch, 1.0, generator()).feats[:, :50]
     mean = feats.mean(1)
-    steady = (feats.std(1).mean(1) < 0.6) & (mean.amin(1) > -14)
+    steady = (feats.std(1).mean(1) < 0.9) & (mean.amin(1) > -14)  # white noise scatters by 0.75
     ends = (mean[:, 70:].mean(1) - mean[:, 5:15].mean(1))[steady]
     assert float(ends.max()) > 8.0 and float(ends.min()) < 0.0
