@@ -38,7 +38,7 @@ from todm.nn.supernet import SharedPass, Supernet
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.optim import build_optimizer
-from todm.train.passes import hide_label_contexts
+from todm.train.passes import carry_label_contexts, hide_label_contexts
 from todm.train.step import SandwichStep
 from todm.train.step_losses import PassLoss
 
@@ -375,20 +375,42 @@ def test_hidden_contexts_hide_their_share_and_keep_the_rest() -> None:
     net = make_exact_supernet()
     shared = net.share(BATCH)
     out = shared.predictor_out
-    assert hide_label_contexts(shared, 0.0, torch.Generator()) is shared
-    whole = hide_label_contexts(shared, 1.0, torch.Generator()).predictor_out
-    assert torch.equal(whole, out[:, :1].expand_as(out))
+    start = net.full.predict_step(net.full.predictor.start(len(BATCH)))
+    torch.testing.assert_close(start, out[:, 0])
+    whole = hide_label_contexts(shared, start, 1.0, torch.Generator()).predictor_out
+    assert torch.equal(whole, start[:, None].expand_as(out))
     long = replace(shared, predictor_out=torch.randn(4, 500, 3))
-    some = hide_label_contexts(long, 0.3, torch.Generator().manual_seed(1)).predictor_out
+    begin = long.predictor_out[:, 0]
+    some = hide_label_contexts(long, begin, 0.3, torch.Generator().manual_seed(1)).predictor_out
     hidden = (some == long.predictor_out[:, :1]).all(-1)
     assert 0.25 < hidden.float().mean() < 0.35
     assert torch.equal(some[~hidden], long.predictor_out[~hidden])
 
 
-def test_with_hidden_contexts_all_specs_of_a_step_run_and_learn() -> None:
+def test_a_carried_context_holds_the_last_labels_of_the_previous_utterance() -> None:
+    labels = torch.tensor([[5, 6, 7], [8, 0, 0], [0, 0, 0]])
+    batch = replace(
+        BATCH,
+        feats=BATCH.feats[:1].expand(3, -1, -1),
+        feat_lens=BATCH.feat_lens[:1].expand(3),
+        labels=labels,
+        label_lens=torch.tensor([3, 1, 0]),
+        texts=("",) * 3,
+        ids=("a", "b", "c"),
+    )
+    start = torch.tensor([[-1, 0]] * 3)
+    context = carry_label_contexts(batch, start, 1.0, torch.Generator())
+    assert context.tolist() == [[-1, 0], [6, 7], [0, 8]]
+    assert torch.equal(carry_label_contexts(batch, start, 0.0, torch.Generator()), start)
+    predictor = make_exact_supernet().full.predictor
+    together = predictor(torch.tensor([[5, 6, 7, 8]]))[:, 3:]
+    torch.testing.assert_close(predictor(torch.tensor([[8]]), context[1:2]), together)
+
+
+def test_with_hidden_and_carried_contexts_all_specs_of_a_step_run_and_learn() -> None:
     net = make_exact_supernet()
     config = make_config()
-    config = replace(config, loss=replace(config.loss, label_context_dropout=0.5))
+    config = replace(config, loss=replace(config.loss, label_context_dropout=0.5, label_context_carry=0.5))
     losses, grads = take_step(net, config, random_specs(2, seed=1))
     assert len(losses) > 1
     assert all(grad.isfinite().all() for grad in grads.values())

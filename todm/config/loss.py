@@ -112,6 +112,14 @@ class LossConfig:
         ge=0.0,
         lt=1.0,
     )
+    label_context_carry: float = setting(
+        0.0,
+        "Share of the utterances, after the alignment warm-up, that begin with the last labels of another "
+        "utterance as label context. A streaming host that finds no endpoint keeps its labels over a pause; "
+        "a net that never saw this deletes the first word after the pause.",
+        ge=0.0,
+        le=1.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,9 +29,16 @@ class Predictor(nn.Module):
         self.proj = nn.Linear(dim, joiner_dim)
         nn.init.normal_(self.embedding.weight, std=dim**-0.5)
 
-    def forward(self, labels: Tensor) -> Tensor:
-        """Every prefix of `labels` (N, U) int64, the empty one included: (N, U + 1, J)."""
-        return self._convolve(torch.cat((self.start(labels.shape[0], labels.device), labels), dim=1))
+    def forward(self, labels: Tensor, context: Tensor | None = None) -> Tensor:
+        """Every prefix of `labels` (N, U) int64, the empty one included: (N, U + 1, J).
+
+        Args:
+            labels: (N, U) int64.
+            context: (N, K) int64, the labels before the first one; None starts a stream.
+        """
+        if context is None:
+            context = self.start(labels.shape[0], labels.device)
+        return self._convolve(torch.cat((context, labels), dim=1))
 
     def step(self, context: Tensor) -> Tensor:
         """One position: the last K labels (N, K) int64, negative before the first label, to (N, J)."""

@@ -103,8 +103,13 @@ class Supernet(nn.Module):
         self.simple_am_proj = nn.Linear(config.joiner_dim, vocab_size)
         self.simple_lm_proj = nn.Linear(config.joiner_dim, vocab_size)
 
-    def share(self, batch: SpeechBatch) -> SharedPass:
-        """Compute what does not depend on the spec."""
+    def share(self, batch: SpeechBatch, label_context: Tensor | None = None) -> SharedPass:
+        """Compute what does not depend on the spec.
+
+        Args:
+            batch: features and labels.
+            label_context: (N, K) int64, the labels before each utterance; None starts a stream.
+        """
         factor = self.config.subsampling_factor
         x = self.full.subsampling(pad_to_receptive_field(batch.feats, factor))
         lens = subsampled_lens(batch.feat_lens, factor)
@@ -112,7 +117,7 @@ class Supernet(nn.Module):
             x=x,
             lens=lens,
             mask=length_mask(lens, x),
-            predictor_out=self.full.predict(batch.labels),
+            predictor_out=self.full.predict(batch.labels, label_context),
             prepared=tuple(prepare_layers(self.full.encoder_layers, x.shape[1])),
         )
 

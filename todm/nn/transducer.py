@@ -101,9 +101,9 @@ class Transducer(nn.Module):
             x = layer(x, mask)
         return self.encoder_proj(self.norm(x)), lens
 
-    def predict(self, labels: Tensor) -> Tensor:
-        """(N, U) int64 to (N, U + 1, J), the empty prefix first."""
-        return self.predictor(labels)
+    def predict(self, labels: Tensor, context: Tensor | None = None) -> Tensor:
+        """(N, U) int64 to (N, U + 1, J), the empty prefix first; `context` (N, K) precedes the labels."""
+        return self.predictor(labels, context)
 
     def predict_step(self, context: Tensor) -> Tensor:
         """The last K labels (N, K) int64, negative before the first label, to (N, J)."""

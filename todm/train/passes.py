@@ -175,20 +175,44 @@ class Passes:
         return config.weight * self.phases.warmup_progress(self.step, config.warmup_steps)
 
 
-def hide_label_contexts(shared: SharedPass, share: float, generator: torch.Generator) -> SharedPass:
-    """Replace the predictor's output at random label positions by its output at position 0.
+def hide_label_contexts(
+    shared: SharedPass, start: Tensor, share: float, generator: torch.Generator
+) -> SharedPass:
+    """Replace the predictor's output at random label positions by its output at the start of a stream.
 
     Args:
         shared: left unchanged.
+        start: (N, J), the predictor's output before the first label of a stream.
         share: probability of each position, 0 to 1.
         generator: draws the positions.
     """
-    if share <= 0.0:
-        return shared
     out = shared.predictor_out  # (N, U + 1, J)
     draws = torch.empty(out.shape[:2], device=generator.device).uniform_(generator=generator).to(out.device)
     hidden = (draws < share)[:, :, None]
-    return replace(shared, predictor_out=torch.where(hidden, out[:, :1], out))
+    return replace(shared, predictor_out=torch.where(hidden, start[:, None], out))
+
+
+def carry_label_contexts(batch: Batch, start: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Choose the labels that precede each utterance: none, or the last ones of the utterance before it.
+
+    A host that resets nothing at a pause decodes an utterance with the last labels of the one before it as
+    context.
+
+    Args:
+        batch: N utterances.
+        start: (N, K) int64, the context at the start of a stream.
+        share: probability of each utterance to follow another one, 0 to 1.
+        generator: draws the utterances.
+
+    Returns:
+        (N, K) int64; the last K of `start` and the labels of the previous row, where an utterance was drawn.
+    """
+    draws = torch.empty(len(batch), device=generator.device).uniform_(generator=generator).to(start.device)
+    size = start.shape[1]
+    labels = torch.cat((start, batch.labels), dim=1).roll(1, 0)
+    ends = batch.label_lens.to(start.device).roll(1, 0)
+    last = labels.gather(1, ends[:, None] + torch.arange(size, device=start.device))
+    return torch.where((draws < share)[:, None], last, start)
 
 
 def backward(tensors: list[Tensor], grads: list[Tensor] | None = None) -> None:

@@ -41,6 +41,7 @@ class Phase:
         drops_units: whether the dropout policy applies.
         label_context_dropout: share of the label positions, 0 to 1, whose label context is hidden from the
             joiner.
+        label_context_carry: share of the utterances, 0 to 1, that begin with the last labels of another one.
         silence: encoder frames of silence appended to every utterance.
     """
 
@@ -51,6 +52,7 @@ class Phase:
     augments: bool
     drops_units: bool
     label_context_dropout: float
+    label_context_carry: float
     silence: int
 
     def select_specs(self, space: SearchSpace, drawn: Sequence[SubnetSpec]) -> Sequence[SubnetSpec]:
@@ -84,6 +86,7 @@ class PhaseSchedule:
             augments=False,
             drops_units=True,
             label_context_dropout=loss.alignment_warmup_label_context_dropout,
+            label_context_carry=0.0,
             silence=loss.alignment_warmup_delay + self.lag,
         )
         alignment = replace(
@@ -97,6 +100,7 @@ class PhaseSchedule:
             augments=True,
             drops_units=True,
             label_context_dropout=loss.label_context_dropout,
+            label_context_carry=loss.label_context_carry,
             silence=self.lag,
         )
         self.phases = (contrastive, alignment, sandwich)

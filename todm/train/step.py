@@ -42,7 +42,7 @@ from todm.losses.band import feasible_size
 from todm.nn.subsampling import subsampled_lens
 from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
-from todm.train.passes import SECTION, Passes, backward, hide_label_contexts
+from todm.train.passes import SECTION, Passes, backward, carry_label_contexts, hide_label_contexts
 from todm.train.phases import PhaseName, PhaseSchedule
 from todm.train.step_losses import PassSums, StepLosses
 
@@ -95,7 +95,15 @@ class SandwichStep:
         # Computing the size synchronises a GPU: do it before its work begins.
         band_size = self._band_size(batch, specs[0]) if phase.name == "sandwich" else None
         with record_function(f"{SECTION}share"):
-            whole = hide_label_contexts(self.net.share(batch), phase.label_context_dropout, generator)
+            net = self.net.full
+            start = net.predictor.start(len(batch), batch.labels.device)
+            context = start
+            if phase.label_context_carry > 0.0:
+                context = carry_label_contexts(batch, start, phase.label_context_carry, generator)
+            whole = self.net.share(batch, context)
+            if phase.label_context_dropout > 0.0:
+                hidden = net.predict_step(start)
+                whole = hide_label_contexts(whole, hidden, phase.label_context_dropout, generator)
         shared, pending = whole.detached()
         passes = replace(self._passes(batch, shared, step, generator), band_size=band_size)
         sums = PHASE_LOSSES[phase.name](passes, specs)
