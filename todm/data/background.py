@@ -1,25 +1,35 @@
-"""Sound without words in place of some utterances: silence, noise, hum, clicks, tones, recordings."""
+"""Sound without words in place of some utterances: silence, noise, hum, clicks, tones, recordings.
+
+Synthetic sounds are made as audio and go through the filter bank of the features, so that they scatter as
+real ones.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from todm.data.batch import Batch
+from todm.data.features import compute_features, make_extractor
 from todm.data.recorded import SoundArchive
-from todm.runtime.fbank import LOG_FLOOR
+from todm.runtime.constants import SAMPLE_RATE
+from todm.runtime.fbank import DEFAULT_FBANK, LOG_FLOOR
 
-_DB = math.log(10) / 10
-_KINDS = ("silence", "noise", "noise", "hum", "clicks", "tones")
-_KINDS_WITH_RECORDINGS = (*_KINDS, *("recording",) * 6)
+Samples = npt.NDArray[np.float64]
 
-_LEVELS = (-16.0, 4.0)
-"""Nepers of a bin's power: the floor to loud."""
-_TILTS = (-6.0, 11.0)
-"""Nepers from the lowest to the highest bin. White noise has 10.8, pink 5.7, brown 0.5."""
+_RECORDED_LEVELS = (-16.0, 4.0)
+"""Nepers of a bin's power in recordings: the floor to loud."""
+_LEVELS_DB = (-75.0, -3.0)
+"""Root mean square of a synthetic sound in decibels below full scale."""
+_SLOPES = (-1.0, 2.5)
+"""Power of noise falls with this power of the frequency: 0 is white, 1 pink, 2 brown, -1 blue."""
 
 
 def replace_by_background(
@@ -27,9 +37,9 @@ def replace_by_background(
 ) -> Batch:
     """Replace some utterances by sound of the same length without words, and their labels by none.
 
-    Kinds, drawn uniformly: digital silence, stationary noise of a random colour (twice as often), mains hum,
+    Kinds, drawn uniformly: digital silence, noise of a random colour (three times as often), mains hum,
     clicks, and tones that change like music. If there is recorded noise, half of the sounds are excerpts of
-    it. Levels are uniform from far below to about full scale.
+    it. Levels are uniform in decibels, from far below speech to full scale.
 
     Args:
         batch: not changed.
@@ -38,9 +48,10 @@ def replace_by_background(
         noise: recordings of noise and music.
     """
     device = generator.device
-    names = _KINDS if noise is None else _KINDS_WITH_RECORDINGS
+    kinds = tuple(_SOUNDS) if noise is None else (*_SOUNDS, *("recording",) * len(_SOUNDS))
     chosen = torch.rand(len(batch), generator=generator, device=device) < prob
-    kinds = torch.randint(len(names), (len(batch),), generator=generator, device=device)
+    drawn = torch.randint(len(kinds), (len(batch),), generator=generator, device=device)
+    seeds = torch.randint(2**62, (len(batch),), generator=generator, device=device)
     rows = chosen.nonzero().flatten().tolist()
     if not rows:
         return batch
@@ -48,15 +59,36 @@ def replace_by_background(
     texts = list(batch.texts)
     lens = batch.feat_lens.tolist()
     for row in rows:
-        kind = names[int(kinds[row])]
+        kind = kinds[int(drawn[row])]
         if kind == "recording" and noise is not None:
             sound = _take_excerpt(noise, lens[row], generator)
         else:
-            sound = _make(kind, lens[row], feats.shape[2], generator)
+            sound = make_sound(kind, lens[row], np.random.default_rng(int(seeds[row])))
         feats[row, : lens[row]] = sound.to(feats.device, feats.dtype)
         labels[row], label_lens[row], texts[row] = 0, 0, ""
     longest = max(1, int(label_lens.max()))
     return replace(batch, feats=feats, labels=labels[:, :longest], label_lens=label_lens, texts=tuple(texts))
+
+
+def make_sound(kind: str, num_frames: int, rng: np.random.Generator) -> Tensor:
+    """Make one synthetic sound.
+
+    Args:
+        kind: ``silence``, or another name that begins with the kind of sound: ``noise``, ``hum``, ``clicks``,
+            ``tones``.
+        num_frames: T, at least 1.
+        rng: draws the sound and its level.
+
+    Returns:
+        log-mel features (T, 80) float32.
+    """
+    num_samples = num_frames * DEFAULT_FBANK.frame_shift
+    samples = _SOUNDS[kind](num_samples, rng)
+    rms = math.sqrt(float(np.mean(samples**2)))
+    level = 10.0 ** (rng.uniform(*_LEVELS_DB) / 20.0)
+    if rms > 0.0:
+        samples = np.clip(samples * (level / rms), -1.0, 1.0)
+    return torch.from_numpy(compute_features(samples.astype(np.float32), _extractor()))
 
 
 def _take_excerpt(noise: SoundArchive, num_frames: int, generator: torch.Generator) -> Tensor:
@@ -64,62 +96,99 @@ def _take_excerpt(noise: SoundArchive, num_frames: int, generator: torch.Generat
     choice, start, level = torch.rand(3, generator=generator, device=generator.device).tolist()
     sound = noise.read_excerpt(choice, start, num_frames)
     mean = max(float(sound.exp().mean()), math.exp(LOG_FLOOR))
-    shift = _LEVELS[0] + (_LEVELS[1] - _LEVELS[0]) * level - math.log(mean)
+    low, high = _RECORDED_LEVELS
+    shift = low + (high - low) * level - math.log(mean)
     sounding = (sound > LOG_FLOOR + 1e-3).to(sound.dtype)  # digital silence stays
     return LOG_FLOOR + (sound + shift - LOG_FLOOR).clamp(min=0.0) * sounding
 
 
-def _make(kind: str, num_frames: int, num_bins: int, generator: torch.Generator) -> Tensor:
-    """Log-mel features (T, C) of one sound."""
-    if kind == "silence":
-        return torch.full((num_frames, num_bins), float(LOG_FLOOR))
-    device = generator.device
+@functools.cache
+def _extractor() -> object:
+    return make_extractor()
 
-    def uniform(low: float, high: float, *size: int) -> Tensor:
-        return low + (high - low) * torch.rand(size, generator=generator, device=device)
 
-    axis = torch.linspace(0, 1, num_bins, device=device)
-    scatter = torch.empty(num_frames, num_bins, device=device).normal_(generator=generator)
-    level = uniform(*_LEVELS)
-    colour = uniform(*_TILTS) * (axis - 0.5) + uniform(0, 2.0) * torch.cos(
-        math.pi * uniform(1, 5) * axis + uniform(0, 6.3)
+def _make_silence(num_samples: int, rng: np.random.Generator) -> Samples:
+    return np.zeros(num_samples)
+
+
+def _make_noise(num_samples: int, rng: np.random.Generator) -> Samples:
+    """Noise whose spectrum has a random slope and, half of the time, a ripple and slow changes of level."""
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    freqs = np.fft.rfftfreq(num_samples, 1.0 / SAMPLE_RATE)
+    shape = np.maximum(freqs, 20.0) ** (-0.5 * rng.uniform(*_SLOPES))
+    if rng.random() < 0.5:
+        octaves = np.log2(np.maximum(freqs, 20.0) / 20.0)
+        shape *= np.exp(
+            rng.uniform(0.0, 1.5) * np.cos(rng.uniform(0.3, 2.0) * octaves + rng.uniform(0.0, 6.3))
+        )
+    samples = np.fft.irfft(spectrum * shape, num_samples)
+    if rng.random() < 0.5:
+        times = np.arange(num_samples) / SAMPLE_RATE
+        swell = np.cos(2.0 * math.pi * rng.uniform(0.1, 4.0) * times + rng.uniform(0.0, 6.3))
+        samples *= np.exp(rng.uniform(0.0, 1.0) * swell)
+    return samples
+
+
+def _make_hum(num_samples: int, rng: np.random.Generator) -> Samples:
+    """Harmonics of 50 or 60 Hz with random falls, over faint noise."""
+    base = rng.choice((50.0, 60.0)) * (1.0 + 0.002 * rng.standard_normal())
+    times = np.arange(num_samples) / SAMPLE_RATE
+    samples = np.zeros(num_samples)
+    fall = rng.uniform(0.5, 2.0)
+    for harmonic in range(1, int(rng.integers(2, 20))):
+        amplitude = harmonic**-fall * rng.uniform(0.2, 1.0)
+        samples += amplitude * np.sin(2.0 * math.pi * base * harmonic * times + rng.uniform(0.0, 6.3))
+    return _over_faint_noise(samples, rng)
+
+
+def _make_clicks(num_samples: int, rng: np.random.Generator) -> Samples:
+    """Impulses at random times, some of which ring, over faint noise."""
+    rate = 10.0 ** rng.uniform(-0.3, 1.3)  # per second
+    count = 1 + rng.poisson(rate * num_samples / SAMPLE_RATE)
+    impulses = np.zeros(num_samples)
+    impulses[rng.integers(0, num_samples, count)] = rng.uniform(0.2, 1.0, count) * rng.choice(
+        (-1.0, 1.0), count
     )
-    noise = level + colour + _scatter_log_power(scatter, axis)
-    if kind == "noise":
-        sound = noise
-    elif kind == "hum":
-        num_low = int(uniform(4, 20))
-        fall = uniform(0.1, 0.6) * torch.arange(num_bins, device=device)
-        comb = 2.0 * torch.cos(uniform(0.8, 3.1) * torch.arange(num_bins, device=device))
-        sound = torch.where(axis * num_bins < num_low, level + 4.0 - fall + comb, level - 8.0 - fall)
-        sound = sound + 0.1 * scatter
-    elif kind == "clicks":
-        times = torch.rand(num_frames, 1, generator=generator, device=device) < float(uniform(0.005, 0.1))
-        sound = torch.where(times, level + 2.0 + colour + 0.3 * scatter, noise - 6.0)
-    else:
-        length = int(uniform(5, 60))
-        num_notes = -(-num_frames // length)
-        bins = torch.randint(2, num_bins - 12, (num_notes, 3), generator=generator, device=device)
-        peaks = torch.full((num_notes, num_bins), -8.0, device=device)
-        for shift, drop in ((0, 0.0), (1, 1.0), (6, 1.0), (11, 2.0)):
-            peaks.scatter_(1, (bins + shift).clamp(max=num_bins - 1), 2.0 - drop)
-        decay = float(uniform(0.0, 0.05)) * (torch.arange(num_frames, device=device) % length)
-        sound = level + peaks.repeat_interleave(length, 0)[:num_frames] - decay[:, None] + 0.2 * scatter
-    return sound.clamp(min=float(LOG_FLOOR)).cpu()
+    if rng.random() < 0.5:
+        times = np.arange(SAMPLE_RATE // 20) / SAMPLE_RATE
+        ringing = np.exp(-times * rng.uniform(50.0, 1000.0)) * np.cos(
+            2.0 * math.pi * rng.uniform(200.0, 6000.0) * times
+        )
+        size = num_samples + len(times)
+        impulses = np.fft.irfft(np.fft.rfft(impulses, size) * np.fft.rfft(ringing, size), size)[:num_samples]
+    return _over_faint_noise(impulses, rng)
 
 
-def _scatter_log_power(normal: Tensor, axis: Tensor) -> Tensor:
-    """Log power of white noise around its mean, as the features of such noise scatter.
+def _make_tones(num_samples: int, rng: np.random.Generator) -> Samples:
+    """Chords of two to four notes with harmonics, changed every 0.05 to 0.6 s."""
+    length = int(rng.uniform(0.05, 0.6) * SAMPLE_RATE)
+    samples = np.zeros(num_samples)
+    for start in range(0, num_samples, length):
+        times = np.arange(min(length, num_samples - start)) / SAMPLE_RATE
+        for _ in range(int(rng.integers(2, 5))):
+            base = 110.0 * 2.0 ** (rng.integers(0, 48) / 12.0)
+            for harmonic in range(1, 5):
+                wave = np.sin(2.0 * math.pi * base * harmonic * times + rng.uniform(0.0, 6.3))
+                samples[start : start + len(times)] += (
+                    wave * np.exp(-rng.uniform(0.5, 8.0) * times) / harmonic
+                )
+    return _over_faint_noise(samples, rng)
 
-    A bin's power follows a gamma distribution, computed from a normal variable by Wilson & Hilferty's cube
-    (1931). Its shape, 1.3 in the lowest to 5.8 in the highest bin, and the correlation of 0.2 between
-    neighbouring frames were fitted to the features of 20 s of white noise.
 
-    Args:
-        normal: standard normal variables, (T, C).
-        axis: position of each bin, 0 to 1, (C,).
-    """
-    shape = 1.3 * torch.exp(1.5 * axis)
-    smooth = (normal + 0.1 * (normal.roll(1, 0) + normal.roll(-1, 0))) / math.sqrt(1.0 + 2 * 0.1**2)
-    cube_root = 1.0 - 1.0 / (9.0 * shape) + smooth / (3.0 * shape.sqrt())
-    return 3.0 * cube_root.clamp(min=0.2).log()
+def _over_faint_noise(samples: Samples, rng: np.random.Generator) -> Samples:
+    """Add noise 20 to 60 dB below `samples`."""
+    rms = math.sqrt(float(np.mean(samples**2)))
+    noise = _make_noise(len(samples), rng)
+    return samples + noise * (rms * 10.0 ** rng.uniform(-3.0, -1.0) / max(float(np.std(noise)), 1e-12))
+
+
+_SOUNDS: dict[str, Callable[[int, np.random.Generator], Samples]] = {
+    "silence": _make_silence,
+    "noise 1": _make_noise,
+    "noise 2": _make_noise,
+    "noise 3": _make_noise,
+    "hum": _make_hum,
+    "clicks": _make_clicks,
+    "tones": _make_tones,
+}
+"""The kinds of sound, equally likely."""
