@@ -22,17 +22,19 @@ from tests.nets import (
     make_exact_supernet,
     make_supernet,
 )
-from todm.config import Config, SpaceConfig
+from todm.config import Config, DropoutConfig, SpaceConfig, load_config
 from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
 from todm.deploy.graph import Graph
+from todm.dropout import POLICIES, build_policy
 from todm.errors import UserError
 from todm.extract import extract
+from todm.nn.dropout import NO_DROPOUT, DropoutPlan
 from todm.nn.transducer import Transducer
 from todm.search.encoding import Encoding
 from todm.search.linear_cost import fit_additive
 from todm.search.nsga2 import first_specs, grid_specs
 from todm.space.cost import count_macs, count_params, count_state_bytes
-from todm.space.dimensions import BLOCKS, list_blocks, list_dimensions, use_blocks
+from todm.space.dimensions import BLOCKS, list_blocks, select_blocks, use_blocks
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -52,19 +54,54 @@ def draw_specs(count: int) -> list[SubnetSpec]:
 
 
 def test_registration_ends_with_the_with_statement() -> None:
-    assert [dimension.name for dimension in list_dimensions()] == ["ffn_dim", "adapter_dim"]
     with use_blocks(BLOCKS):
         assert list_blocks() == BLOCKS
     assert list_blocks() == (*BLOCKS, ADAPTER)
 
 
-def test_config_must_list_the_widths_of_every_declared_dimension() -> None:
+def test_a_net_has_the_blocks_whose_dimensions_its_config_lists() -> None:
     config = Config(space=SpaceConfig(widths={**SpaceConfig().widths, "adapter_dim": (2, 5)}))
     assert set(SearchSpace.from_config(config).widths) == set(WIDTHS)
-    with pytest.raises(UserError, match=r"space\.widths\.adapter_dim: missing"):
-        SearchSpace.from_config(Config())
+    assert select_blocks(WIDTHS) == (*BLOCKS, ADAPTER)
+    assert select_blocks(("ffn_dim",)) == BLOCKS
+    with pytest.raises(UserError, match=r"space\.widths\.ffn_dim: missing"):
+        select_blocks(("adapter_dim",))
     with use_blocks(BLOCKS), pytest.raises(UserError, match=r"space\.widths\.adapter_dim: not an elastic"):
         SearchSpace.from_config(config)
+
+
+@torch.no_grad()
+def test_configs_and_nets_of_before_the_dimension_stay_the_same(tmp_path: Path) -> None:
+    for path in sorted(Path("recipes/librispeech/conf").glob("*.yaml")):
+        assert "adapter_dim" not in SearchSpace.from_config(load_config(path)).widths
+    batch = make_exact_batch([97, 61], [5, 3])
+    spec = SPACE.min("streaming")
+    with use_blocks(BLOCKS):
+        torch.manual_seed(0)
+        before = make_exact_supernet(space=SPACE)
+        wanted, weights = before(batch, spec)[0], extract(before, spec).state_dict()
+    torch.manual_seed(0)
+    now = make_exact_supernet(space=SPACE)
+    now.load_state_dict(before.state_dict())
+    assert torch.equal(now(batch, spec)[0], wanted)
+    net = extract(now, spec)
+    net.load_state_dict(weights)
+    assert torch.equal(net.encode(batch.feats, batch.feat_lens)[0], wanted)
+    assert count_params(MODEL, spec, VOCAB_SIZE) == sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_dropout_policy_reaches_the_new_block(policy: str) -> None:
+    net = make_exact_supernet(space=WIDE_SPACE)
+    config = DropoutConfig(policy=policy, rate=0.5)
+    plan = build_policy(config, WIDE_SPACE).policy.plan(WIDE_SPACE.max())
+    assert all(layer.output("adapter_out").strength > 0 for layer in plan.layers)
+    others = [replace(layer, other_out=NO_DROPOUT) for layer in plan.layers]
+    batch, outputs = make_exact_batch([97, 61], [5, 3]), []
+    for layers in (plan.layers, tuple(others)):
+        generator = torch.Generator().manual_seed(1)
+        outputs.append(net.encode(net.share(batch), WIDE_SPACE.max(), DropoutPlan(layers), generator))
+    assert not torch.equal(*outputs)
 
 
 def test_a_step_trains_the_sliced_units() -> None:

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from tests.nets import SPACE
-from todm.config import DropoutConfig, MixedConfig
+from todm.config import DropoutConfig
 from todm.dropout import build_policy
 from todm.dropout.mixed import ChannelMix
-from todm.errors import UserError
 from todm.space.spec import SubnetSpec
 
 
@@ -50,11 +49,3 @@ def test_the_rate_follows_the_width() -> None:
     policy = build_policy(DropoutConfig(policy="mixed", rate=0.5), SPACE)
     assert policy.plan(SPACE.max()).layers[0].ffn_hidden == ChannelMix(0.5, 0.3)
     assert policy.plan(SPACE.min()).layers[0].ffn_hidden == ChannelMix(0.5 * 8 / 24, 0.3)
-
-
-@pytest.mark.parametrize(
-    ("key", "value"), [("weight", -0.1), ("weight", 1.1), ("until", 0.0), ("until", 1.1)]
-)
-def test_impossible_settings(key: str, value: float) -> None:
-    with pytest.raises(UserError, match=rf"train\.dropout\.mixed\.{key}"):
-        build_policy(DropoutConfig(policy="mixed", mixed=MixedConfig(**{key: value})), SPACE)

@@ -39,14 +39,12 @@ def build_policy(config: DropoutConfig, space: SearchSpace) -> ScheduledDropout:
     """Build the policy and the schedule that `config` names.
 
     Raises:
-        UserError: an unknown name or a value out of range.
+        UserError: an unknown name.
     """
     if config.policy not in POLICIES:
         raise UserError(
             f"train.dropout.policy: {config.policy!r} is not a policy; choose one of {', '.join(POLICIES)}"
         )
-    if not 0.0 <= config.rate < 1.0:
-        raise UserError(f"train.dropout.rate: must be at least 0 and below 1, got {config.rate}")
     return ScheduledDropout(POLICIES[config.policy](config, space), build_schedule(config.schedule))
 
 

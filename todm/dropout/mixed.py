@@ -9,8 +9,7 @@ from torch import Tensor
 
 from todm.config import DropoutConfig
 from todm.dropout.rates import SubnetScaledDropout
-from todm.errors import UserError
-from todm.nn.dropout import MAX_RATE, NO_DROPOUT, DropoutPlan, drop
+from todm.nn.dropout import MAX_RATE, NO_LAYER_DROPOUT, DropoutPlan, drop
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -54,10 +53,6 @@ class MixedDropout:
     """
 
     def __init__(self, config: DropoutConfig, space: SearchSpace) -> None:
-        if not 0.0 <= config.mixed.weight <= 1.0:
-            raise UserError(f"train.dropout.mixed.weight: must be in 0 to 1, got {config.mixed.weight}")
-        if not 0.0 < config.mixed.until <= 1.0:
-            raise UserError(f"train.dropout.mixed.until: must be above 0, to 1, got {config.mixed.until}")
         self.config = config.mixed
         self.scaled = SubnetScaledDropout(config, space)
         self.num_layers = space.num_layers
@@ -68,10 +63,10 @@ class MixedDropout:
         layers = []
         for index, layer in zip(spec.layers, plan.layers, strict=True):
             if progress >= self.config.until * (index + 1) / self.num_layers:
-                layers.append(replace(layer, ssm_out=NO_DROPOUT, ffn_hidden=NO_DROPOUT, ffn_out=NO_DROPOUT))
+                layers.append(NO_LAYER_DROPOUT)
             else:
                 ssm, ffn = (
                     ChannelMix(noise.strength, self.config.weight) for noise in (layer.ssm_out, layer.ffn_out)
                 )
-                layers.append(replace(layer, ssm_out=ssm, ffn_hidden=ffn, ffn_out=ffn))
+                layers.append(replace(layer, ssm_out=ssm, ffn_hidden=ffn, ffn_out=ffn, other_out=ssm))
         return DropoutPlan(tuple(layers))

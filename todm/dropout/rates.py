@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from todm.config import DropoutConfig
 from todm.nn.dropout import Drop, DropoutPlan, LayerDropout
+from todm.space.blocks import FFN_DIM
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -22,7 +23,8 @@ class ConstantDropout:
     def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
         """Use the constant rate at every site."""
         drop = Drop(self.rate)
-        return DropoutPlan((LayerDropout(ssm_out=drop, ffn_hidden=drop, ffn_out=drop),) * spec.depth)
+        layer = LayerDropout(ssm_out=drop, ffn_hidden=drop, ffn_out=drop, other_out=drop)
+        return DropoutPlan((layer,) * spec.depth)
 
 
 class MaxOnlyDropout:
@@ -48,8 +50,9 @@ class SubnetScaledDropout:
     """Rate p' = p c'/c for a layer that runs at width c' of its full width c.
 
     Small nets underfit under the largest net's rate (TODM, Shangguan et al., arXiv 2309.01947). The SSM
-    branch has no width to cut; its rate follows the net's overall share of the full size, which is the mean
-    of c'/c over the supernet's layers, counting 0 for layers left out. That choice is this project's.
+    branch has no width to cut; its rate, and that of any further block, follows the net's overall share of
+    the full size, which is the mean of c'/c over the supernet's layers, counting 0 for layers left out. Both
+    choices are this project's.
 
     Args:
         config: its rate is p.
@@ -66,9 +69,12 @@ class SubnetScaledDropout:
         overall = Drop(self.rate * sum(shares) / self.space.num_layers)
         scaled = [Drop(self.rate * share) for share in shares]
         return DropoutPlan(
-            tuple(LayerDropout(ssm_out=overall, ffn_hidden=drop, ffn_out=drop) for drop in scaled)
+            tuple(
+                LayerDropout(ssm_out=overall, ffn_hidden=drop, ffn_out=drop, other_out=overall)
+                for drop in scaled
+            )
         )
 
     def shares(self, spec: SubnetSpec) -> list[float]:
-        """Return c'/c of each running layer."""
-        return self.space.layer_shares(spec)
+        """Return c'/c of the feed-forward of each running layer."""
+        return self.space.layer_shares(spec, FFN_DIM)

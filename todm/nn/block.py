@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from todm.config import ModelConfig
-from todm.nn.dropout import NO_DROPOUT, NO_LAYER_DROPOUT, DropoutOp, LayerDropout
+from todm.nn.dropout import NO_LAYER_DROPOUT, LayerDropout
 from todm.nn.norm import Norm
 from todm.space.dimensions import BlockDeclaration
 from todm.space.spec import LayerSpec
@@ -106,7 +106,7 @@ class Branch(NamedTuple):
         block: class that computes the branch, by `Block.run`.
         norm: applied to the input.
         weights: result of `Block.slice_weights`.
-        dropout_site: field of `LayerDropout` for the output.
+        dropout_site: argument of `LayerDropout.output`.
     """
 
     block: type[Block]
@@ -132,8 +132,7 @@ def run_layer(x: Tensor, branches: Iterable[Branch], context: LayerContext) -> t
         if after is not None:
             assert state is None, "one block per layer can have a streaming state"
             state = after
-        drop: DropoutOp = getattr(context.dropout, branch.dropout_site, NO_DROPOUT)
-        x = x + drop(out, context.generator)
+        x = x + context.dropout.output(branch.dropout_site)(out, context.generator)
     return x, state
 
 

@@ -87,6 +87,7 @@ class LayerDropout:
         ffn_gate: applied to the keep probabilities (N, T, F) of a gated feed-forward.
         ffn_hidden: applied to the hidden units (N, T, F), after the activation.
         ffn_out: applied to the feed-forward branch (N, T, D) before it is added back.
+        other_out: applied to every other branch (N, T, D) before it is added back.
     """
 
     ssm_out: DropoutOp = NO_DROPOUT
@@ -94,6 +95,12 @@ class LayerDropout:
     ffn_gate: DropoutOp = NO_DROPOUT
     ffn_hidden: DropoutOp = NO_DROPOUT
     ffn_out: DropoutOp = NO_DROPOUT
+    other_out: DropoutOp = NO_DROPOUT
+
+    def output(self, site: str) -> DropoutOp:
+        """Dropout of a branch's output: the field named `site`, or `other_out` if there is none."""
+        op: DropoutOp = getattr(self, site, self.other_out)
+        return op
 
 
 NO_LAYER_DROPOUT = LayerDropout()

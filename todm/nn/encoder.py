@@ -15,12 +15,12 @@ from todm.nn.block import Block, Branch, LayerContext, load_block_class, run_lay
 from todm.nn.feedforward import FeedForward
 from todm.nn.mhssm import MultiHeadSSM
 from todm.nn.norm import Norm, make_norm
-from todm.space.dimensions import list_blocks
+from todm.space.dimensions import select_blocks
 from todm.space.spec import LayerSpec
 
 
 class EncoderLayer(nn.Module):
-    """One layer with the blocks of `todm.space.dimensions.list_blocks`.
+    """One layer with the blocks whose dimensions its spec has (`todm.space.dimensions.select_blocks`).
 
     Args:
         config: dimensions.
@@ -35,7 +35,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, config: ModelConfig, spec: LayerSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.declarations = list_blocks()
+        self.declarations = select_blocks(spec.dimensions)
         for declaration in self.declarations:
             self.add_module(declaration.norm, make_norm(config.d_model))
             self.add_module(declaration.name, load_block_class(declaration).build(config, spec))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from todm.config import ModelConfig
 from todm.runtime.constants import FRAMES_PER_SECOND, NUM_MEL_BINS
 from todm.space.blocks import count_linear
-from todm.space.dimensions import list_blocks
+from todm.space.dimensions import select_blocks
 from todm.space.lengths import subsample_length
 from todm.space.spec import SubnetSpec
 
@@ -22,8 +22,9 @@ def count_params(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
     norm = 2 * d_model
     total = _count_subsampling(config) + _count_predictor(config, vocab_size)
     total += norm + count_linear(d_model, config.joiner_dim) + count_linear(config.joiner_dim, vocab_size)
+    blocks = select_blocks(spec.widths)
     for layer in spec.layer_specs():
-        total += sum(norm + block.load_counts().count_params(config, layer) for block in list_blocks())
+        total += sum(norm + block.load_counts().count_params(config, layer) for block in blocks)
     return total
 
 
@@ -40,7 +41,7 @@ def count_macs(config: ModelConfig, spec: SubnetSpec, vocab_size: int) -> int:
     total = sum(
         block.load_counts().count_macs(config, layer)
         for layer in spec.layer_specs()
-        for block in list_blocks()
+        for block in select_blocks(spec.widths)
     )
     total += config.d_model * config.joiner_dim + config.joiner_dim * vocab_size
     inputs, bins = 1, NUM_MEL_BINS
@@ -58,7 +59,7 @@ def count_state_bytes(config: ModelConfig, spec: SubnetSpec) -> int:
     return sum(
         block.load_counts().count_state_bytes(config, layer)
         for layer in spec.layer_specs()
-        for block in list_blocks()
+        for block in select_blocks(spec.widths)
     )
 
 

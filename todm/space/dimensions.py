@@ -3,13 +3,13 @@
 A layer is a sequence of residual branches, ``x + block(norm(x))``. A `BlockDeclaration` states what is
 known about a block without torch: its names, its elastic dimensions, its counts, and where its torch module
 and its ONNX form are. Everything else (specs, spaces, search, costs, extraction, export) runs over
-`list_blocks`. To add an elastic dimension, write the block in one file and add one line to `BLOCKS`; see
-``docs/how-to/add-an-elastic-dimension.md``.
+`select_blocks`: a net has the blocks whose dimensions its config or spec lists. To add an elastic dimension,
+write the block in one file and add one line to `BLOCKS`; see ``docs/how-to/add-an-elastic-dimension.md``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -58,7 +58,9 @@ class BlockDeclaration:
     Args:
         name: attribute of the layer that holds the block; part of every parameter's name.
         branch: prefix of the norm's attribute (``{branch}_norm``) and of the dropout site (``{branch}_out``).
-        dimensions: elastic dimensions of this block; may be empty.
+        dimensions: elastic dimensions of this block; may be empty. A net without widths for them has no such
+            block, unless the block is required.
+        required: every net has this block, and every config lists the widths of its dimensions.
         counts: class with the methods of `BlockCounts` and no arguments, as ``package.module:Class``.
         module: subclass of `todm.nn.block.Block`, as ``package.module:Class``.
         graph: function that writes the block's ONNX nodes (`todm.deploy.layer_graph`), as
@@ -68,6 +70,7 @@ class BlockDeclaration:
     name: str
     branch: str
     dimensions: tuple[Dimension, ...] = ()
+    required: bool = False
     counts: str
     module: str
     graph: str
@@ -84,7 +87,7 @@ class BlockDeclaration:
 
     @property
     def dropout_site(self) -> str:
-        """Field of `todm.nn.dropout.LayerDropout` that applies to the branch's output."""
+        """Field of `todm.nn.dropout.LayerDropout` for the branch's output, where it has one of its own."""
         return f"{self.branch}_out"
 
 
@@ -92,6 +95,7 @@ BLOCKS: tuple[BlockDeclaration, ...] = (
     BlockDeclaration(
         name="mhssm",
         branch="ssm",
+        required=True,
         counts="todm.space.blocks:MultiHeadSSMCounts",
         module="todm.nn.mhssm:MultiHeadSSM",
         graph="todm.deploy.ssm_graph:add_multi_head_ssm",
@@ -99,25 +103,28 @@ BLOCKS: tuple[BlockDeclaration, ...] = (
     BlockDeclaration(
         name="ffn",
         branch="ffn",
+        required=True,
         dimensions=(Dimension(name=FFN_DIM, meaning="hidden units of the feed-forward"),),
         counts="todm.space.blocks:FeedForwardCounts",
         module="todm.nn.feedforward:FeedForward",
         graph="todm.deploy.feed_forward_graph:add_feed_forward",
     ),
 )
-"""Blocks of every encoder layer, in the order in which they run."""
+"""All blocks that an encoder layer can have, in the order in which they run."""
 
 _active: ContextVar[tuple[BlockDeclaration, ...]] = ContextVar("blocks", default=BLOCKS)
 
 
 def list_blocks() -> tuple[BlockDeclaration, ...]:
-    """Blocks of an encoder layer, in order: `BLOCKS` unless `use_blocks` is active."""
+    """All declared blocks, in order: `BLOCKS` unless `use_blocks` is active in this process."""
     return _active.get()
 
 
 @contextmanager
 def use_blocks(blocks: Sequence[BlockDeclaration]) -> Iterator[None]:
-    """Replace the declared blocks inside a ``with`` statement, for tests and experiments.
+    """Replace the declared blocks inside a ``with`` statement, for tests and experiments in one process.
+
+    Processes that are spawned (``search.workers``, ``train.num_processes``) have `BLOCKS`.
 
     Args:
         blocks: the layer's blocks in order, for example ``(*BLOCKS, MY_BLOCK)``.
@@ -129,18 +136,26 @@ def use_blocks(blocks: Sequence[BlockDeclaration]) -> Iterator[None]:
         _active.reset(token)
 
 
-def list_dimensions() -> tuple[Dimension, ...]:
-    """Elastic dimensions of all blocks, in order."""
-    return tuple(dimension for block in list_blocks() for dimension in block.dimensions)
+def select_blocks(dimensions: Collection[str]) -> tuple[BlockDeclaration, ...]:
+    """Blocks of a net, in order.
 
+    Args:
+        dimensions: names of the dimensions that its config or spec lists.
 
-def check_dimensions(widths: Mapping[str, Sequence[int]]) -> None:
-    """Raise `UserError` unless `widths` has exactly the declared dimensions as keys."""
-    known = {dimension.name: dimension.meaning for dimension in list_dimensions()}
+    Raises:
+        UserError: a dimension that no block declares, or one that is missing.
+    """
+    known = {d.name: d.meaning for block in list_blocks() for d in block.dimensions}
     listed = ", ".join(f"{name} ({meaning})" for name, meaning in known.items())
-    for name in widths:
+    for name in dimensions:
         if name not in known:
             raise UserError(f"space.widths.{name}: not an elastic dimension; use {listed}")
-    for name in known:
-        if name not in widths:
-            raise UserError(f"space.widths.{name}: missing; list the widths of {listed}")
+    present = []
+    for block in list_blocks():
+        names = [dimension.name for dimension in block.dimensions]
+        missing = [name for name in names if name not in dimensions]
+        if missing and (block.required or len(missing) < len(names)):
+            raise UserError(f"space.widths.{missing[0]}: missing; list its widths, {known[missing[0]]}")
+        if not missing:
+            present.append(block)
+    return tuple(present)

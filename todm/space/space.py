@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from todm.config import Config, Mode
 from todm.errors import UserError
-from todm.space.dimensions import check_dimensions
+from todm.space.dimensions import select_blocks
 from todm.space.spec import SubnetSpec
 from todm.space.widths import Widths
 
@@ -58,7 +58,7 @@ class SearchSpace:
     @classmethod
     def from_config(cls, config: Config) -> SearchSpace:
         """The space that `config` describes; `UserError` for an undeclared or missing dimension."""
-        check_dimensions(config.space.widths)
+        select_blocks(config.space.widths)
         return cls(
             num_layers=config.model.num_layers,
             depths=config.space.depths,
@@ -182,12 +182,12 @@ class SearchSpace:
                 f"widths {self.widths}, modes {list(self.modes)})"
             )
 
-    def layer_shares(self, spec: SubnetSpec) -> list[float]:
-        """Size of each running layer divided by the layer's full size, in (0, 1]."""
+    def layer_shares(self, spec: SubnetSpec, dimension: str) -> list[float]:
+        """Width of each running layer in one dimension divided by the layer's full width, in (0, 1]."""
         whole = self.max(spec.mode)
-        full = dict(zip(whole.layers, whole.layer_specs(), strict=True))
-        running = zip(spec.layers, spec.layer_specs(), strict=True)
-        return [layer.size / full[index].size for index, layer in running]
+        full = dict(zip(whole.layers, whole.width(dimension), strict=True))
+        running = zip(spec.layers, spec.width(dimension), strict=True)
+        return [width / full[index] for index, width in running]
 
     def corners(self) -> Iterator[SubnetSpec]:
         """Smallest and largest spec of each mode except the overall max, for the sandwich rule."""

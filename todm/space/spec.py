@@ -32,6 +32,11 @@ class LayerSpec:
         return dict(self.widths)[dimension]
 
     @property
+    def dimensions(self) -> tuple[str, ...]:
+        """Names of the elastic dimensions."""
+        return tuple(name for name, _ in self.widths)
+
+    @property
     def size(self) -> int:
         """Sum of the widths."""
         return sum(width for _, width in self.widths)

@@ -19,6 +19,7 @@ from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
 from todm.decode.streaming import make_streaming_view
 from todm.decode.wer import compute_wer
+from todm.dropout import build_policy
 from todm.errors import UserError
 from todm.files import write_json
 from todm.layout import LangFolder, ModelFolder, RunFolder
@@ -112,11 +113,6 @@ def find_subnet(exp_dir: Path, name: str) -> Path:
     return RunFolder(exp_dir).subnet(name)
 
 
-def tuning_dir(exp_dir: Path, name: str) -> Path:
-    """Where the subnet's own run lives."""
-    return RunFolder(exp_dir).tuning(name).path
-
-
 def own_spec(spec: SubnetSpec) -> SubnetSpec:
     """Renumber the layers of a net from 0, as the full network of its own supernet.
 
@@ -127,6 +123,16 @@ def own_spec(spec: SubnetSpec) -> SubnetSpec:
     return replace(spec, layers=tuple(range(spec.depth)))
 
 
+def dropout_share(config: Config, spec: SubnetSpec) -> float:
+    """Factor from ``train.dropout.rate`` to the rate that the whole net had in the supernet, 0 to 1.
+
+    That is the rate of the SSM branch, which has no width of its own.
+    """
+    rate = 0.5
+    policy = build_policy(replace(config.train.dropout, rate=rate), SearchSpace.from_config(config)).policy
+    return policy.plan(spec).layers[0].ssm_out.strength / rate
+
+
 def tuning_config(config: Config, spec: SubnetSpec) -> Config:
     """Change a run's settings for fine-tuning: few epochs, low learning rates, no warm-up of the loss.
 
@@ -134,10 +140,8 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         config: settings of the run.
         spec: result of `own_spec`.
     """
-    # The dropout rate that the net had in the supernet.
     dropout = config.train.dropout
-    widest = sum(widths[-1] for widths in config.space.widths.values())
-    share = spec.size / (widest * config.model.num_layers)
+    share = dropout_share(config, spec)
     optim = replace(
         config.train.optim,
         lr=LR_SHARE * config.train.optim.lr,
