@@ -126,7 +126,7 @@ def test_a_device_profile_sets_threads_and_precision(
         ("chunk_ms: 160", "chunk_ms: 50", "chunk_ms: must be a whole number from 80 to 1280, not 50"),
         ("max_megabytes: 0.001", "max_megabytes: -1", "max_megabytes: must be a number above 0"),
         ("name: board", "title: board", "must have exactly the keys name, reach"),
-        ("name: board", "name: [", "not valid YAML"),
+        ("name: board", "name: [", "not readable as YAML"),
         ("python: python3", "python: ''", "python: must be the name of a command"),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from todm.config import Config, config_from_dict, config_to_yaml, load_config, save_config
 from todm.config.fields import walk_settings
@@ -55,11 +58,29 @@ def test_nothing_deprecated_is_used() -> None:
         ("train: {optim: {name: sgd}}", ["train.optim.name", "sgd"]),
         ("model: {subsampling_factor: 6}", ["model.subsampling_factor", "6"]),
         ("space: {modes: [both]}", ["space.modes", "both"]),
-        ("train: [1, 2]", ["train must hold settings"]),
-        ("data: null", ["data must hold settings"]),
-        ("train: {optim: 3}", ["train.optim must hold settings"]),
+        ("train: [1, 2]", ["train is a section and must hold settings"]),
+        ("data: null", ["data is a section and must hold settings"]),
+        ("train: {optim: 3}", ["train.optim is a section and must hold settings"]),
         ("- 1", ["it must hold settings"]),
-        ("", ["it must hold settings"]),
+        ("", ["it holds no settings", "seed"]),
+        ("train: {optim: {lr: null}}", ["train.optim.lr has no value"]),
+        ("data: {test_parts: ~}", ["data.test_parts has no value"]),
+        ("space: {widths: {ffn_dim: ~}}", ["space.widths: must be a mapping of names"]),
+        ("train:\n  seed: 1\ntrain:\n  seed: 2", ["line 3", "'train' is there twice, first in line 1"]),
+        ("train:\n  seed: 1\n  seed: 2", ["line 3", "'seed' is there twice"]),
+        ("train.seed: 1\ntrain: {seed: 2}", ["train.seed is there twice"]),
+        ("train: {num_epochs: 1:30}", ["train.num_epochs: must be an integer, got 1:30"]),
+        ("train: {seed: on}", ["train.seed: must be an integer, got on"]),
+        ("train: {seed: !!python/name:os.system x}", ["line 1", "not readable as YAML"]),
+        ("a: " + "[" * 400, ["nested too deeply"]),
+        ("? [1]\n: 2", ["a key must be a text"]),
+        ("data: {train_parts: ['../../etc']}", ["data.train_parts", "name of one folder"]),
+        ("data: {dev_parts: [a/b]}", ["data.dev_parts", "name of one folder"]),
+        ("space: {widths: {}}", ["space.widths.ffn_dim: missing"]),
+        ("space: {widths: {1: [2]}}", ["space.widths.1: not an elastic dimension"]),
+        ("train: {dropout: {policy: mixd}}", ["train.dropout.policy", "did you mean mixed?"]),
+        ("train: {dropout: {schedule: {name: no}}}", ["train.dropout.schedule.name", "choose one of"]),
+        ("train: {dropout: {reweighted: {penalty: no}}}", ["penalty", "choose one of"]),
         ("train: {num_epochs: 3", ["conf.yaml"]),
         ("model: {num_heads: 6}", ["model.num_heads", "multiple of 4"]),
         ("model: {state_dim: 0}", ["model.state_dim", "in 1 to"]),
@@ -84,9 +105,61 @@ def test_bad_files_are_named_in_one_line(text: str, words: list[str], tmp_path: 
     with pytest.raises(UserError) as caught:
         load_config(path)
     message = str(caught.value)
-    assert "\n" not in message and len(message) < 500
+    assert "\n" not in message and len(message) < 500 and message.startswith(f"{path}: ")
     for word in words:
         assert word in message
+
+
+def test_scalars_are_those_of_yaml_1_2(tmp_path: Path) -> None:
+    path = tmp_path / "conf.yaml"
+    path.write_text("train: {seed: 010, optim: {lr: 1e-3}}\ndata: {test_parts: [2026-01-02, off]}\n")
+    config = load_config(path)
+    assert (config.train.seed, config.train.optim.lr) == (10, 1e-3)
+    assert config.data.test_parts == ("2026-01-02", "off")
+    assert load_config(None, ["--data.shar_dir", "123"]).data.shar_dir == "123"
+
+
+def test_message_names_where_the_value_came_from(tmp_path: Path) -> None:
+    path = tmp_path / "conf.yaml"
+    path.write_text("train: {seed: 1}\n")
+    with pytest.raises(UserError, match=r"^command line: train\.optim\.lr: must be above"):
+        load_config(path, ["--train.optim.lr", "1000"])
+    path.write_text("train: {optim: {lr: 1000}}\n")
+    with pytest.raises(UserError, match=r"conf\.yaml: train\.optim\.lr: must be above"):
+        load_config(path, ["--train.seed", "1"])
+    assert load_config(path, ["--train.optim.lr=0.1"]).train.optim.lr == 0.1
+
+
+TEXTS = st.sampled_from(
+    ["null", "{}", "[]", "-1", "1e9", ".nan", "abc", "'", "*a", "&a [*a]", "- ", "? ", "\x00"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_damaged_files_end_in_one_sentence(data: st.DataObject) -> None:
+    confs = sorted(Path("recipes/librispeech/conf").glob("*.yaml"))
+    lines = data.draw(st.sampled_from(confs)).read_text().splitlines()
+    for _ in range(data.draw(st.integers(1, 3))):
+        row = data.draw(st.integers(0, len(lines) - 1))
+        change = data.draw(st.sampled_from(["drop", "copy", "value", "indent", "cut"]))
+        if change == "drop":
+            lines[row] = ""
+        elif change == "copy":
+            lines.insert(data.draw(st.integers(0, len(lines))), lines[row])
+        elif change == "value":
+            lines[row] = lines[row].partition(":")[0] + ": " + data.draw(TEXTS)
+        elif change == "indent":
+            lines[row] = "  " * data.draw(st.integers(0, 3)) + lines[row].lstrip()
+        else:
+            lines[row] = lines[row][: data.draw(st.integers(0, len(lines[row])))]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "conf.yaml"
+        path.write_text("\n".join(lines))
+        try:
+            load_config(path)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
 
 
 def test_bad_overrides_and_dicts() -> None:
@@ -118,8 +191,8 @@ def test_a_schedule_that_follows_validation_needs_validation() -> None:
         ("--space.depths=6", "space.depths: must be a list of integers, got 6"),
         ("--train.precision=float16", "train.precision: must be float32 or bfloat16, got float16"),
         ("--train.device=tpu", "train.device: must be auto or cpu or cuda, got tpu"),
-        ("--train.optim=3", "train.optim: is a section"),
-        ("--train=3", "train: is a section"),
+        ("--train.optim=3", "train.optim is a section"),
+        ("--train=3", "train is a section"),
     ],
 )
 def test_wrong_types_are_reported_in_plain_words(word: str, sentence: str) -> None:

@@ -170,5 +170,5 @@ def test_defaults_are_in_range() -> None:
     ],
 )
 def test_settings_that_contradict_each_other(data: dict[str, Any], key: str) -> None:
-    with pytest.raises(UserError, match=f"^{key}: "):
+    with pytest.raises(UserError, match=f"^config: {key}: "):
         config_from_dict(data)

@@ -27,9 +27,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from todm.config import Config, load_config
+from todm.config.yaml_reader import read_yaml
 from todm.errors import UserError
 from todm.space.space import SearchSpace
 
@@ -200,10 +199,7 @@ def load_grid(path: Path) -> Grid:
     Raises:
         UserError: a missing file, not YAML, unknown or missing keys, or unknown names.
     """
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not a readable grid ({' '.join(str(error).split())[:200]})") from error
+    data = read_yaml(path)
     optional = {"settings", "tables", "curves", "races"}
     data = _section(data, str(path), required={"base", "seeds", "variants"}, optional=optional)
     seeds = data["seeds"]

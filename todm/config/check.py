@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
+
 from todm.config.fields import check_values
 from todm.config.root import Config
 from todm.errors import UserError
@@ -43,6 +45,8 @@ def _check_data(config: Config) -> None:
 
 def _check_model(config: Config) -> None:
     model, space = config.model, config.space
+    # Declared above this package, without torch: a new dimension must not need a line here.
+    resolve_name("todm.space.dimensions:select_blocks")(space.widths)
     if model.num_heads % 4:
         raise UserError(
             f"model.num_heads: must be a multiple of 4 (pairs of heads, half of the pairs for each "

@@ -7,22 +7,25 @@ from typing import Literal
 
 from todm.config.fields import setting
 
+PART_NAME = (r"(?!\.)[\w.-]+", "the name of one folder (letters, digits, '-', '_', '.')")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """Splits of the corpus, and how utterances become batches."""
 
     train_parts: tuple[str, ...] = setting(
-        ("train-clean-5",), "Folders of the corpus to train on.", min_items=1, unique=True
+        ("train-clean-5",), "Folders of the corpus to train on.", min_items=1, unique=True, pattern=PART_NAME
     )
     dev_parts: tuple[str, ...] = setting(
         ("dev-clean-2",),
         "Folders for validation, search and the check of quantised files.",
         min_items=1,
         unique=True,
+        pattern=PART_NAME,
     )
     test_parts: tuple[str, ...] = setting(
-        (), "Folders that only stage 9 (decode) reads. May be empty.", unique=True
+        (), "Folders that only stage 9 (decode) reads. May be empty.", unique=True, pattern=PART_NAME
     )
     token_type: Literal["unigram", "bpe", "word"] = setting(
         "unigram",

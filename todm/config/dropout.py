@@ -15,6 +15,7 @@ class DropoutScheduleConfig:
         "constant",
         "Registered in `todm.dropout.schedules`: ``constant``, ``linear``, ``exponential``, ``curriculum``, "
         "``reversed_curriculum`` or ``validation``.",
+        registry="todm.dropout.schedules:SCHEDULES",
     )
     last: float = setting(0.1, "exponential: factor at the end of the run.", gt=0.0, le=1.0)
     growth: float = setting(
@@ -42,6 +43,7 @@ class ReweightedConfig:
         "log_sum",
         "Registered in `todm.dropout.penalties`: ``l1``, ``lp``, ``log_sum``, ``log2_sum``, ``mcp``, "
         "``scad`` or ``standout``.",
+        registry="todm.dropout.penalties:PENALTIES",
     )
     strength: float = setting(
         1e-4, "Lambda at full width, on the scale of the penalty's eta.", gt=0.0, le=1e6
@@ -87,7 +89,11 @@ class MixedConfig:
 class DropoutConfig:
     """Adaptive dropout: the policy, its strength at full width and its schedule."""
 
-    policy: str = setting("subnet_scaled", "Registered in `todm.dropout`, for example ``subnet_scaled``.")
+    policy: str = setting(
+        "subnet_scaled",
+        "Registered in `todm.dropout`, for example ``subnet_scaled``.",
+        registry="todm.dropout:POLICIES",
+    )
     rate: float = setting(
         0.1, "Drop probability at full width; for ``mixed`` that of its channels.", ge=0.0, lt=1.0
     )

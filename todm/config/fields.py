@@ -7,10 +7,13 @@
 
 from __future__ import annotations
 
+import difflib
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from itertools import pairwise
+from pkgutil import resolve_name
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from todm.errors import UserError
@@ -32,6 +35,9 @@ class Setting:
         ascending: whether the items of a list must increase.
         unique: whether the items of a list must differ.
         pair: whether a list of two is a range, its first item at most its second.
+        registry: mapping whose keys are the allowed values, as ``package.module:NAME``; imported only when a
+            value other than the default is checked.
+        pattern: regular expression that every text must match as a whole, and its meaning in words.
     """
 
     doc: str
@@ -43,6 +49,8 @@ class Setting:
     ascending: bool = False
     unique: bool = False
     pair: bool = False
+    registry: str = ""
+    pattern: tuple[str, str] | None = None
 
     @property
     def range_text(self) -> str:
@@ -169,10 +177,21 @@ def check_values(config: Any) -> None:
         for name in described.key.split("."):
             value = getattr(value, name)
         check_value(described.key, described.setting, value)
+        if described.setting.registry and value != described.default:
+            _check_registered(described.key, value, resolve_name(described.setting.registry))
+
+
+def _check_registered(key: str, name: str, registry: Mapping[str, Any]) -> None:
+    if name not in registry:
+        close = difflib.get_close_matches(name, registry, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(registry)}"
+        raise UserError(f"{key}: there is no {name!r}; {hint}")
 
 
 def check_value(key: str, rules: Setting, value: Any) -> None:
     """Check one value; see `check_values`."""
+    if value is None:
+        raise UserError(f"{key}: has no value; give it one")
     if isinstance(value, dict):
         for name, item in value.items():
             check_value(f"{key}.{name}", rules, item)
@@ -182,6 +201,8 @@ def check_value(key: str, rules: Setting, value: Any) -> None:
     for item in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(item, (int, float)) and not isinstance(item, bool) and not rules.allows(item):
             raise UserError(f"{key}: must be {rules.range_text or 'finite'}, got {_show(value)}")
+        if rules.pattern and isinstance(item, str) and not re.fullmatch(rules.pattern[0], item):
+            raise UserError(f"{key}: must be {rules.pattern[1]}, got {item!r}")
     if isinstance(value, (tuple, list)):
         _check_order(key, rules, tuple(value))
 

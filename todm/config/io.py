@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import yaml
 
 from todm.config.check import check
 from todm.config.fields import walk_settings
-from todm.config.names import check_key, sections
+from todm.config.names import check_key, number_settings, sections, text_settings
 from todm.config.renamed import upgrade
 from todm.config.root import Config
+from todm.config.yaml_reader import parse_yaml, read_yaml
 from todm.errors import UserError
 from todm.files import write_text
+
+COMMAND_LINE = "command line"
+"""Source of an override, in messages."""
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = (), *, saved: bool = False) -> Config:
@@ -34,12 +39,10 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), *, saved: bool
     if path is not None:
         if not path.is_file():
             raise UserError(f"{path}: no such config file")
-        try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise UserError(f"{path}: not readable as YAML ({_first_sentence(error)})") from error
-    _check_names(overrides)
-    return _parse({} if data is None and path is None else data, overrides, str(path or "config"), saved)
+        data = read_yaml(path)
+        if data is None:
+            raise UserError(f"{path}: it holds no settings; write at least one, such as 'train: {{seed: 0}}'")
+    return _parse(data, overrides, str(path or "config"), saved)
 
 
 def config_from_dict(data: Mapping[str, Any], source: str = "config", *, saved: bool = False) -> Config:
@@ -61,28 +64,87 @@ def _parse(data: Any, overrides: Sequence[str], source: str, saved: bool) -> Con
     if saved and isinstance(data, Mapping):
         data = upgrade(data)
     _check_sections(data, source)
+    given = _read_overrides(overrides)
     parser = _make_parser()
+    with _blame(source):
+        namespace = parser.parse_object(_nest(_walk(data)))
+    if given:
+        with _blame(COMMAND_LINE):
+            namespace = parser.parse_object(_nest((*_walk(data), *given.items())))
+    config = Config(**parser.instantiate(namespace).as_dict())
     try:
-        namespace = parser.parse_object(dict(data))
-        if overrides:
-            namespace = parser.parse_args(list(overrides), namespace=namespace)
-        config = Config(**parser.instantiate(namespace).as_dict())
+        check(config)
+    except UserError as error:
+        key = str(error).partition(":")[0]
+        overridden = any(f"{key}.".startswith(f"{one}.") for one in given)
+        raise UserError(f"{COMMAND_LINE if overridden else source}: {error}") from error
+    return config
+
+
+def _read_overrides(words: Sequence[str]) -> dict[str, Any]:
+    """Values by dotted key from ``--key value`` and ``--key=value``; the last of a key counts."""
+    values: dict[str, Any] = {}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("--"):
+            raise UserError(f"{COMMAND_LINE}: unexpected {word!r}; a setting is given as --train.seed 3")
+        key, equals, text = word[2:].partition("=")
+        check_key(key, COMMAND_LINE)
+        if not equals:
+            if not rest:
+                raise UserError(f"{COMMAND_LINE}: --{key} needs a value")
+            text = rest.pop(0)
+        values[key] = text if key in text_settings() else parse_yaml(text, f"{COMMAND_LINE}: {key}")
+    _check_sections(values, COMMAND_LINE)
+    return values
+
+
+def _nest(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Sections from dotted keys; a later value replaces an earlier one."""
+    result: dict[str, Any] = {}
+    for key, value in values:
+        if key in sections():
+            continue
+        *path, name = key.split(".")
+        section = result
+        for part in path:
+            section = section.setdefault(part, {})
+        section[name] = dict(value) if isinstance(value, Mapping) else value
+    return result
+
+
+@contextmanager
+def _blame(source: str) -> Iterator[None]:
+    """Report an error of jsonargparse as one of `source`."""
+    try:
+        yield
     except Exception as error:  # jsonargparse lets yaml's and its own errors through
         raise UserError(f"{source}: {_explain_error(error)}") from error
-    check(config)
-    return config
 
 
 def _check_sections(data: Any, source: str) -> None:
     """Refuse unknown and renamed keys, and a value in place of a section."""
     if not isinstance(data, Mapping):
         raise UserError(f"{source}: it must hold settings (key: value), not {data!r}")
+    seen: set[str] = set()
     for key, value in _walk(data):
-        if key in sections():
-            if not isinstance(value, Mapping):
-                raise UserError(f"{source}: {key} must hold settings (key: value), not {value!r}")
-        else:
+        if key in seen:
+            raise UserError(f"{source}: {key} is there twice, nested and with dots; remove one")
+        seen.add(key)
+        if value is None and key not in sections():
+            raise UserError(f"{source}: {key} has no value; give it one or remove it")
+        if key not in sections():
             check_key(key, source)
+            kind = number_settings().get(key)
+            if kind and isinstance(value, str):  # jsonargparse would read 1:30 as 90
+                raise UserError(
+                    f"{source}: {key}: must be {_with_article(number_settings()[key])}, got {value}"
+                )
+        elif not isinstance(value, Mapping):
+            raise UserError(
+                f"{source}: {key} is a section and must hold settings (key: value), not {value!r}"
+            )
 
 
 def _walk(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -92,12 +154,6 @@ def _walk(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]
         yield key, value
         if key in sections() and isinstance(value, Mapping):
             yield from _walk(value, f"{key}.")
-
-
-def _check_names(overrides: Sequence[str]) -> None:
-    for word in overrides:
-        if word.startswith("--"):
-            check_key(word[2:].split("=", 1)[0], "command line")
 
 
 @cache
@@ -120,8 +176,6 @@ def _explain_error(error: Exception) -> str:
     if found is None:
         return text
     key, value = found["key"], found["value"]
-    if key in sections():
-        return f"{key}: is a section; give one of its settings, as in 'todm config explain {key}'"
     wanted = next((one.type_text for one in walk_settings(Config) if one.key == key), "")
     return text if value is None or not wanted else f"{key}: must be {_with_article(wanted)}, got {value}"
 

@@ -37,7 +37,10 @@ def upgrade(data: Mapping[str, Any]) -> dict[str, Any]:
         target = result
         for key in path:
             target = target.setdefault(key, {})
-        target.setdefault(name, value)
+            if not isinstance(target, dict):
+                break
+        else:
+            target.setdefault(name, value)
     return result
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
-
+from todm.config.yaml_reader import read_yaml
 from todm.errors import UserError
 from todm.runtime.benchmark_result import BenchmarkResult
 from todm.runtime.layout import Precision
@@ -62,10 +61,7 @@ def load_device_profile(path: Path) -> DeviceProfile:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such device profile; todm's own are in export/devices")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())[:120]})") from None
+    data = read_yaml(path)
     names = [field.name for field in fields(DeviceProfile)]
     if not isinstance(data, dict) or set(data) != set(names):
         raise UserError(f"{path}: must have exactly the keys {', '.join(names)}")
