@@ -67,7 +67,7 @@ def test_divergence(alphas: tuple[float, float], beta: float, num_classes: int) 
 
     def run() -> tuple[Tensor, Tensor]:
         value = alpha_divergence(
-            student, teacher, weights, alpha_min=alphas[0], alpha_max=alphas[1], beta=beta
+            student, teacher, weights, alpha_min=alphas[0], alpha_max=alphas[1], ratio_clip=beta
         )
         return value, torch.autograd.grad(value @ random(3, seed=3), student)[0]
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from todm.config import LossConfig
 from todm.losses import Band, TransducerInputs, TransducerLoss, TransducerLossOptions, rnnt_loss
 
 
@@ -49,7 +50,9 @@ class Problem:
             band=band,
             band_size=options.pop("band_size", None),
         )
-        return rnnt_loss(inputs, TransducerLossOptions(backend=backend, **options))
+        return rnnt_loss(
+            inputs, replace(TransducerLossOptions.from_config(LossConfig()), backend=backend, **options)
+        )
 
     def gradients(self, loss: TransducerLoss) -> tuple[Tensor, ...]:
         """Gradients to all leaves, each utterance and each loss weighted differently."""

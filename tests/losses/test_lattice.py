@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from todm.config import DistillConfig
 from todm.errors import UserError
 from todm.losses import Band, DivergenceOptions, LatticeNodes, lattice_divergence
 
@@ -24,7 +26,9 @@ def diverge(student: Tensor, teacher: Tensor, **arguments: Any) -> Tensor:
     nodes = LatticeNodes(
         **{name: arguments.pop(name) for name in ("band", "labels", "encoder_lens", "label_lens")}
     )
-    return lattice_divergence(student, teacher, nodes, DivergenceOptions(**arguments))
+    return lattice_divergence(
+        student, teacher, nodes, replace(DivergenceOptions.from_config(DistillConfig()), **arguments)
+    )
 
 
 def pair(make_problem: Callable[..., Any], seed: int = 0) -> tuple[Tensor, Tensor, dict[str, Any]]:

@@ -41,7 +41,7 @@ def test_what_a_phase_does() -> None:
     assert contrastive.select_specs(SPACE, drawn) == alignment.select_specs(SPACE, drawn) == largest
     assert sandwich.select_specs(SPACE, drawn) == drawn
     assert [phase.augments for phase in schedule.phases] == [False, False, True]
-    assert [phase.drops_units for phase in schedule.phases] == [True, False, True]
+    assert [phase.applies_dropout for phase in schedule.phases] == [True, False, True]
     assert [phase.label_context_dropout for phase in schedule.phases] == [0.5, 0.5, 0.1]
     assert [phase.silence for phase in schedule.phases] == [7, 7, 2]
 

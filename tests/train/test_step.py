@@ -38,7 +38,7 @@ from todm.nn.supernet import SharedPass, Supernet
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.optim import build_optimizer
-from todm.train.passes import carry_label_contexts, hide_label_contexts
+from todm.train.passes import carry_label_contexts, drop_label_contexts
 from todm.train.step import SandwichStep
 from todm.train.step_losses import PassLoss
 
@@ -377,11 +377,11 @@ def test_hidden_contexts_hide_their_share_and_keep_the_rest() -> None:
     out = shared.predictor_out
     start = net.full.predict_step(net.full.predictor.start(len(BATCH)))
     torch.testing.assert_close(start, out[:, 0])
-    whole = hide_label_contexts(shared, start, 1.0, torch.Generator()).predictor_out
+    whole = drop_label_contexts(shared, start, 1.0, torch.Generator()).predictor_out
     assert torch.equal(whole, start[:, None].expand_as(out))
     long = replace(shared, predictor_out=torch.randn(4, 500, 3))
     begin = long.predictor_out[:, 0]
-    some = hide_label_contexts(long, begin, 0.3, torch.Generator().manual_seed(1)).predictor_out
+    some = drop_label_contexts(long, begin, 0.3, torch.Generator().manual_seed(1)).predictor_out
     hidden = (some == long.predictor_out[:, :1]).all(-1)
     assert 0.25 < hidden.float().mean() < 0.35
     assert torch.equal(some[~hidden], long.predictor_out[~hidden])

@@ -81,7 +81,7 @@ def unpick(
 
 
 def divergences(
-    student: Tensor, teacher: Tensor, weights: Tensor, alphas: tuple[float, ...], beta: float
+    student: Tensor, teacher: Tensor, weights: Tensor, alphas: tuple[float, ...], ratio_clip: float
 ) -> Tensor:
     """Compute weighted sums (A, N) of each utterance's nodes; see `todm.losses.divergence`.
 
@@ -90,13 +90,13 @@ def divergences(
         teacher: same shape and type.
         weights: (N, ...) float32.
         alphas: one or two, exactly 1 or 0 for the Kullback-Leibler limits.
-        beta: clip of the importance ratio.
+        ratio_clip: clip of the importance ratio.
     """
     values = weights.new_empty(len(alphas), *weights.shape)
     grid, numbers, blocks = _arrange(student)
     _divergences[grid](
         student.contiguous(), teacher.contiguous(), weights.contiguous(), values, *numbers,
-        *_alphas(alphas), beta, math.log(beta), **_kinds(alphas), **blocks,
+        *_alphas(alphas), ratio_clip, math.log(ratio_clip), **_kinds(alphas), **blocks,
     )  # fmt: skip
     return values.reshape(len(alphas), len(weights), -1).sum(2)
 
@@ -108,7 +108,7 @@ def slopes(
     chosen: Tensor,
     grad: Tensor,
     alphas: tuple[float, ...],
-    beta: float,
+    ratio_clip: float,
 ) -> Tensor:
     """Compute the gradient with respect to the student's log-probabilities, (N, ..., V).
 
@@ -119,7 +119,8 @@ def slopes(
     grid, numbers, blocks = _arrange(student)
     _slopes[grid](
         student.contiguous(), teacher.contiguous(), weights.contiguous(), chosen, grad.contiguous(), out,
-        *numbers, weights[0].numel(), *_alphas(alphas), beta, math.log(beta), **_kinds(alphas), **blocks,
+        *numbers, weights[0].numel(), *_alphas(alphas), ratio_clip, math.log(ratio_clip),
+        **_kinds(alphas), **blocks,
     )  # fmt: skip
     return out
 
@@ -200,32 +201,32 @@ def _unpick(
 
 
 @triton.jit
-def _value(student, teacher, there, alpha, beta, log_beta, KIND: tl.constexpr):
+def _value(student, teacher, there, alpha, ratio_clip, log_clip, KIND: tl.constexpr):
     """Clipped divergence of each row."""
     gap = tl.where(there, student - teacher, 0.0)
     if KIND == 1:
         return -tl.sum(tl.where(there, tl.exp(teacher), 0.0) * gap, 1)
     q = tl.where(there, tl.exp(student), 0.0)
     if KIND == 0:
-        return tl.sum(q * tl.maximum(gap, -log_beta), 1)
-    return (tl.sum(q * tl.minimum(tl.exp(-alpha * gap), beta), 1) - 1.0) / (alpha * (alpha - 1.0))
+        return tl.sum(q * tl.maximum(gap, -log_clip), 1)
+    return (tl.sum(q * tl.minimum(tl.exp(-alpha * gap), ratio_clip), 1) - 1.0) / (alpha * (alpha - 1.0))
 
 
 @triton.jit
-def _slope(student, teacher, there, alpha, beta, log_beta, KIND: tl.constexpr):
+def _slope(student, teacher, there, alpha, ratio_clip, log_clip, KIND: tl.constexpr):
     """-q rho of each class of each row."""
     if KIND == 1:
         return -tl.exp(teacher)
     gap = tl.where(there, student - teacher, 0.0)
     if KIND == 0:
-        return tl.exp(student) * (tl.maximum(gap, -log_beta) + 1.0)
-    return tl.exp(student) * tl.minimum(tl.exp(-alpha * gap), beta) / -alpha
+        return tl.exp(student) * (tl.maximum(gap, -log_clip) + 1.0)
+    return tl.exp(student) * tl.minimum(tl.exp(-alpha * gap), ratio_clip) / -alpha
 
 
 @triton.jit(do_not_specialize=["num_rows"])
 def _divergences(
     student_ptr, teacher_ptr, weights_ptr, values_ptr, num_rows, num_classes,
-    alpha, other_alpha, beta, log_beta,
+    alpha, other_alpha, ratio_clip, log_clip,
     KIND: tl.constexpr, OTHER: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
     row, inside, _, at, there = _rows(num_rows, num_classes, ROWS, CLASSES)
@@ -233,17 +234,17 @@ def _divergences(
     there = there & (weight != 0.0)[:, None]  # the others may hold anything
     student = tl.load(student_ptr + at, there, 0.0)
     teacher = tl.load(teacher_ptr + at, there, 0.0)
-    value = weight * _value(student, teacher, there, alpha, beta, log_beta, KIND)
+    value = weight * _value(student, teacher, there, alpha, ratio_clip, log_clip, KIND)
     tl.store(values_ptr + row, tl.where(weight == 0.0, 0.0, value), inside)
     if OTHER >= 0:
-        value = weight * _value(student, teacher, there, other_alpha, beta, log_beta, OTHER)
+        value = weight * _value(student, teacher, there, other_alpha, ratio_clip, log_clip, OTHER)
         tl.store(values_ptr + num_rows + row, tl.where(weight == 0.0, 0.0, value), inside)
 
 
 @triton.jit(do_not_specialize=["num_rows", "rows_of_one"])
 def _slopes(
     student_ptr, teacher_ptr, weights_ptr, chosen_ptr, grad_ptr, out_ptr, num_rows, num_classes, rows_of_one,
-    alpha, other_alpha, beta, log_beta,
+    alpha, other_alpha, ratio_clip, log_clip,
     KIND: tl.constexpr, OTHER: tl.constexpr, ROWS: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
     row, inside, _, at, written = _rows(num_rows, num_classes, ROWS, CLASSES)
@@ -252,9 +253,9 @@ def _slopes(
     there = written & (weight != 0.0)[:, None]
     student = tl.load(student_ptr + at, there, 0.0)
     teacher = tl.load(teacher_ptr + at, there, 0.0)
-    slope = _slope(student, teacher, there, alpha, beta, log_beta, KIND)
+    slope = _slope(student, teacher, there, alpha, ratio_clip, log_clip, KIND)
     if OTHER >= 0:
         second = tl.load(chosen_ptr + utterance, inside, 0) == 1
-        other = _slope(student, teacher, there, other_alpha, beta, log_beta, OTHER)
+        other = _slope(student, teacher, there, other_alpha, ratio_clip, log_clip, OTHER)
         slope = tl.where(second[:, None], other, slope)
     tl.store(out_ptr + at, tl.where(there, slope * weight[:, None], 0.0), written)

@@ -5,8 +5,9 @@ p is the teacher, q the student, r = p / q, both given as log-probabilities over
     D_a(p || q) = (sum q r^a - 1) / (a (a - 1)),   D_1 = KL(p || q),   D_0 = KL(q || p)
 
 The gradient of the formula with respect to log q is -q rho with rho = r^a / a (a = 0: log r - 1);
-AlphaNet clips r^a at beta in it, which keeps single classes from blowing the gradient up. Its
-constant 1 / (a (a - 1)) is left out, because sum q d(log q) = d(sum q) = 0 takes any constant away.
+AlphaNet clips r^a at its beta in it, here ``ratio_clip``, which keeps single classes from blowing the
+gradient up. Its constant 1 / (a (a - 1)) is left out, because sum q d(log q) = d(sum q) = 0 takes any
+constant away.
 
 Source: Wang et al., AlphaNet, ICML 2021, arXiv 2102.07954, section 3.
 """
@@ -35,11 +36,11 @@ class Branches(NamedTuple):
 
     Args:
         alphas: the branches, one or two; exactly 0 or 1 where the limit is used.
-        beta: clip of r^a, 1 or more.
+        ratio_clip: clip of r^a, 1 or more.
     """
 
     alphas: tuple[float, ...]
-    beta: float
+    ratio_clip: float
 
 
 def alpha_divergence(
@@ -47,13 +48,13 @@ def alpha_divergence(
     teacher_log_probs: Tensor,
     weights: Tensor,
     *,
-    alpha_min: float = -1.0,
-    alpha_max: float = 1.0,
-    beta: float = 5.0,
+    alpha_min: float,
+    alpha_max: float,
+    ratio_clip: float,
 ) -> Tensor:
     """Compute the weighted sum of each utterance's divergences, in the branch that is larger for it.
 
-    The value is the divergence, clipped like its gradient (from -1 <= alpha <= 1 and beta >= 2 follows
+    The value is the divergence, clipped like its gradient (from -1 <= alpha <= 1 and ratio_clip >= 2 follows
     a value of 0 or more); the gradient to ``student_log_probs`` is AlphaNet's surrogate -q rho, equal
     to that of the formula where nothing is clipped. An alpha of 1 is never clipped.
 
@@ -63,16 +64,16 @@ def alpha_divergence(
         weights: (N, ...) float, 0 or more, without gradient. Nodes of weight 0 may hold anything.
         alpha_min: alpha of one branch.
         alpha_max: alpha of the other branch; equal to ``alpha_min`` for a fixed alpha.
-        beta: clip of r^a, 1 or more; ``inf`` switches it off.
+        ratio_clip: clip of r^a, 1 or more; ``inf`` switches it off.
 
     Returns:
         (N,) in the student's dtype.
     """
     assert student_log_probs.shape == teacher_log_probs.shape, teacher_log_probs.shape
     assert weights.shape == student_log_probs.shape[:-1], weights.shape
-    assert beta >= 1.0, beta
+    assert ratio_clip >= 1.0, ratio_clip
     alphas = (alpha_min,) if alpha_min == alpha_max else (alpha_min, alpha_max)
-    branches = Branches(tuple(map(_snap, alphas)), beta)
+    branches = Branches(tuple(map(_snap, alphas)), ratio_clip)
     divergence: Tensor = _AlphaDivergence.apply(  # type: ignore[no-untyped-call]
         student_log_probs, teacher_log_probs.detach(), weights.detach(), branches
     )
@@ -115,7 +116,7 @@ def _find_kernels(student: Tensor) -> Any:
 
 
 def _divergences(
-    student: Tensor, teacher: Tensor, weights: Tensor, alphas: tuple[float, ...], beta: float
+    student: Tensor, teacher: Tensor, weights: Tensor, alphas: tuple[float, ...], ratio_clip: float
 ) -> Tensor:
     """Weighted sums (A, N) of every utterance's nodes, for each of A alphas."""
     values = student.new_zeros(len(alphas), student.shape[0])
@@ -123,7 +124,7 @@ def _divergences(
         weight = weights[block]
         gap = student[block] - teacher[block]
         for i, alpha in enumerate(alphas):
-            nodes = _node_values(student[block], teacher[block], gap, alpha, beta)
+            nodes = _node_values(student[block], teacher[block], gap, alpha, ratio_clip)
             nodes = (nodes * weight).masked_fill(weight == 0.0, 0.0)
             values[i, block] = nodes.reshape(nodes.shape[0], -1).sum(1)
     return values
@@ -142,7 +143,7 @@ def _slopes(
         rows = None
         for i, alpha in enumerate(branches.alphas):
             if alone in (None, i):
-                slope = _node_slopes(student[block], teacher[block], alpha, branches.beta)
+                slope = _node_slopes(student[block], teacher[block], alpha, branches.ratio_clip)
                 rows = slope if rows is None else torch.where(picked == i, slope, rows)
         assert rows is not None
         rows *= weight.unsqueeze(-1)
@@ -157,23 +158,23 @@ def _blocks(x: Tensor) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _node_values(student: Tensor, teacher: Tensor, gap: Tensor, alpha: float, beta: float) -> Tensor:
+def _node_values(student: Tensor, teacher: Tensor, gap: Tensor, alpha: float, ratio_clip: float) -> Tensor:
     """Clipped D_alpha of every node, (n, ...); ``gap`` is student - teacher, that is -log r."""
     if alpha == 1.0:
         return -(teacher.exp().mul_(gap)).sum(-1)
     q = student.exp()
     if alpha == 0.0:
-        return q.mul_(gap.clamp(min=-math.log(beta))).sum(-1)
-    total = q.mul_(gap.mul(-alpha).exp_().clamp_(max=beta)).sum(-1)
+        return q.mul_(gap.clamp(min=-math.log(ratio_clip))).sum(-1)
+    total = q.mul_(gap.mul(-alpha).exp_().clamp_(max=ratio_clip)).sum(-1)
     return (total - 1.0) / (alpha * (alpha - 1.0))
 
 
-def _node_slopes(student: Tensor, teacher: Tensor, alpha: float, beta: float) -> Tensor:
+def _node_slopes(student: Tensor, teacher: Tensor, alpha: float, ratio_clip: float) -> Tensor:
     """-q rho of every class of every node, (n, ..., V): the gradient with respect to log q."""
     if alpha == 1.0:
         return teacher.exp().neg_()
     gap = student - teacher
     q = student.exp()
     if alpha == 0.0:
-        return gap.clamp_(min=-math.log(beta)).add_(1.0).mul_(q)
-    return gap.mul_(-alpha).exp_().clamp_(max=beta).mul_(q).div_(-alpha)
+        return gap.clamp_(min=-math.log(ratio_clip)).add_(1.0).mul_(q)
+    return gap.mul_(-alpha).exp_().clamp_(max=ratio_clip).mul_(q).div_(-alpha)

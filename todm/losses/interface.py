@@ -32,12 +32,12 @@ class TransducerLossOptions:
         with_log_probs: whether `TransducerLoss.log_probs` is needed; ``native`` uses less memory without.
     """
 
-    backend: str = "native"
-    prune_range: int = 5
-    lm_scale: float = 0.25
-    am_scale: float = 0.0
-    path_power: float = 1.0
-    with_log_probs: bool = True
+    backend: str
+    prune_range: int
+    lm_scale: float
+    am_scale: float
+    path_power: float
+    with_log_probs: bool
 
     @classmethod
     def from_config(cls, config: LossConfig, *, with_log_probs: bool = True) -> TransducerLossOptions:

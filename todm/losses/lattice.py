@@ -33,13 +33,13 @@ class DivergenceOptions:
             position, which has no next label, blank and the rest).
         alpha_min: alpha of one branch.
         alpha_max: alpha of the other branch.
-        ratio_clip: clip of the importance ratio, 1 or more.
+        ratio_clip: largest r^alpha, r the ratio of the probabilities, 1 or more.
     """
 
-    lattice: str = "full"
-    alpha_min: float = -1.0
-    alpha_max: float = 1.0
-    ratio_clip: float = 5.0
+    lattice: str
+    alpha_min: float
+    alpha_max: float
+    ratio_clip: float
 
     @classmethod
     def from_config(cls, config: DistillConfig) -> DivergenceOptions:
@@ -74,7 +74,7 @@ class LatticeNodes:
         return self.band.valid_nodes(self.encoder_lens, self.label_lens)
 
 
-_DEFAULTS = DivergenceOptions()
+_DEFAULTS = DivergenceOptions.from_config(DistillConfig())
 
 
 def lattice_divergence(
@@ -122,7 +122,7 @@ def lattice_divergence(
             weights,
             alpha_min=options.alpha_min,
             alpha_max=options.alpha_max,
-            beta=options.ratio_clip,
+            ratio_clip=options.ratio_clip,
         )
 
 

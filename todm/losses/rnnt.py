@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from todm.config import LossConfig
 from todm.errors import UserError
 from todm.losses import k2_backend, native, reference, torchaudio_backend
 from todm.losses.interface import TransducerInputs, TransducerLoss, TransducerLossOptions
 
-_DEFAULTS = TransducerLossOptions()
+_DEFAULTS = TransducerLossOptions.from_config(LossConfig())
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,11 @@ from todm.nn.ssm import BlockOperators, DiagonalSsm, advance, block_operators, d
 from todm.nn.ssm_scan import SsmOperators, apply_ssm, ssm_operators
 from todm.space.spec import LayerSpec
 
-# Range of dt over all heads, per encoder frame of 40 ms. S4's range of 1e-3 to 1e-1 suits sequences of
-# thousands of samples, but a phone lasts two or three frames. With S4's range the CTC loss on connected
-# digits did not fall within 280 batches of 30 s; with this range it did.
-SLOWEST, FASTEST = 0.03, 3.0
+MIN_DT, MAX_DT = 0.03, 3.0
+"""Range of dt over all heads, per encoder frame. A phone lasts two or three frames.
+
+S4's range of 1e-3 to 1e-1 suits sequences of thousands of samples; nets did not learn with it.
+"""
 
 
 class MultiHeadSSMWeights(NamedTuple):
@@ -134,9 +135,9 @@ class MultiHeadSSM(Block):
     def load_slice(self, source: MultiHeadSSM, layer: LayerSpec) -> None:
         """Copy the channels of `source` that `layer` runs."""
         channels = source.count_channels(layer)
-        self.in_proj.weight.copy_(source.in_proj.weight[:channels])
-        self.in_proj.bias.copy_(source.in_proj.bias[:channels])
-        self.out_proj.weight.copy_(source.out_proj.weight[:, : channels // 2])
+        self.in_proj.weight.copy_(narrow(source.in_proj.weight, channels))
+        self.in_proj.bias.copy_(narrow(source.in_proj.bias, channels))
+        self.out_proj.weight.copy_(narrow(source.out_proj.weight, channels // 2, dim=1))
         self.out_proj.bias.copy_(source.out_proj.bias)
         for name, target in self.ssm.named_parameters():
             target.copy_(source.ssm.get_parameter(name)[:channels])
@@ -149,8 +150,8 @@ class MultiHeadSSM(Block):
 
 def _head_bands(num_heads: int) -> list[tuple[float, float]]:
     """Each head's own band of the time-scale range, so that heads start different."""
-    ratio = FASTEST / SLOWEST
-    edges = [SLOWEST * ratio ** (i / num_heads) for i in range(num_heads + 1)]
+    ratio = MAX_DT / MIN_DT
+    edges = [MIN_DT * ratio ** (i / num_heads) for i in range(num_heads + 1)]
     return list(pairwise(edges))
 
 

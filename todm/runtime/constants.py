@@ -14,10 +14,10 @@ FRAME_LENGTH_MS = 25.0
 FRAME_SHIFT_MS = 10.0
 """Hop between feature frames, milliseconds."""
 
-FRAMES_PER_SECOND = 100
+FRAMES_PER_SECOND = round(1000 / FRAME_SHIFT_MS)
 """Feature frames per second of audio."""
 
-FRAME_SECONDS = 0.01
+FRAME_SECONDS = FRAME_SHIFT_MS / 1000
 """Hop between feature frames, seconds."""
 
 BLANK_ID = 0

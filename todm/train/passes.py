@@ -32,7 +32,7 @@ SECTION = "step: "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passes:
+class MicroBatchPasses:
     """Computes passes of several specs on one micro-batch.
 
     Args:
@@ -60,7 +60,7 @@ class Passes:
     def encode(self, spec: SubnetSpec) -> Tensor:
         """Run the encoder at `spec`, (N, T', J), with the policy's dropout where the phase applies it."""
         plan, generator = None, self.generator
-        if generator is not None and self.phases.at(self.step).drops_units:
+        if generator is not None and self.phases.at(self.step).applies_dropout:
             plan = self.policy.plan(spec, self.phases.dropout_progress(self.step))
         with record_function(f"{SECTION}encoder"):
             return self.net.encode(self.shared, spec, plan, generator)
@@ -175,7 +175,7 @@ class Passes:
         return config.weight * self.phases.warmup_progress(self.step, config.warmup_steps)
 
 
-def hide_label_contexts(
+def drop_label_contexts(
     shared: SharedPass, start: Tensor, share: float, generator: torch.Generator
 ) -> SharedPass:
     """Replace the predictor's output at random label positions by its output at the start of a stream.

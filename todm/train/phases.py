@@ -38,7 +38,7 @@ class Phase:
         end: first step of the next phase; None for the last phase.
         largest_only: whether only the largest net of each mode runs, instead of the specs drawn for a step.
         augments: whether the features are augmented.
-        drops_units: whether the dropout policy applies.
+        applies_dropout: whether the dropout policy applies.
         label_context_dropout: share of the label positions, 0 to 1, whose label context is hidden from the
             joiner.
         label_context_carry: share of the utterances, 0 to 1, that begin with the last labels of another one.
@@ -50,7 +50,7 @@ class Phase:
     end: int | None
     largest_only: bool
     augments: bool
-    drops_units: bool
+    applies_dropout: bool
     label_context_dropout: float
     label_context_carry: float
     silence: int
@@ -84,13 +84,17 @@ class PhaseSchedule:
             end=contrastive_end,
             largest_only=True,
             augments=False,
-            drops_units=True,
+            applies_dropout=True,
             label_context_dropout=loss.alignment_warmup_label_context_dropout,
             label_context_carry=0.0,
             silence=loss.alignment_warmup_delay + self.lag,
         )
         alignment = replace(
-            contrastive, name="alignment", begin=contrastive_end, end=self.sandwich_begin, drops_units=False
+            contrastive,
+            name="alignment",
+            begin=contrastive_end,
+            end=self.sandwich_begin,
+            applies_dropout=False,
         )
         sandwich = Phase(
             name="sandwich",
@@ -98,7 +102,7 @@ class PhaseSchedule:
             end=None,
             largest_only=False,
             augments=True,
-            drops_units=True,
+            applies_dropout=True,
             label_context_dropout=loss.label_context_dropout,
             label_context_carry=loss.label_context_carry,
             silence=self.lag,

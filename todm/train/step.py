@@ -1,9 +1,11 @@
 """The sandwich step: several specs on one batch, one teacher, the sum of their gradients.
 
-In the sandwich phase, every step runs the max net, some corners and some random nets (sandwich rule; Yu &
-Huang, arXiv 1903.05134), and the max net teaches the others (in-place distillation)::
+In the sandwich phase, a step runs the max net, some corners and some random nets (sandwich rule; Yu & Huang,
+arXiv 1903.05134), and the max net teaches the others (in-place distillation). `todm.space.sandwich`
+draws the specs of a step and can leave students out::
 
-    shared = net.share(batch)                      # independent of the spec: subsampling, predictor, SSM
+    attached = net.share(batch)                    # independent of the spec: subsampling, predictor, SSM
+    shared, leaves = attached.detached()           # gradients of all passes add up in the leaves
     teacher, *students = specs                     # drawn by todm.space.sandwich; the max net is first
 
     out  = net.encode(shared, teacher)
@@ -16,7 +18,7 @@ Huang, arXiv 1903.05134), and the max net teaches the others (in-place distillat
         apart = divergence(own.log_probs, loss.log_probs.detach())
         (pruned_scale * own.pruned + distill_weight * apart).backward()
 
-    shared.backward()                              # once, with the summed gradients of all passes
+    backward(attached, leaves' gradients)          # once, with the summed gradients of all passes
 
 The phases before it (`todm.train.phases`) run the largest net of each mode only, with losses of their own.
 
@@ -42,8 +44,8 @@ from todm.losses.band import feasible_size
 from todm.nn.subsampling import subsampled_lens
 from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
-from todm.train.passes import SECTION, Passes, backward, carry_label_contexts, hide_label_contexts
-from todm.train.phases import PhaseName, PhaseSchedule
+from todm.train.passes import SECTION, MicroBatchPasses, backward, carry_label_contexts, drop_label_contexts
+from todm.train.phases import Phase, PhaseName, PhaseSchedule
 from todm.train.step_losses import PassSums, StepLosses
 
 
@@ -82,8 +84,8 @@ class SandwichStep:
         Returns:
             losses of each pass that ran.
         """
-        half = self.config.precision == "bfloat16"
-        with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=half):
+        use_bf16 = self.config.precision == "bfloat16"
+        with torch.autocast(batch.feats.device.type, torch.bfloat16, enabled=use_bf16):
             micro_batches = batch.split(self.config.grad_accum_steps)
             return StepLosses([self._run(part, specs, step, generator) for part in micro_batches])
 
@@ -95,28 +97,33 @@ class SandwichStep:
         # Computing the size synchronises a GPU: do it before its work begins.
         band_size = self._band_size(batch, specs[0]) if phase.name == "sandwich" else None
         with record_function(f"{SECTION}share"):
-            net = self.net.full
-            start = net.predictor.start(len(batch), batch.labels.device)
-            context = start
-            if phase.label_context_carry > 0.0:
-                context = carry_label_contexts(batch, start, phase.label_context_carry, generator)
-            whole = self.net.share(batch, context)
-            if phase.label_context_dropout > 0.0:
-                hidden = net.predict_step(start)
-                whole = hide_label_contexts(whole, hidden, phase.label_context_dropout, generator)
-        shared, pending = whole.detached()
+            attached = self._share(batch, phase, generator)
+        shared, leaves = attached.detached()
         passes = replace(self._passes(batch, shared, step, generator), band_size=band_size)
         sums = PHASE_LOSSES[phase.name](passes, specs)
         # SSM operators of layers that no spec ran have no gradient.
-        flowing = [(tensor, leaf.grad) for tensor, leaf in pending if leaf.grad is not None]
+        with_grad = [(tensor, leaf.grad) for tensor, leaf in leaves if leaf.grad is not None]
         with record_function(f"{SECTION}backward of what is shared"):
-            backward([tensor for tensor, _ in flowing], [grad for _, grad in flowing])
+            backward([tensor for tensor, _ in with_grad], [grad for _, grad in with_grad])
         return sums
+
+    def _share(self, batch: Batch, phase: Phase, generator: torch.Generator) -> SharedPass:
+        """Run the shared part, with the label contexts that the phase asks for."""
+        net = self.net.full
+        start = net.predictor.start(len(batch), batch.labels.device)
+        context = start
+        if phase.label_context_carry > 0.0:
+            context = carry_label_contexts(batch, start, phase.label_context_carry, generator)
+        shared = self.net.share(batch, context)
+        if phase.label_context_dropout > 0.0:
+            without = net.predict_step(start)
+            shared = drop_label_contexts(shared, without, phase.label_context_dropout, generator)
+        return shared
 
     def _passes(
         self, batch: Batch, shared: SharedPass, step: int, generator: torch.Generator | None
-    ) -> Passes:
-        return Passes(
+    ) -> MicroBatchPasses:
+        return MicroBatchPasses(
             net=self.net,
             config=self.config,
             policy=self.policy,
@@ -148,14 +155,14 @@ class SandwichStep:
         return loss.pruned.sum().item()
 
 
-def run_sandwich(passes: Passes, specs: Sequence[SubnetSpec]) -> list[PassSums]:
+def run_sandwich(passes: MicroBatchPasses, specs: Sequence[SubnetSpec]) -> list[PassSums]:
     """Train the first spec, the teacher, with labels, and the others on its band and its posteriors."""
     teacher_spec, *student_specs = specs
     teacher, sums = train_teacher(passes, teacher_spec)
     return [sums, *(train_student(passes, spec, teacher, teacher_spec) for spec in student_specs)]
 
 
-def train_teacher(passes: Passes, spec: SubnetSpec) -> tuple[TransducerLoss, PassSums]:
+def train_teacher(passes: MicroBatchPasses, spec: SubnetSpec) -> tuple[TransducerLoss, PassSums]:
     """Train the max net with the smoothed and the pruned transducer loss."""
     config = passes.config
     encoder_out = passes.encode(spec)
@@ -176,7 +183,7 @@ def train_teacher(passes: Passes, spec: SubnetSpec) -> tuple[TransducerLoss, Pas
 
 
 def train_student(
-    passes: Passes, spec: SubnetSpec, teacher: TransducerLoss, teacher_spec: SubnetSpec
+    passes: MicroBatchPasses, spec: SubnetSpec, teacher: TransducerLoss, teacher_spec: SubnetSpec
 ) -> PassSums:
     """Train a smaller net on the teacher's band, with labels and the teacher's posteriors."""
     distill = passes.config.distill
@@ -199,12 +206,12 @@ def train_student(
     return PassSums(spec=spec, sums=sums)
 
 
-def run_alignment(passes: Passes, specs: Sequence[SubnetSpec]) -> list[PassSums]:
+def run_alignment(passes: MicroBatchPasses, specs: Sequence[SubnetSpec]) -> list[PassSums]:
     """Train each spec near the diagonal (alignment warm-up)."""
     return [train_aligned(passes, spec) for spec in specs]
 
 
-def train_aligned(passes: Passes, spec: SubnetSpec) -> PassSums:
+def train_aligned(passes: MicroBatchPasses, spec: SubnetSpec) -> PassSums:
     """Train a net on the diagonal band (alignment warm-up, see `todm.config.LossConfig`)."""
     encoder_out = passes.encode(spec)
     # The smoothed loss covers the whole lattice: its gradient would pull the encoder to the plateau.
@@ -217,12 +224,12 @@ def train_aligned(passes: Passes, spec: SubnetSpec) -> PassSums:
     return PassSums(spec=spec, sums={"rnnt": pruned.detach(), "simple": simple.detach()})
 
 
-def run_contrastive(passes: Passes, specs: Sequence[SubnetSpec]) -> list[PassSums]:
+def run_contrastive(passes: MicroBatchPasses, specs: Sequence[SubnetSpec]) -> list[PassSums]:
     """Train each spec with the contrastive loss alone."""
     return [train_contrastive(passes, spec) for spec in specs]
 
 
-def train_contrastive(passes: Passes, spec: SubnetSpec) -> PassSums:
+def train_contrastive(passes: MicroBatchPasses, spec: SubnetSpec) -> PassSums:
     """Train a net on two dropout views of each utterance (see `todm.config.ContrastiveConfig`)."""
     loss = passes.contrast(passes.encode(spec), spec)
     with record_function(f"{SECTION}backward"):
@@ -230,7 +237,7 @@ def train_contrastive(passes: Passes, spec: SubnetSpec) -> PassSums:
     return PassSums(spec=spec, sums={"contrastive": loss.detach()})
 
 
-PHASE_LOSSES: dict[PhaseName, Callable[[Passes, Sequence[SubnetSpec]], list[PassSums]]] = {
+PHASE_LOSSES: dict[PhaseName, Callable[[MicroBatchPasses, Sequence[SubnetSpec]], list[PassSums]]] = {
     "contrastive": run_contrastive,
     "alignment": run_alignment,
     "sandwich": run_sandwich,

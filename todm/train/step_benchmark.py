@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from todm.config import Config
+from todm.config import Config, LossConfig
 from todm.data.batch import Batch
 from todm.dropout import build_policy
 from todm.errors import UserError
@@ -105,7 +105,7 @@ class StepBenchmark:
 
     @property
     def measurements(self) -> dict[str, Measurement]:
-        """Passes and update by name."""
+        """MicroBatchPasses and update by name."""
         return {name: getattr(self, name) for name in ("max", "sandwich", "apart", "optimizer")}
 
     def to_dict(self) -> dict[str, Any]:
@@ -316,7 +316,11 @@ def _prepare_losses(
             am=simple_am_proj(encoder_out) if pruned else None,
             lm=simple_lm_proj(predictor_out) if pruned else None,
         )
-        options = TransducerLossOptions(backend=backend, prune_range=prune_range, with_log_probs=False)
+        options = replace(
+            TransducerLossOptions.from_config(LossConfig(), with_log_probs=False),
+            backend=backend,
+            prune_range=prune_range,
+        )
         loss = rnnt_loss(inputs, options)
         torch.autograd.backward((loss.pruned + loss.simple).sum() if pruned else loss.pruned.sum())
 
