@@ -18,7 +18,15 @@ import onnx
 
 from tests.runtime.conftest import make_utterances, save_bundle
 from todm.deploy import in_use
-from todm.deploy.in_use import CHECKS, InUseResult, Trial, compute_allowed_errors, cut_end, run_in_use_checks
+from todm.deploy.in_use import (
+    CHECKS,
+    InUseResult,
+    Trial,
+    compute_allowed_errors,
+    cut_end,
+    make_wordless_sounds,
+    run_in_use_checks,
+)
 from todm.deploy.in_use_runtimes import InUseRuntime, open_runtime
 from todm.runtime.constants import SAMPLE_RATE
 from todm.runtime.resample import resample
@@ -32,11 +40,11 @@ class Fake:
     """A runtime whose texts are given by a function of the audio and its rate."""
 
     text: Callable[[np.ndarray, int], str]
-    segments: Callable[[np.ndarray], str] | None = None
+    segments: Callable[[np.ndarray, bool], str] | None = None
     name: str = "sherpa-onnx"
 
     @property
-    def transcribe_segments(self) -> Callable[[np.ndarray], str] | None:
+    def transcribe_segments(self) -> Callable[[np.ndarray, bool], str] | None:
         return self.segments
 
     def transcribe(self, utterances: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> list[str]:
@@ -78,7 +86,7 @@ def failed(results: dict[str, InUseResult]) -> set[str]:
     return {name for name, result in results.items() if not result.ok}
 
 
-def perfect_segments(samples: np.ndarray) -> str:
+def perfect_segments(samples: np.ndarray, reset_encoder: bool) -> str:
     return " ".join(REFERENCES)
 
 
@@ -89,6 +97,7 @@ def test_a_perfect_recognizer_passes_all_checks() -> None:
         "not only empty texts",
         "one stream",
         "one stream, reset at endpoints",
+        "one stream, encoder too",
         "ends at 2% of the peak",
         "ends at 5% of the peak",
         "8 kHz",
@@ -96,7 +105,9 @@ def test_a_perfect_recognizer_passes_all_checks() -> None:
         "-30 dB",
         "10 s of silence",
         "10 s of white noise",
+        "10 s of pink noise",
         "10 s of hum",
+        "10 s of clicks",
     }
     assert "one stream" not in run_checks(Fake(recognise))  # an offline net has no streams
 
@@ -107,7 +118,7 @@ def test_a_perfect_recognizer_passes_all_checks() -> None:
         (lambda samples, rate: "", {"not only empty texts"}),
         (
             lambda samples, rate: "ONE" if len(samples) / rate > 5 else recognise(samples, rate),
-            {"one stream", "10 s of silence", "10 s of white noise", "10 s of hum"},
+            {"one stream", *(f"10 s of {name}" for name in make_wordless_sounds(10))},
         ),
         (
             lambda samples, rate: recognise(samples, rate) if rate == SAMPLE_RATE else "ONE",
@@ -131,8 +142,8 @@ def test_each_fault_is_noticed(text: Callable[[np.ndarray, int], str], faults: s
 
 
 def test_segments_are_checked_as_well() -> None:
-    found = failed(run_checks(Fake(recognise, lambda samples: "ONE TWO")))
-    assert found == {"one stream, reset at endpoints"}
+    found = failed(run_checks(Fake(recognise, lambda samples, reset_encoder: "ONE TWO")))
+    assert found == {"one stream, reset at endpoints", "one stream, encoder too"}
 
 
 def test_allowances() -> None:

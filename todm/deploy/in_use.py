@@ -33,6 +33,9 @@ PAUSE_SECONDS = 1.5
 ERROR_RATIO = 1.1
 """Allowed errors in use, as a multiple of the errors of fresh starts at full level."""
 
+NOISE_LEVELS = (-50, -30, -10)
+"""Root mean squares of the sounds without speech, dBFS."""
+
 WORDS_PER_ERROR = 500
 """Words for each of which, or part of which, one error more is allowed."""
 
@@ -141,7 +144,7 @@ def check_outputs(trial: Trial) -> Iterator[InUseResult]:
 
 
 def check_one_stream(trial: Trial) -> Iterator[InUseResult]:
-    """All utterances in one stream, with and without a reset at each endpoint."""
+    """All utterances in one stream: no reset, a reset at each endpoint, one of the encoder's state too."""
     segments = trial.runtime.transcribe_segments
     if segments is None:
         return
@@ -149,7 +152,8 @@ def check_one_stream(trial: Trial) -> Iterator[InUseResult]:
     joined = np.concatenate([part for samples in trial.samples for part in (samples, pause)])
     for check, text in (
         ("one stream", trial.runtime.transcribe([joined])[0]),
-        ("one stream, reset at endpoints", segments(joined)),
+        ("one stream, reset at endpoints", segments(joined, False)),
+        ("one stream, encoder too", segments(joined, True)),
     ):
         whole = make_utterances(["stream"], [" ".join(trial.references)], [text])
         errors = compute_wer(whole, replications=1).errors
@@ -182,17 +186,42 @@ def check_quiet_voices(trial: Trial) -> Iterator[InUseResult]:
 
 
 def check_no_speech(trial: Trial) -> Iterator[InUseResult]:
-    """Ten seconds each of silence, white noise and mains hum at -30 dBFS."""
-    length = 10 * SAMPLE_RATE
-    level = 10 ** (-30 / 20)
+    """Ten seconds each of silence, white and pink noise, mains hum and clicks, at each of `NOISE_LEVELS`."""
+    for name, sounds in make_wordless_sounds(10 * SAMPLE_RATE).items():
+        texts = trial.runtime.transcribe(sounds)
+        yield trial.result(f"10 s of {name}", sum(len(text.split()) for text in texts), 0, "words")
+
+
+def make_wordless_sounds(num_samples: int) -> dict[str, list[np.ndarray]]:
+    """Make sounds in which there is nothing to recognise, by their names.
+
+    Returns:
+        For each name (S,) float32 in [-1, 1], one or two for each level.
+    """
+    rng = np.random.default_rng(0)
+    times = np.arange(num_samples) / SAMPLE_RATE
+    white = rng.standard_normal(num_samples)
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    spectrum *= np.maximum(np.fft.rfftfreq(num_samples, 1 / SAMPLE_RATE), 20.0) ** -0.5
+    clicks = 1e-4 * rng.standard_normal(num_samples)
+    clicks[rng.integers(0, num_samples, max(1, 3 * num_samples // SAMPLE_RATE))] = 1.0
     sounds = {
-        "silence": np.zeros(length),
-        "white noise": level * np.random.default_rng(0).standard_normal(length),
-        "hum": level * math.sqrt(2) * np.sin(2 * np.pi * 50 * np.arange(length) / SAMPLE_RATE),
+        "white noise": [white],
+        "pink noise": [np.fft.irfft(spectrum, num_samples)],
+        "hum": [
+            sum((np.sin(2 * np.pi * mains * k * times) / k for k in range(1, 8)), np.zeros(num_samples))
+            for mains in (50, 60)
+        ],
+        "clicks": [clicks],
     }
-    texts = trial.runtime.transcribe([sound.astype(np.float32) for sound in sounds.values()])
-    for name, text in zip(sounds, texts, strict=True):
-        yield trial.result(f"10 s of {name}", len(text.split()), 0, "words")
+    made: dict[str, list[np.ndarray]] = {"silence": [np.zeros(num_samples, np.float32)]}
+    for name, variants in sounds.items():
+        made[name] = [
+            (10 ** (level / 20) * sound / np.sqrt(np.mean(sound**2))).clip(-1, 1).astype(np.float32)
+            for sound in variants
+            for level in NOISE_LEVELS
+        ]
+    return made
 
 
 CHECKS: tuple[Check, ...] = (

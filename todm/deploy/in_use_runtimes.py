@@ -25,13 +25,13 @@ class InUseRuntime:
     Args:
         name: key of `todm.runtime.hosts.HOSTS`.
         host: the opened bundle.
-        transcribe_segments: text of samples (S,) at 16 kHz as one stream that is reset at its endpoints; None
-            for an offline bundle.
+        transcribe_segments: text of samples (S,) at 16 kHz as one stream that is reset at its endpoints, with
+            ``reset_encoder`` or without (second argument); None for an offline bundle.
     """
 
     name: str
     host: Host
-    transcribe_segments: Callable[[np.ndarray], str] | None
+    transcribe_segments: Callable[[np.ndarray, bool], str] | None
 
     def transcribe(self, utterances: Sequence[np.ndarray], sample_rate: int = SAMPLE_RATE) -> list[str]:
         """Transcribe each of the utterances (S,) from a fresh start; words are separated by single spaces."""
@@ -49,17 +49,16 @@ def open_runtime(name: str, bundle: Path) -> InUseRuntime:
     """Open a bundle in fp32 in ``onnxruntime`` (this project's runtime) or ``sherpa-onnx``."""
     with _quiet():
         host = open_host(name, bundle, precision="fp32", method="greedy", num_threads=1)
-        segments: Callable[[np.ndarray], str] | None = None
+        segments: Callable[[np.ndarray, bool], str] | None = None
         if host.mode == "streaming":
             segments = _open_segments(bundle) if name == "onnxruntime" else _open_sherpa_segments(bundle)
     return InUseRuntime(name=name, host=host, transcribe_segments=segments)
 
 
-def _open_segments(bundle: Path) -> Callable[[np.ndarray], str]:
-    recognizer = open_recognizer(bundle)
-    assert isinstance(recognizer, StreamingRecognizer)
-
-    def transcribe(samples: np.ndarray) -> str:
+def _open_segments(bundle: Path) -> Callable[[np.ndarray, bool], str]:
+    def transcribe(samples: np.ndarray, reset_encoder: bool) -> str:
+        recognizer = open_recognizer(bundle, reset_encoder=reset_encoder)
+        assert isinstance(recognizer, StreamingRecognizer)
         stream = recognizer.create_stream()
         stream.accept_waveform(SAMPLE_RATE, samples)
         stream.input_finished()
@@ -74,10 +73,9 @@ def _open_segments(bundle: Path) -> Callable[[np.ndarray], str]:
     return transcribe
 
 
-def _open_sherpa_segments(bundle: Path) -> Callable[[np.ndarray], str]:
-    recognizer, tail_frames = open_segmenter(bundle)
-
-    def transcribe(samples: np.ndarray) -> str:
+def _open_sherpa_segments(bundle: Path) -> Callable[[np.ndarray, bool], str]:
+    def transcribe(samples: np.ndarray, reset_encoder: bool) -> str:
+        recognizer, tail_frames = open_segmenter(bundle, reset_encoder=reset_encoder)
         stream = recognizer.create_stream()
         stream.accept_waveform(SAMPLE_RATE, samples)
         stream.accept_waveform(SAMPLE_RATE, make_tail(tail_frames, SAMPLE_RATE))

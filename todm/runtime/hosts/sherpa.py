@@ -101,8 +101,12 @@ def make_tail(tail_frames: int, sample_rate: int) -> FloatArray:
     return np.zeros(count, np.float32)
 
 
-def open_segmenter(folder: Path) -> tuple[Any, int]:
+def open_segmenter(folder: Path, *, reset_encoder: bool) -> tuple[Any, int]:
     """Open a streaming model folder in sherpa-onnx with its default endpoint rules.
+
+    Args:
+        folder: the bundle.
+        reset_encoder: whether a reset after a segment without tokens includes the encoder states.
 
     Returns:
         The OnlineRecognizer, and the frames of silence that a stream needs at its end.
@@ -113,7 +117,7 @@ def open_segmenter(folder: Path) -> tuple[Any, int]:
     assert bundle.streaming is not None
     settings = _make_settings(bundle, "greedy", num_threads=1)
     online = sherpa_onnx.OnlineRecognizer.from_transducer(
-        **settings, model_type="lstm", enable_endpoint_detection=True
+        **settings, model_type="lstm", enable_endpoint_detection=True, reset_encoder=reset_encoder
     )
     return online, bundle.streaming.tail_frames
 
