@@ -17,6 +17,7 @@ from tests.recipes.stand_in import Recipe, make_recipe, write
 from todm.cli import main
 from todm.config import Config
 from todm.errors import UserError
+from todm.files import read_json, write_json
 from todm.layout import ModelFolder
 from todm.recipe.context import IRRELEVANT, load_context
 from todm.recipe.corpus import NUM_UTTERANCES, list_missing, start_download
@@ -350,6 +351,22 @@ def test_fingerprints_ignore_the_time_in_a_compressed_file(tmp_path: Path) -> No
 
 
 # Runs of before, and of torchrun
+
+
+def test_marks_with_earlier_names_and_without_new_settings_hold(whole: Recipe) -> None:
+    path = whole.run.stage_mark("4")
+    record = read_json(path)
+    settings = record["settings"]
+    settings["train.distill.beta"] = settings.pop("train.distill.ratio_clip")
+    settings["space.ffn_dims"] = settings.pop("space.widths")["ffn_dim"]
+    del settings["augment.chain_prob"]
+    settings["train.no_longer_there"] = 3
+    write_json(path, record)
+    assert whole.statuses()[4].state is State.DONE
+    settings["augment.chain_prob"] = 0.7
+    write_json(path, record)
+    status = whole.statuses()[4]
+    assert status.state is State.REFUSED and "augment.chain_prob was 0.7, is 0.0" in status.reason
 
 
 def test_marks_of_earlier_versions_are_adopted(whole: Recipe) -> None:

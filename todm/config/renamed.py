@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 RENAMED: Mapping[str, str] = {
@@ -20,6 +20,29 @@ RENAMED: Mapping[str, str] = {
     "train.distill.beta": "train.distill.ratio_clip",
 }
 """Earlier name to present name, both dotted."""
+
+
+BEFORE: Mapping[str, Any] = {}
+"""Value that earlier versions used where a setting did not exist yet, if it is not the default."""
+
+
+def upgrade_flat(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Bring settings by dotted key up to date.
+
+    Args:
+        values: by the names of the version that recorded them.
+        known: present keys; a new name below one of them is a key of a mapping.
+    """
+    result = dict(values)
+    for old, new in RENAMED.items():
+        if old in result:
+            value = result.pop(old)
+            mapping, _, name = new.rpartition(".")
+            if new in known:
+                result.setdefault(new, value)
+            else:
+                result[mapping] = {**result.get(mapping, {}), name: value}
+    return result
 
 
 def upgrade(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -159,8 +159,8 @@ def load_context(options: RecipeOptions) -> Context:
             key = word.removeprefix("--").partition("=")[0]
             if word.startswith("--") and not is_named(key, LATER_SECTIONS):
                 raise UserError(
-                    f"--{key}: only stages 1 to {TRAIN_STAGE} read it, and --stage is {options.first}; "
-                    f"leave it out, later stages take it from {run.config}"
+                    f"--{key}: the stages after the training take it from {run.config}, and --stage is "
+                    f"{options.first}; leave it out, or begin with a stage up to {TRAIN_STAGE}"
                 )
         if run.config.is_file():
             config = replace(load_config(run.config, saved=True), search=config.search, export=config.export)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from datetime import datetime, timezone
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from todm.config import Config
+from todm.config.renamed import BEFORE, upgrade_flat
 from todm.errors import UserError
 from todm.files import read_json, write_json
 
@@ -64,7 +66,7 @@ class Mark:
     date: str
 
     def save(self, path: Path) -> None:
-        """Write the mark atomically; a mark of before with the same number is removed."""
+        """Write the mark atomically; a mark of an earlier version with the same number is removed."""
         record = {
             "stage": self.stage,
             "digest": self.reads.digest,
@@ -79,7 +81,8 @@ class Mark:
         """Read a mark; None if there is none or it is unreadable."""
         try:
             record = read_json(path)
-            reads = Reads(settings=dict(record["settings"]), inputs=dict(record["inputs"]))
+            settings = upgrade_flat(record["settings"], flatten_config(Config()))
+            reads = Reads(settings=settings, inputs=dict(record["inputs"]))
             return cls(
                 stage=str(record["stage"]),
                 reads=reads,
@@ -98,7 +101,8 @@ def make_mark(stage: str, reads: Reads, seconds: float) -> Mark:
 
 def old_mark(path: Path) -> Path:
     """Path of the mark that earlier versions wrote in place of `path`, two lines without the settings."""
-    return path.with_suffix("") if path.suffix == ".json" else path
+    assert path.suffix == ".json", path
+    return path.with_suffix("")
 
 
 def read_old_seconds(path: Path) -> int | None:
@@ -111,11 +115,21 @@ def read_old_seconds(path: Path) -> int | None:
     return int(values["seconds"]) if values.get("seconds", "").isdigit() else None
 
 
+_SETTING = re.compile(r"\w+(\.\w+)+")
+
+
 def find_changes(before: Reads, now: Reads) -> list[Change]:
-    """List what differs, settings first."""
+    """List what differs, settings first.
+
+    A setting that did not exist when the mark was written had its default, or the value in
+    `todm.config.renamed.BEFORE`. One that exists no more has not changed.
+    """
     changes = []
+    known = {**flatten_config(Config()), **BEFORE}
     for key in sorted({*before.settings, *now.settings}):
-        old, new = before.settings.get(key), now.settings.get(key)
+        if _SETTING.fullmatch(key) and key not in known:
+            continue
+        old, new = before.settings.get(key, known.get(key)), now.settings.get(key, known.get(key))
         if old != new:
             text = f"{key} was {_show(old)}, is {_show(new)}"
             changes.append(Change(key=key, text=text))

@@ -187,7 +187,7 @@ def _judge(stage: Stage, context: Context, changes: Sequence[Change]) -> Status:
     guarded = [change for change in changes if stage.affects_training(change, context)]
     if guarded and context.is_trained:
         consequence = (
-            "--force --train.resume never replaces it"
+            "the training is finished: --force --train.resume never trains anew"
             if context.run.finished.is_file()
             else "--force continues it from its newest checkpoint with the present settings"
             if stage.number == TRAIN_STAGE
@@ -197,7 +197,7 @@ def _judge(stage: Stage, context: Context, changes: Sequence[Change]) -> Status:
             state=State.REFUSED,
             reason=f"stage {stage.number} {stage.name}: {guarded[0].text}, and "
             f"{context.run.checkpoints} holds a training that began before; {consequence}, "
-            "another --exp-dir starts a new one",
+            "another --exp-dir keeps both",
             changes=tuple(changes),
         )
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
