@@ -363,6 +363,11 @@ class RunFolder:
         """Mark of a finished stage, for example ``4`` or ``8-min``."""
         return self.done / f"{stage}.json"
 
+    @property
+    def fingerprints(self) -> Path:
+        """Digests of the files that finished stages have read."""
+        return self.done / "fingerprints.json"
+
 
 def checkpoint_path(folder: Path, step: int) -> Path:
     """Checkpoint after `step` batches in a folder of checkpoints.

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from todm.config import load_config, save_config
 from todm.layout import DataFolder, LangFolder, ModelFolder, RunFolder
-from todm.recipe.context import RecipeOptions, load_context
+from todm.recipe.context import RecipeOptions
 from todm.recipe.runner import State, Status, inspect_stage, run_recipe
+from todm.recipe.settings import load_context
 from todm.recipe.stages import STAGES
 
 CONF = Path(__file__).parents[2] / "recipes" / "librispeech" / "conf"

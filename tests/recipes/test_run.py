@@ -15,15 +15,16 @@ import pytest
 
 from tests.recipes.stand_in import Recipe, make_recipe, write
 from todm.cli import main
-from todm.config import Config
+from todm.config import Config, comparison
+from todm.config.comparison import NO_EFFECT, flatten_config
 from todm.errors import UserError
 from todm.files import read_json, write_json
 from todm.layout import ModelFolder
-from todm.recipe.context import IRRELEVANT, load_context
 from todm.recipe.corpus import NUM_UTTERANCES, list_missing, start_download
 from todm.recipe.fingerprints import Fingerprints
-from todm.recipe.marks import Mark, flatten_config
+from todm.recipe.marks import Mark
 from todm.recipe.runner import State, list_stages
+from todm.recipe.settings import load_context
 from todm.recipe.stages import STAGES
 
 TINY = "--conf CONF/tiny.yaml"
@@ -193,7 +194,7 @@ def readers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[int]]:
 
     def read(config: Config) -> list[Mapping[str, Any]]:
         changed = replace(context, config=config)
-        return [changed.read_settings(stage.select_settings(changed)) for stage in STAGES]
+        return [stage.read_settings(changed) for stage in STAGES]
 
     base = read(context.config)
     return {
@@ -210,7 +211,7 @@ def test_every_setting_is_read_by_a_stage_or_declared_irrelevant(readers: dict[s
     assert set(ALL_KEYS) == set(flatten_config(Config()))
     # Stage 3 reads it only if shards are written.
     missing = {key for key, stages in readers.items() if not stages} - {"data.shar_utterances"}
-    assert missing == set(IRRELEVANT)
+    assert missing == set(NO_EFFECT)
 
 
 @pytest.mark.parametrize(
@@ -221,7 +222,7 @@ def test_every_setting_is_read_by_a_stage_or_declared_irrelevant(readers: dict[s
         ("data.vocab_size", {3}),
         ("model.subsampling_factor", {3, 4, 5, 8}),
         ("train.optim.lr", {4, 8}),
-        ("train.calibrate_utterances", {4, 5, 8}),
+        ("train.calibrate_utterances", {5}),
         ("train.log_interval", set()),
         ("search.evaluations", {6}),
         ("export.opset", {10}),
@@ -248,7 +249,8 @@ def test_changed_data_settings_before_a_training_run_again(recipe: Recipe) -> No
 
 
 def test_changed_data_settings_of_a_trained_net_are_refused(whole: Recipe) -> None:
-    with pytest.raises(UserError, match=r"data\.vocab_size was 64, is 99, .*--force.*--exp-dir"):
+    advice = r"finished: --force --train\.resume never trains anew, another --exp-dir keeps both"
+    with pytest.raises(UserError, match=rf"data\.vocab_size was 64, is 99, .*{advice}$"):
         whole(0, 12, "--data.vocab_size", "99")
     words = ("--data.vocab_size", "99", "--train.resume=never")
     lines = whole(3, 4, *words, force=True)
@@ -307,6 +309,47 @@ def test_a_finished_training_is_not_marked_with_settings_that_it_did_not_read(wh
     assert Mark.load(whole.run.stage_mark("4")) == before
     lines = whole(4, 4, "--train.optim.lr", "0.5", "--train.resume=never", force=True)
     assert lines[0].endswith("--train.optim.lr 0.5 --train.resume=never")
+
+
+def test_a_longer_training_is_continued_by_force(whole: Recipe) -> None:
+    words = ("--train.num_epochs", "99")
+    with pytest.raises(UserError, match=r"num_epochs was \d+, is 99, .*; --force continues it"):
+        whole(4, 4, *words)
+    assert len(whole(4, 4, *words, force=True)) == 1
+
+
+def test_a_setting_that_only_averaging_reads_keeps_the_training(whole: Recipe) -> None:
+    words = ("--train.calibrate_utterances", "9")
+    assert whole.not_done(*words) == {5: State.RUN}
+    assert whole(0, 5, *words)[0] == "average EXP --train.calibrate_utterances 9"
+    assert whole(5, 5, *words) == []
+    assert whole(5, 5, "--train.calibrate_utterances=8")[0].endswith("--train.calibrate_utterances 8")
+
+
+def test_a_test_part_can_be_added_after_the_training(whole: Recipe) -> None:
+    write(whole.corpus / "test-clean" / "1" / "2" / "1-2.trans.txt", "1-2-0001 ONE\n")
+    words = ("--data.test_parts", '["test-clean"]')
+    assert [line.split()[-1] for line in whole(9, 9, *words)] == [
+        f"EXP/decode/{name}/test-clean.json" for name in ("max", "min")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stages", "word", "reason"),
+    [
+        ((5, 12), "--train.seed=3", "stage 4 reads it, and --stage is 5; leave it out"),
+        ((5, 12), "--data.vocab_size=30", "stage 3 reads it"),
+        ((5, 12), "--data.num_jobs=3", "no later stage reads it"),
+        ((5, 8), '--data.test_parts=["test-clean"]', "stage 9 reads it, and --stop-stage is 8"),
+        ((6, 12), "--train.calibrate_utterances=3", "stage 5 reads it, and --stage is 6"),
+    ],
+)
+def test_an_override_that_no_stage_reads_is_refused(
+    whole: Recipe, stages: tuple[int, int], word: str, reason: str
+) -> None:
+    with pytest.raises(UserError, match=re.escape(reason)):
+        whole(*stages, word)
+    assert whole.commands() == []
 
 
 def test_retrained_weights_run_all_that_follows(whole: Recipe) -> None:
@@ -380,6 +423,31 @@ def test_marks_of_earlier_versions_are_adopted(whole: Recipe) -> None:
     assert mark is not None and mark.seconds == 754
     assert not (whole.run.done / "4").exists()
     assert whole() == ["report EXP"]
+
+
+def edit_settings(path: Path, changed: Mapping[str, Any]) -> None:
+    """Replace settings in a mark; None removes one."""
+    record = read_json(path)
+    settings = {**record["settings"], **changed}
+    record["settings"] = {key: value for key, value in settings.items() if value is not None}
+    write_json(path, record)
+
+
+def test_settings_added_later_had_their_earlier_value(whole: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = whole.run.stage_mark("4")
+    edit_settings(mark, {"model.end_silence_frames": None, "train.loss.label_context_carry": None})
+    assert whole.not_done() == {}
+    assert whole.not_done("--train.loss.label_context_carry=0.5") == {4: State.REFUSED}
+    monkeypatch.setattr(comparison, "EARLIER_VALUES", {"train.loss.label_context_carry": 0.5})
+    assert whole.not_done("--train.loss.label_context_carry=0.5") == {}
+
+
+def test_settings_that_a_stage_no_longer_reads_are_no_change(whole: Recipe) -> None:
+    edit_settings(
+        whole.run.stage_mark("4"),
+        {"train.calibrate_utterances": 5, "train.num_threads": 5, "train.removed_setting": 5},
+    )
+    assert whole.not_done() == {}
 
 
 def test_a_torn_mark_counts_as_none(whole: Recipe) -> None:

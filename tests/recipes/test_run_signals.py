@@ -17,9 +17,10 @@ import pytest
 from tests.prepared import CONFIG, prepare_run
 from todm.config import Config, save_config
 from todm.layout import RunFolder
-from todm.recipe.context import RecipeOptions, load_context
+from todm.recipe.context import RecipeOptions
 from todm.recipe.process import run_process
 from todm.recipe.runner import State, Status, inspect_stage
+from todm.recipe.settings import load_context
 from todm.recipe.stages import STAGES
 from todm.train.loop import train
 

@@ -102,13 +102,14 @@ class Run:
         """
         return fine_tune_run(self.exp_dir, name, overrides)
 
-    def average(self, *, last: int | None = None) -> AverageResult:
+    def average(self, *, last: int | None = None, calibrate_utterances: int | None = None) -> AverageResult:
         """Average the weights into ``EXP/supernet``.
 
         Args:
             last: average this many newest checkpoints; None takes the running average kept in training.
+            calibrate_utterances: in place of the run's ``train.calibrate_utterances``.
         """
-        return average_run(self.exp_dir, last=last)
+        return average_run(self.exp_dir, last=last, calibrate_utterances=calibrate_utterances)
 
     def search(self, options: SearchOptions | None = None, **overrides: Any) -> SearchReport:
         """Search for the best specs within objectives and limits; writes ``EXP/search/pareto.json``.

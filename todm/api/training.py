@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from todm.api.results import AverageResult, FineTuneResult, TrainResult
+from todm.api.settings import replace_settings
 from todm.config import Config, load_config, save_config
 from todm.data.tokenizer import Tokenizer
 from todm.errors import UserError
@@ -85,17 +86,27 @@ def fine_tune_run(
     return FineTuneResult(folder=folder, wer=wer)
 
 
-def average_run(exp_dir: Path, *, last: int | None = None) -> AverageResult:
+def average_run(
+    exp_dir: Path, *, last: int | None = None, calibrate_utterances: int | None = None
+) -> AverageResult:
     """Write the averaged supernet of a run to ``EXP/supernet``.
 
     Args:
         exp_dir: run folder.
         last: average this many newest checkpoints; None takes the running average kept in training.
+        calibrate_utterances: in place of the run's ``train.calibrate_utterances``.
+
+    Raises:
+        UserError: no training there, or too few checkpoints.
     """
     if not exp_dir.is_dir():
         raise UserError(f"{exp_dir}: no such run folder; give the --exp-dir of a training")
     run = RunFolder(exp_dir)
+    if not run.config.is_file():
+        raise UserError(f"{exp_dir}: no training there; run 'todm train' first")
     config = load_config(run.config, saved=True)
+    if calibrate_utterances is not None:
+        config = replace_settings(config, "train", {"calibrate_utterances": calibrate_utterances})
     weights = finished_weights(
         exp_dir, config.train.dropout, from_running=last is None, last=1 if last is None else last
     )

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     take_settings(
         parser,
         "Any setting can be overridden by its dotted name, for example --train.num_epochs 3, also after --. "
-        "With --stage 5 or later, all settings but those of search and export come from EXP/config.yaml.",
+        "With --stage 5 or later, settings that the training reads come from EXP/config.yaml.",
     )
 
 

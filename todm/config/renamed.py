@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 RENAMED: Mapping[str, str] = {
@@ -21,28 +21,13 @@ RENAMED: Mapping[str, str] = {
 }
 """Earlier name to present name, both dotted."""
 
-
-BEFORE: Mapping[str, Any] = {}
-"""Value that earlier versions used where a setting did not exist yet, if it is not the default."""
-
-
-def upgrade_flat(values: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
-    """Bring settings by dotted key up to date.
-
-    Args:
-        values: by the names of the version that recorded them.
-        known: present keys; a new name below one of them is a key of a mapping.
-    """
-    result = dict(values)
-    for old, new in RENAMED.items():
-        if old in result:
-            value = result.pop(old)
-            mapping, _, name = new.rpartition(".")
-            if new in known:
-                result.setdefault(new, value)
-            else:
-                result[mapping] = {**result.get(mapping, {}), name: value}
-    return result
+EARLIER_VALUES: Mapping[str, Any] = {
+    "model.end_silence_frames": 32,  # nets saved without it have always been read with the default
+    "model.ffn_gate": "none",
+    "model.ffn_gate_scale": 1.0,
+    "model.ffn_gate_bias": 0.0,
+}
+"""Values of settings in files that were saved before the settings existed; of others, the default."""
 
 
 def upgrade(data: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from todm.config import Config, load_config
-from todm.errors import UserError
+from todm.config import Config
+from todm.config.comparison import NO_EFFECT, flatten_config, is_named
 from todm.layout import DataFolder, RunFolder
 from todm.recipe.corpus import find_root
 from todm.recipe.fingerprints import Fingerprints
-from todm.recipe.marks import flatten_config
 from todm.space.space import SearchSpace
 
 LAST_STAGE = 12
 TRAIN_STAGE = 4
-LATER_SECTIONS = ("search", "export")
-"""Sections of the config that only stages after the training read."""
-IRRELEVANT = (
-    "data.num_jobs",
-    "data.num_workers",
-    "search.workers",
-    "train.device",
-    "train.keep_checkpoints",
-    "train.log_interval",
-    "train.num_threads",
-    "train.resume",
-    "train.save_interval",
-    "train.scan_batches",
-)
-"""Settings that affect how the work is done, not its result; no stage runs again when they change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +49,7 @@ class Context:
 
     Args:
         options: the command line.
-        config: resolved settings, see `load_context`.
+        config: resolved settings, see `todm.recipe.settings.load_context`.
         fingerprints: computes those of files and corpus parts.
     """
 
@@ -114,55 +98,11 @@ class Context:
         return any(self.run.checkpoints.glob("*.pt"))
 
     def read_settings(self, patterns: tuple[str, ...], config: Config | None = None) -> dict[str, object]:
-        """Return the settings that are named by `patterns`, without those that are `IRRELEVANT`.
+        """Return the settings that are named by `patterns`, without those that have `NO_EFFECT`.
 
         Args:
             patterns: keys or sections, ``data.vocab_size`` or ``model``.
             config: another config than that of the context.
         """
         flat = flatten_config(self.config if config is None else config)
-        return {
-            key: value for key, value in flat.items() if is_named(key, patterns) and key not in IRRELEVANT
-        }
-
-
-def is_named(key: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a dotted key is one of `patterns` or in a section of that name.
-
-    Example:
-        >>> is_named("train.optim.lr", ("train",)), is_named("train.optim.lr", ("train.opt",))
-        (True, False)
-    """
-    return any(key == pattern or key.startswith(f"{pattern}.") for pattern in patterns)
-
-
-def load_context(options: RecipeOptions) -> Context:
-    """Check the options and read the settings.
-
-    A call that begins after the training takes the settings from the run folder, except for the sections
-    `LATER_SECTIONS`, which always come from ``--conf`` and the command line.
-
-    Raises:
-        UserError: impossible stages, an unusable config, or an override that no stage would read.
-    """
-    if not options.conf.is_file():
-        raise UserError(f"--conf {options.conf}: no such file")
-    for number in (options.first, options.last):
-        if not 0 <= number <= LAST_STAGE:
-            raise UserError(f"stages are numbers from 0 to {LAST_STAGE}, not {number}")
-    if options.first > options.last:
-        raise UserError(f"--stage {options.first} comes after --stop-stage {options.last}")
-    config = load_config(options.conf, options.overrides)
-    run = RunFolder(options.exp_dir)
-    if options.first > TRAIN_STAGE:
-        for word in options.overrides:
-            key = word.removeprefix("--").partition("=")[0]
-            if word.startswith("--") and not is_named(key, LATER_SECTIONS):
-                raise UserError(
-                    f"--{key}: the stages after the training take it from {run.config}, and --stage is "
-                    f"{options.first}; leave it out, or begin with a stage up to {TRAIN_STAGE}"
-                )
-        if run.config.is_file():
-            config = replace(load_config(run.config, saved=True), search=config.search, export=config.export)
-    SearchSpace.from_config(config)  # reports an impossible space before anything runs
-    return Context(options=options, config=config, fingerprints=Fingerprints(run.done / "fingerprints.json"))
+        return {key: value for key, value in flat.items() if is_named(key, patterns) and key not in NO_EFFECT}

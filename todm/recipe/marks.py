@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from todm.config import Config
-from todm.config.renamed import BEFORE, upgrade_flat
+from todm.config.comparison import flatten_saved, show_value, value_before
 from todm.errors import UserError
 from todm.files import read_json, write_json
+
+_SECTIONS = tuple(field.name for field in fields(Config))
+"""First parts of the keys of settings; other keys are options of ``todm run``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +80,10 @@ class Mark:
 
     @classmethod
     def load(cls, path: Path) -> Mark | None:
-        """Read a mark; None if there is none or it is unreadable."""
+        """Read a mark, with the present names of its settings; None if there is none or it is unreadable."""
         try:
             record = read_json(path)
-            settings = upgrade_flat(record["settings"], flatten_config(Config()))
-            reads = Reads(settings=settings, inputs=dict(record["inputs"]))
+            reads = Reads(settings=_upgrade_settings(record["settings"]), inputs=dict(record["inputs"]))
             return cls(
                 stage=str(record["stage"]),
                 reads=reads,
@@ -100,8 +101,13 @@ def make_mark(stage: str, reads: Reads, seconds: float) -> Mark:
 
 
 def old_mark(path: Path) -> Path:
-    """Path of the mark that earlier versions wrote in place of `path`, two lines without the settings."""
-    assert path.suffix == ".json", path
+    """Path of the mark that earlier versions wrote in place of `path`, two lines without the settings.
+
+    Example:
+        >>> old_mark(Path("exp/.done/4.json")).as_posix()
+        'exp/.done/4'
+    """
+    assert path.suffix == ".json"
     return path.with_suffix("")
 
 
@@ -115,23 +121,13 @@ def read_old_seconds(path: Path) -> int | None:
     return int(values["seconds"]) if values.get("seconds", "").isdigit() else None
 
 
-_SETTING = re.compile(r"\w+(\.\w+)+")
-
-
 def find_changes(before: Reads, now: Reads) -> list[Change]:
-    """List what differs, settings first.
-
-    A setting that did not exist when the mark was written had its default, or the value in
-    `todm.config.renamed.BEFORE`. One that exists no more has not changed.
-    """
+    """List what differs, settings first; a setting that did not exist before had its `value_before`."""
     changes = []
-    known = {**flatten_config(Config()), **BEFORE}
     for key in sorted({*before.settings, *now.settings}):
-        if _SETTING.fullmatch(key) and key not in known:
-            continue
-        old, new = before.settings.get(key, known.get(key)), now.settings.get(key, known.get(key))
+        old, new = before.settings.get(key, value_before(key)), now.settings.get(key)
         if old != new:
-            text = f"{key} was {_show(old)}, is {_show(new)}"
+            text = f"{key} was {show_value(old)}, is {show_value(new)}"
             changes.append(Change(key=key, text=text))
     for key in sorted({*before.inputs, *now.inputs}):
         if before.inputs.get(key) != now.inputs.get(key):
@@ -142,21 +138,16 @@ def find_changes(before: Reads, now: Reads) -> list[Change]:
     return changes
 
 
-def flatten_config(config: Config) -> dict[str, Any]:
-    """Return all settings by dotted key, as plain JSON values; mappings are values."""
-    flat: dict[str, Any] = {}
-
-    def add(prefix: str, value: Any) -> None:
-        for field in fields(value):
-            name, item = f"{prefix}{field.name}", getattr(value, field.name)
-            if is_dataclass(item):
-                add(f"{name}.", item)
-            else:
-                flat[name] = json.loads(json.dumps(item, default=dict))
-
-    add("", config)
-    return flat
-
-
-def _show(value: Any) -> str:
-    return "not set" if value is None else value if isinstance(value, str) and value else json.dumps(value)
+def _upgrade_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give settings their present names; those that no longer exist are left out."""
+    found, nested = {}, dict[str, Any]()
+    for key, value in settings.items():
+        if key.partition(".")[0] not in _SECTIONS:
+            found[key] = value
+            continue
+        *path, name = key.split(".")
+        section = nested
+        for part in path:
+            section = section.setdefault(part, {})
+        section[name] = value
+    return found | flatten_saved(nested)

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from todm.config import load_config
+from todm.config.comparison import flatten_config, is_named
 from todm.errors import UserError
 from todm.layout import ModelFolder
-from todm.recipe.context import Context, is_named
+from todm.recipe.context import Context
 from todm.recipe.data_stages import list_language_files, list_sound_indices
-from todm.recipe.marks import Change, flatten_config
+from todm.recipe.marks import Change
 from todm.recipe.stage import Command, Stage
 
 VERIFIED_UTTERANCES = 60
@@ -37,6 +38,7 @@ class TrainStage(Stage):
         "space",
         "train",
     )
+    unread_settings = ("train.calibrate_utterances",)
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
         """List training cuts, statistics of their features, tokeniser, noise and rooms."""
@@ -86,7 +88,7 @@ class AverageStage(Stage):
     def make_commands(self, context: Context) -> Iterator[Command]:
         """Run ``todm average``, then ``todm decode`` of both nets on every dev part."""
         run = context.run
-        yield "average", str(run.path)
+        yield "average", str(run.path), *_override(context, "train.calibrate_utterances")
         for name in context.ends:
             for part in context.config.data.dev_parts:
                 out = run.transcripts(f"supernet-{name}", part)
@@ -138,6 +140,7 @@ class FineTuneStage(Stage):
 
     number, name = 8, "fine-tune"
     settings = ("augment", "data.dev_parts", "data.max_duration", "model", "space", "train")
+    unread_settings = ("train.calibrate_utterances",)
 
     def mark_name(self, context: Context) -> str:
         """Return a name with that of the subnet."""
@@ -281,14 +284,14 @@ def _decode(context: Context, model: Command, part: str, out: Path) -> Command:
     return ("decode", *model, "--corpus-dir", corpus_dir, "--part", part, "--out", str(out))
 
 
-def _override(context: Context, section: str) -> Command:
-    """Options for settings of a section that differ from those saved in the run folder."""
+def _override(context: Context, pattern: str) -> Command:
+    """Options for a setting, or those of a section, that differ from the values in the run folder."""
     if not context.run.config.is_file():
         return ()
     saved = flatten_config(load_config(context.run.config, saved=True))
     words: list[str] = []
     for key, value in flatten_config(context.config).items():
-        if is_named(key, (section,)) and value != saved[key]:
+        if is_named(key, (pattern,)) and value != saved[key]:
             words += [f"--{key}", value if isinstance(value, str) else json.dumps(value)]
     return tuple(words)
 

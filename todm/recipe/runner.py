@@ -12,18 +12,24 @@ from enum import Enum
 from pathlib import Path
 
 from todm.config import load_config
+from todm.config.comparison import RUN_LENGTH
 from todm.errors import UserError
 from todm.files import write_json
 from todm.layout import checkpoint_step
-from todm.recipe.context import TRAIN_STAGE, Context, RecipeOptions, load_context
+from todm.recipe.context import TRAIN_STAGE, Context, RecipeOptions
 from todm.recipe.marks import Change, Mark, Reads, find_changes, make_mark, old_mark, read_old_seconds
 from todm.recipe.model_stages import FineTuneStage, ReportStage
 from todm.recipe.process import run_process
+from todm.recipe.settings import load_context, select_stages
 from todm.recipe.stage import Command, Stage
-from todm.recipe.stages import STAGES, make_command_line
+from todm.recipe.stages import make_command_line
 
 Execute = Callable[[Sequence[str]], int]
 """Runs a command line and returns its exit code."""
+
+
+FORCE_ANEW = "--force --train.resume never trains anew, another --exp-dir keeps both"
+"""Advice on a changed setting of a finished training."""
 
 
 class State(Enum):
@@ -66,13 +72,13 @@ def run_recipe(options: RecipeOptions, execute: Execute = run_process) -> None:
     """
     context = load_context(options)
     if options.force:  # before an earlier stage overwrites what a finished training has read
-        for stage in _selected(options):
+        for stage in select_stages(options):
             if (
                 stage.number <= TRAIN_STAGE
                 and (status := _inspect_forced(stage, context)).state is State.REFUSED
             ):
                 raise UserError(status.reason)
-    for stage in _selected(options):
+    for stage in select_stages(options):
         status = inspect_stage(stage, context)
         if status.state is State.REFUSED:
             raise UserError(status.reason)
@@ -92,7 +98,7 @@ def list_stages(options: RecipeOptions) -> Iterator[str]:
     """Yield one line per stage with its state; nothing is run or written."""
     context = load_context(options)
     runs: Stage | None = None
-    for stage in _selected(options):
+    for stage in select_stages(options):
         status = inspect_stage(stage, context)
         text = status.state.value + (f": {status.reason}" if status.reason else "")
         if status.state is State.DONE and runs is not None:
@@ -112,11 +118,9 @@ def inspect_stage(stage: Stage, context: Context) -> Status:
     mark, old = Mark.load(_mark_path(stage, context)), read_old_seconds(_mark_path(stage, context))
     if options.force:
         return _inspect_forced(stage, context)
-    reads = stage.reads(context)
     if mark is None:
-        return _inspect_unmarked(stage, context, reads, old)
-    changes = find_changes(mark.reads, reads)
-    if changes:
+        return _inspect_unmarked(stage, context, stage.reads(context), old)
+    if changes := stage.find_changes(mark, context):
         return _judge(stage, context, changes)
     for path in stage.list_outputs(context):
         if not path.exists():
@@ -129,14 +133,13 @@ def inspect_stage(stage: Stage, context: Context) -> Status:
 def _inspect_forced(stage: Stage, context: Context) -> Status:
     """Run a stage whatever its mark, unless a finished training would not read what changed."""
     mark = Mark.load(_mark_path(stage, context))
-    changes = find_changes(mark.reads, stage.reads(context)) if mark else []
+    changes = stage.find_changes(mark, context) if mark else []
     guarded = [change for change in changes if stage.affects_training(change, context)]
     if stage.number <= TRAIN_STAGE and (ignored := _ignored_by_finished_training(context, guarded)):
         return Status(
             state=State.REFUSED,
             reason=f"stage {stage.number} {stage.name}: {ignored.text}, but the training in "
-            f"{context.run.path} is finished and would not read it; --force --train.resume never trains "
-            "anew, another --exp-dir keeps both",
+            f"{context.run.path} is finished and would not read it; {FORCE_ANEW}",
             changes=tuple(changes),
         )
     return Status(state=State.RUN, reason="--force", changes=tuple(changes))
@@ -146,8 +149,7 @@ def _ignored_by_finished_training(context: Context, changes: Sequence[Change]) -
     """The first change that resuming a finished training ignores: all but a longer run."""
     if not context.run.finished.is_file() or context.config.train.resume != "auto":
         return None
-    longer = ("train.num_epochs", "train.max_steps")
-    return next((change for change in changes if change.key not in longer), None)
+    return next((change for change in changes if change.key not in RUN_LENGTH), None)
 
 
 def _inspect_unmarked(stage: Stage, context: Context, reads: Reads, old_seconds: int | None) -> Status:
@@ -186,18 +188,19 @@ def _judge(stage: Stage, context: Context, changes: Sequence[Change]) -> Status:
     """Run a changed stage again, unless that makes a trained net outdated."""
     guarded = [change for change in changes if stage.affects_training(change, context)]
     if guarded and context.is_trained:
-        consequence = (
-            "the training is finished: --force --train.resume never trains anew"
-            if context.run.finished.is_file()
-            else "--force continues it from its newest checkpoint with the present settings"
-            if stage.number == TRAIN_STAGE
-            else "--force prepares the data again and continues the training with them"
-        )
+        start_new = "another --exp-dir starts a new one"
+        if context.run.finished.is_file() and any(change.key not in RUN_LENGTH for change in guarded):
+            consequence = f"the training is finished: {FORCE_ANEW}"
+        elif stage.number == TRAIN_STAGE:
+            consequence = (
+                "--force continues it from its newest checkpoint with the present settings, " + start_new
+            )
+        else:
+            consequence = "--force prepares the data again and continues the training with them, " + start_new
         return Status(
             state=State.REFUSED,
             reason=f"stage {stage.number} {stage.name}: {guarded[0].text}, and "
-            f"{context.run.checkpoints} holds a training that began before; {consequence}, "
-            "another --exp-dir keeps both",
+            f"{context.run.checkpoints} holds a training that began before; {consequence}",
             changes=tuple(changes),
         )
     more = f" and {len(changes) - 1} more" if len(changes) > 1 else ""
@@ -224,10 +227,6 @@ def _run_stage(stage: Stage, context: Context, status: Status, execute: Execute)
     if not isinstance(stage, ReportStage):
         make_mark(stage.name, reads, time.monotonic() - begin).save(path)
         context.fingerprints.save()
-
-
-def _selected(options: RecipeOptions) -> Iterator[Stage]:
-    return (stage for stage in STAGES if options.first <= stage.number <= options.last)
 
 
 def _mark_path(stage: Stage, context: Context) -> Path:

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from todm.config import Config
-from todm.config.renamed import upgrade
+from todm.config.renamed import EARLIER_VALUES, upgrade
 from todm.errors import UserError
 from todm.files import atomic_file, find_leftovers
 from todm.layout import checkpoint_path, checkpoint_step
@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 
 FORMAT = 1
 REQUIRED_KEYS = ("model", "config", "vocab_size", "step")
-# Settings that older checkpoints lack, and the values that they were trained with.
-_ADDED = {"ffn_gate": "none", "ffn_gate_scale": 1.0, "ffn_gate_bias": 0.0}
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -234,9 +232,10 @@ def check_same_architecture(
     """
     mine = config.to_dict()
     pairs = [
-        (f"{part}.{key}", saved_config.get(part, {}).get(key, _ADDED.get(key, "absent")), value)
+        (name, saved_config.get(part, {}).get(key, EARLIER_VALUES.get(name, "absent")), value)
         for part in ("model", "space")
         for key, value in mine[part].items()
+        for name in (f"{part}.{key}",)
     ]
     pairs += [
         (f"{part}.{key}", value, "absent")
