@@ -13,10 +13,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from todm.api.model import Model, Transcript, load
+    from todm.api.model import Model, load
     from todm.api.run import Run
     from todm.config import Config
     from todm.errors import UserError
+    from todm.runtime.transcript import Transcript
     from todm.space.space import SearchSpace
     from todm.space.spec import SubnetSpec
 
@@ -30,7 +31,7 @@ _MODULES = {
     "Run": "todm.api.run",
     "SearchSpace": "todm.space.space",
     "SubnetSpec": "todm.space.spec",
-    "Transcript": "todm.api.model",
+    "Transcript": "todm.runtime.transcript",
     "UserError": "todm.errors",
     "load": "todm.api.model",
 }

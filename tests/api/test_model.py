@@ -52,9 +52,9 @@ def test_torch_and_onnx_give_the_same_transcript(name: str, models: Path) -> Non
     subnet, bundle = (todm.load(models / kind / name) for kind in ("subnets", "bundles"))
     assert subnet.spec == bundle.spec and subnet.is_streaming == bundle.is_streaming == (name != "max")
     mine, theirs = subnet.transcribe(SAMPLES), bundle.transcribe(SAMPLES)
-    assert mine == theirs and len(mine.tokens) == len(mine.times) > 2
+    assert mine == theirs and len(mine.tokens) == len(mine.timestamps) > 2
     assert " ".join("".join(mine.tokens).split()) == mine.text
-    assert sorted(mine.times) == list(mine.times) and mine.times[-1] < len(SAMPLES) / 16000 + 1
+    assert sorted(mine.timestamps) == list(mine.timestamps) and mine.timestamps[-1] < len(SAMPLES) / 16000 + 1
     for audio in (models / "audio.wav", str(models / "audio.wav"), SAMPLES.astype(np.float64)):
         assert subnet.transcribe(audio) == mine
     assert subnet.transcribe(SAMPLES[:10]) == todm.Transcript(text="")

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from todm.errors import UserError
-from todm.runtime import transcript
 from todm.runtime.audio import read_audio
 from todm.runtime.constants import SAMPLE_RATE
 from todm.runtime.errors import AudioError
@@ -25,22 +23,8 @@ from todm.runtime.recognizer import open_recognizer
 from todm.runtime.resample import resample
 from todm.runtime.samples import check_rate, check_samples
 from todm.runtime.streaming import StreamingRecognizer
+from todm.runtime.transcript import Transcript
 from todm.space.spec import SubnetSpec
-
-
-@dataclass(frozen=True, kw_only=True)
-class Transcript:
-    """A recognised utterance.
-
-    Args:
-        text: words separated by single spaces.
-        tokens: word pieces; the first piece of a word begins with a space.
-        times: seconds from the start of the utterance at which each token was emitted.
-    """
-
-    text: str
-    tokens: tuple[str, ...] = ()
-    times: tuple[float, ...] = ()
 
 
 class Stream:
@@ -77,8 +61,8 @@ class Stream:
         self._decode()
 
     def get_result(self) -> Transcript:
-        """Return the transcript so far."""
-        return make_transcript(self._host.get_result(self._stream))
+        """Return the transcript since the last `reset`; its times count from the start of the audio."""
+        return self._host.get_result(self._stream)
 
     def is_endpoint(self) -> bool:
         """Return whether the utterance has ended by sherpa-onnx's default endpoint rules."""
@@ -200,11 +184,6 @@ def load(
     return Model(path, BundleBackend(host))
 
 
-def make_transcript(result: transcript.Transcript) -> Transcript:
-    """Convert a result of the runtime; words are separated by single spaces."""
-    return Transcript(text=" ".join(result.text.split()), tokens=result.tokens, times=result.timestamps)
-
-
 class Backend(Protocol):
     """What `Model` needs from torch or the runtime."""
 
@@ -250,7 +229,7 @@ class BundleBackend:
 
     def transcribe(self, samples: npt.NDArray[np.float32]) -> Transcript:
         """Transcribe samples (num_samples,) at 16 kHz."""
-        return make_transcript(self._host.transcribe([samples])[0])
+        return self._host.transcribe([samples])[0]
 
     def open_host(self) -> StreamingRecognizer:
         """Return the host that decodes streams."""

@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from todm.api.model import Transcript, make_transcript
 from todm.config import Config
 from todm.data.tokenizer import Tokenizer
 from todm.decode.streaming import make_configured_view
@@ -20,6 +19,7 @@ from todm.nn.transducer import Transducer
 from todm.runtime.fbank import num_frames
 from todm.runtime.layout import Precision
 from todm.runtime.streaming import StreamingRecognizer
+from todm.runtime.transcript import Transcript
 from todm.space.spec import SubnetSpec
 
 
@@ -85,7 +85,7 @@ class TorchBackend:
         """Transcribe samples (num_samples,) at 16 kHz."""
         if num_frames(len(samples)) == 0:
             return Transcript(text="")
-        return make_transcript(self._bundle.transcribe(self._recognizer.streaming_features(samples)))
+        return self._bundle.transcribe(self._recognizer.streaming_features(samples))
 
     def open_host(self) -> StreamingRecognizer:
         """Return the host that decodes streams chunk by chunk in torch."""

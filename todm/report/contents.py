@@ -17,7 +17,7 @@ LADDER = ("min", "mid", "max", "min-streaming", "mid-streaming", "max-streaming"
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodeResult:
+class PartScore:
     """Word error rate of one model on one corpus part.
 
     Args:
@@ -134,7 +134,7 @@ class RunContents:
     exp: Path
     config: Config | None
     sizes: tuple[Size, ...]
-    decodes: tuple[DecodeResult, ...]
+    decodes: tuple[PartScore, ...]
     search: SearchContents
     metrics: tuple[Mapping[str, Any], ...]
     benchmarks: tuple[BenchmarkResult, ...]

@@ -18,7 +18,7 @@ from todm.files import read_json
 from todm.layout import LangFolder, ModelFolder, RunFolder
 from todm.report.contents import (
     LADDER,
-    DecodeResult,
+    PartScore,
     RunContents,
     SearchContents,
     Size,
@@ -105,7 +105,7 @@ class _Reader:
                 return sum(1 for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
         return None
 
-    def decodes(self) -> Iterator[DecodeResult]:
+    def decodes(self) -> Iterator[PartScore]:
         paths = self.run.find_transcripts()
         if not paths:
             self.note(self.run.decode, "no part was decoded; stage 9, todm decode, does it")
@@ -116,7 +116,7 @@ class _Reader:
                     self.note(path, "not a result of todm decode")
                 continue
             ci = data.get("ci95")
-            yield DecodeResult(
+            yield PartScore(
                 model=path.parent.name,
                 part=path.stem,
                 wer=float(data["wer"]),
@@ -145,7 +145,7 @@ class _Reader:
     def sizes(
         self,
         config: Config | None,
-        decodes: tuple[DecodeResult, ...],
+        decodes: tuple[PartScore, ...],
         benchmarks: tuple[BenchmarkResult, ...],
     ) -> list[Size]:
         vocab_size = self.vocab_size()
@@ -230,7 +230,7 @@ class _Reader:
         data = self.json(path) if path.is_file() else None
         return data if isinstance(data, dict) and isinstance(data.get("modes"), dict) else {}
 
-    def worst(self, decodes: Iterable[DecodeResult]) -> Iterator[WorstUtterances]:
+    def worst(self, decodes: Iterable[PartScore]) -> Iterator[WorstUtterances]:
         """Read the alignments of ``todm decode``."""
         for item in decodes:
             path = self.run.alignments(item.model, item.part)

@@ -9,7 +9,7 @@ from html import escape
 from typing import Any, NamedTuple, TypeVar
 
 from todm.config import config_to_yaml
-from todm.report.contents import DecodeResult, RunContents, Size
+from todm.report.contents import PartScore, RunContents, Size
 from todm.report.ladder import ladder_table
 from todm.report.plots import COSTS, plot_losses, plot_pareto, plot_rates, plot_validation, plot_widths
 from todm.runtime.benchmark_result import BenchmarkResult
@@ -175,10 +175,10 @@ def show_parity(run: RunContents) -> str:
 def show_decodes(run: RunContents) -> str:
     """Show word error rates with intervals and kinds of errors."""
 
-    def interval(item: DecodeResult) -> str | None:
+    def interval(item: PartScore) -> str | None:
         return None if item.interval is None else f"{item.interval[0]:.2f} to {item.interval[1]:.2f}"
 
-    table = Table[DecodeResult](
+    table = Table[PartScore](
         Column("model", lambda item: item.model, left=True),
         Column("part", lambda item: item.part, left=True),
         Column("WER %", lambda item: item.wer, "{:.2f}"),

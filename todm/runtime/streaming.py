@@ -226,7 +226,7 @@ class StreamingRecognizer:
             self.bundle,
             self._search.best(stream.search_state),
             segment=stream.segment,
-            start_time=stream.start_frame * self._settings.frame_shift_ms / 1000,
+            start_frame=stream.start_frame,
         )
 
     def is_endpoint(self, stream: Stream) -> bool:

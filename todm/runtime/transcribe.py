@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None, *, folder: str | Path | None = None)
             print(f"{name}\t{recognizer.transcribe([audio.samples])[0].text}", flush=True)
             continue
         for segment in _stream(recognizer, audio, args.chunk_ms, cut=args.segments, show=args.streaming):
-            start = f"{segment.start_time + segment.timestamps[0]:.2f}\t" if args.segments else ""
+            start = f"{segment.timestamps[0]:.2f}\t" if args.segments else ""
             print(f"{name}\t{start}{segment.text}", flush=True)
     return code
 
