@@ -387,7 +387,7 @@ def test_hidden_contexts_hide_their_share_and_keep_the_rest() -> None:
     assert torch.equal(some[~hidden], long.predictor_out[~hidden])
 
 
-def test_a_carried_context_holds_the_last_labels_of_the_previous_utterance() -> None:
+def test_a_carried_context_holds_the_previous_or_random_labels() -> None:
     labels = torch.tensor([[5, 6, 7], [8, 0, 0], [0, 0, 0]])
     batch = replace(
         BATCH,
@@ -399,9 +399,16 @@ def test_a_carried_context_holds_the_last_labels_of_the_previous_utterance() -> 
         ids=("a", "b", "c"),
     )
     start = torch.tensor([[-1, 0]] * 3)
-    context = carry_label_contexts(batch, start, 1.0, torch.Generator())
-    assert context.tolist() == [[-1, 0], [6, 7], [0, 8]]
-    assert torch.equal(carry_label_contexts(batch, start, 0.0, torch.Generator()), start)
+    seen = [set[tuple[int, ...]]() for _ in range(3)]
+    for seed in range(40):
+        context = carry_label_contexts(batch, start, 9, 1.0, torch.Generator().manual_seed(seed))
+        for row, labels in enumerate(context.tolist()):
+            seen[row].add(tuple(labels))
+    for row, previous in enumerate([(-1, 0), (6, 7), (0, 8)]):
+        assert previous in seen[row] and len(seen[row]) > 5  # the others are random
+        assert all(3 <= label < 9 for labels in seen[row] - {previous} for label in labels)
+    assert torch.equal(carry_label_contexts(batch, start, 9, 0.0, torch.Generator()), start)
+    context = torch.tensor([[-1, 0], [6, 7], [0, 8]])
     predictor = make_exact_supernet().full.predictor
     together = predictor(torch.tensor([[5, 6, 7, 8]]))[:, 3:]
     torch.testing.assert_close(predictor(torch.tensor([[8]]), context[1:2]), together)

@@ -115,8 +115,8 @@ class LossConfig:
     label_context_carry: float = setting(
         0.0,
         "Share of the utterances, after the alignment warm-up, that begin with the last labels of another "
-        "utterance as label context. A streaming host that finds no endpoint keeps its labels over a pause; "
-        "a net that never saw this deletes the first word after the pause.",
+        "utterance, or with random labels, as label context. A streaming host keeps its labels over a pause; "
+        "without such training a net deletes the first word after the pause.",
         ge=0.0,
         le=1.0,
     )

@@ -27,6 +27,9 @@ from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
 from todm.train.phases import PhaseSchedule
 
+FIRST_LABEL = 3
+"""Labels below are blank, ``<sos/eos>`` and ``<unk>``, which no context contains."""
+
 SECTION = "step: "
 """Prefix of the names under which a profiler shows the sections of a step."""
 
@@ -192,27 +195,32 @@ def drop_label_contexts(
     return replace(shared, predictor_out=torch.where(hidden, start[:, None], out))
 
 
-def carry_label_contexts(batch: Batch, start: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Choose the labels that precede each utterance: none, or the last ones of the utterance before it.
+def carry_label_contexts(
+    batch: Batch, start: Tensor, vocab_size: int, share: float, generator: torch.Generator
+) -> Tensor:
+    """Choose the labels that precede each utterance: none, the last ones of the row before, or random ones.
 
     A host that resets nothing at a pause decodes an utterance with the last labels of the one before it as
-    context.
+    context. The utterances of a batch are of similar length, so half of the contexts are random labels.
 
     Args:
         batch: N utterances.
         start: (N, K) int64, the context at the start of a stream.
+        vocab_size: V.
         share: probability of each utterance to follow another one, 0 to 1.
-        generator: draws the utterances.
+        generator: draws the utterances and the labels.
 
     Returns:
-        (N, K) int64; the last K of `start` and the labels of the previous row, where an utterance was drawn.
+        (N, K) int64.
     """
-    draws = torch.empty(len(batch), device=generator.device).uniform_(generator=generator).to(start.device)
     size = start.shape[1]
+    draws = torch.rand(2, len(batch), generator=generator, device=generator.device).to(start.device)
+    random = torch.randint(FIRST_LABEL, vocab_size, start.shape, generator=generator, device=generator.device)
     labels = torch.cat((start, batch.labels), dim=1).roll(1, 0)
     ends = batch.label_lens.to(start.device).roll(1, 0)
-    last = labels.gather(1, ends[:, None] + torch.arange(size, device=start.device))
-    return torch.where((draws < share)[:, None], last, start)
+    previous = labels.gather(1, ends[:, None] + torch.arange(size, device=start.device))
+    context = torch.where(draws[1, :, None] < 0.5, previous, random.to(start.device))
+    return torch.where(draws[0, :, None] < share, context, start)
 
 
 def backward(tensors: list[Tensor], grads: list[Tensor] | None = None) -> None:

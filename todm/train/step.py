@@ -113,7 +113,9 @@ class SandwichStep:
         start = net.predictor.start(len(batch), batch.labels.device)
         context = start
         if phase.label_context_carry > 0.0:
-            context = carry_label_contexts(batch, start, phase.label_context_carry, generator)
+            vocab_size = net.predictor.embedding.num_embeddings
+            share = phase.label_context_carry
+            context = carry_label_contexts(batch, start, vocab_size, share, generator)
         shared = self.net.share(batch, context)
         if phase.label_context_dropout > 0.0:
             without = net.predict_step(start)
