@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import signal
@@ -14,7 +15,16 @@ import pytest
 
 from todm import files
 from todm.errors import UserError
-from todm.files import atomic_file, atomic_path, find_leftovers, read_json, write_json, write_text
+from todm.files import (
+    append_line,
+    atomic_file,
+    atomic_path,
+    digest_file,
+    find_leftovers,
+    read_json,
+    write_json,
+    write_text,
+)
 
 
 class FullDisk:
@@ -142,3 +152,21 @@ def test_unreadable_json_names_file_and_fix(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(UserError, match=r"x\.json: not a readable JSON file \(.*\); create it again"):
         read_json(path)
+
+
+def test_lines_are_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "log.txt"
+    append_line(path, "Zürich")
+    append_line(path, "two", sync=False)
+    assert path.read_bytes() == "Zürich\ntwo\n".encode()
+    monkeypatch.setattr(files, "open", lambda name, mode: FullDisk(Path(name), 0), raising=False)
+    with pytest.raises(UserError, match=r"log\.txt: no space left on the disk"):
+        append_line(path, "three")
+    with pytest.raises(UserError, match=r"x: cannot be written \("):
+        append_line(path / "x", "four")
+
+
+def test_digest_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    (tmp_path / "b.gz").write_bytes(gzip.compress(b"content", mtime=5))
+    assert digest_file(tmp_path / "a") == digest_file(tmp_path / "b.gz") == "ed7002b439e9ac84"

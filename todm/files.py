@@ -1,14 +1,16 @@
 """Reading and writing of result files.
 
-Writing is atomic: the content goes to a temporary file in the same folder, is flushed to disk and renamed.
-A process that is killed in between leaves the previous file unchanged, and a temporary file whose name begins
-with ``.tmp`` (see `find_leftovers`).
+Whole files are written atomically: the content goes to a temporary file in the same folder, is flushed to
+disk and renamed. A process that is killed in between leaves the previous file unchanged, and a temporary file
+whose name begins with ``.tmp`` (see `find_leftovers`). Logs and caches grow line by line (`append_line`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import gzip
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -33,21 +35,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".tmp{os.getpid()}.{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        os.replace(temporary, path)
-        with contextlib.suppress(OSError):  # some systems cannot flush a folder
-            _sync(path.parent)
-    except OSError as error:
-        if error.errno in _FULL_DISK:
-            raise UserError(
-                f"{path}: no space left on the disk; free some space and run the same command again "
-                "(older files are unchanged)"
-            ) from error
-        if not _concerns(error, (temporary, path, path.parent)):
-            raise
-        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder") from error
+        with _explained_errors(path, temporary):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            os.replace(temporary, path)
+            with contextlib.suppress(OSError):  # some systems cannot flush a folder
+                _sync(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -88,6 +82,38 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+def append_line(path: Path, text: str, *, sync: bool = True) -> None:
+    """Append one line to a text file in UTF-8; the file and its folder are created if needed.
+
+    Args:
+        path: the file.
+        text: line without its end.
+        sync: return when the line is on the disk, not only in the system's cache.
+
+    Raises:
+        UserError: the disk is full or the file is not writable.
+    """
+    with _explained_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as file:
+            file.write(f"{text}\n".encode())
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+
+
+def digest_file(path: Path) -> str:
+    """Return 16 hex digits of the SHA-256 of a file's content.
+
+    A compressed file (``.gz``) is read uncompressed, since its header holds the time of writing.
+    """
+    digest = hashlib.sha256()
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
 def read_json(path: Path, *, hint: str = "create it again") -> Any:
     """Read a JSON file.
 
@@ -109,6 +135,22 @@ def read_json(path: Path, *, hint: str = "create it again") -> Any:
 def find_leftovers(folder: Path, pattern: str) -> list[Path]:
     """Temporary files of killed writers whose final name matches the glob `pattern`."""
     return sorted(folder.glob(f".tmp*.{pattern}"))
+
+
+@contextmanager
+def _explained_errors(path: Path, *more: Path) -> Iterator[None]:
+    """Turn errors in writing `path`, its folder or `more` into one sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL_DISK:
+            raise UserError(
+                f"{path}: no space left on the disk; free some space and run the same command again "
+                "(older files are unchanged)"
+            ) from error
+        if not _concerns(error, (path, path.parent, *more)):
+            raise
+        raise UserError(f"{path}: cannot be written ({error.strerror}); check the folder") from error
 
 
 class _GuardedFile:

@@ -20,7 +20,7 @@ from todm.config import Config, load_config, save_config
 from todm.errors import UserError
 from todm.extract import extract
 from todm.files import atomic_file
-from todm.layout import LangFolder, ModelFolder
+from todm.layout import LangFolder, ModelFolder, RunFolder
 from todm.nn.old_weights import upgrade_names
 from todm.nn.supernet import Supernet
 from todm.nn.transducer import Transducer
@@ -47,6 +47,14 @@ def model_kind(path: Path) -> Kind:
     raise UserError(
         f"{path}: not a model; give a folder with {model.weights.name} or encoder.onnx, or a checkpoint (.pt)"
     )
+
+
+def find_supernet(exp_dir: Path) -> Path:
+    """Return the averaged supernet of a run folder; `UserError` if there is none."""
+    folder = RunFolder(exp_dir).supernet
+    if not ModelFolder(folder).weights.is_file():
+        raise UserError(f"{folder}: no averaged supernet there; run 'todm average --exp-dir {exp_dir}' first")
+    return folder
 
 
 def count_tokens(folder: Path) -> int:

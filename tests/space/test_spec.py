@@ -47,8 +47,8 @@ def test_file_round_trip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        (None, "not a readable spec.json"),
-        ("{", "not a readable spec.json"),
+        (None, "missing; give the spec.json of a subnet"),
+        ("{", "not a readable JSON file"),
         ("[1]", "is a JSON object"),
         ('{"layers": [0], "mode": "offline"}', "expected the keys"),
         ('{"layers": [0], "ffn_dims": [8], "mode": "offline", "heads": 4}', "expected the keys"),

@@ -201,6 +201,13 @@ def test_what_a_run_leaves(new_run: NewRun) -> None:
     # A finished run that is started again does nothing more.
     train(config, exp)
     assert_identical(newest(exp), state)
+    # Settings that affect no finished training may change, others may not.
+    train(replace(config, search=replace(config.search, evaluations=7)), exp)
+    saved = (exp / "config.yaml").read_text()
+    assert "evaluations: 7" in saved
+    with pytest.raises(UserError, match=r"train\.optim\.lr was .*, is 0\.5, but .* --train\.resume never"):
+        train(replace(config, train=replace(config.train, optim=replace(config.train.optim, lr=0.5))), exp)
+    assert (exp / "config.yaml").read_text() == saved and RunFolder(exp).finished.is_file()
 
 
 def test_max_steps_and_going_on_after_it(new_run: NewRun) -> None:

@@ -85,26 +85,25 @@ def read(path: Path) -> list[Any]:
 
 def test_json_lines_resume_where_the_checkpoint_was(tmp_path: Path) -> None:
     path = tmp_path / "train" / "metrics.jsonl"
-    with JsonLines(path) as lines:
-        for step in (10, 20, 30, 40):
-            lines.write(make_report(step=step).to_dict())
-        assert len(read(path)) == 4  # every line is on its way at once
+    lines = JsonLines(path)
+    for step in (10, 20, 30, 40):
+        lines.write(make_report(step=step).to_dict())
+    assert len(read(path)) == 4
     with open(path, "a") as file:
         file.write('{"step": 50, "cut o')
-    with JsonLines(path, step=20) as lines:
-        assert [record["step"] for record in read(path)] == [10, 20]
-        lines.write({"kind": "valid", "step": 25})
+    lines = JsonLines(path, step=20)
+    assert [record["step"] for record in read(path)] == [10, 20]
+    lines.write({"kind": "valid", "step": 25})
     assert [record["step"] for record in read(path)] == [10, 20, 25]
     assert read(path)[0]["subnets"]["L4-200-str"] == 0.28
-    with JsonLines(path, step=0):
-        assert read(path) == []
+    JsonLines(path, step=0)
+    assert read(path) == []
 
 
 def test_json_lines_keep_a_whole_file_and_drop_a_cut_line(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"step": 2}\n{"step": 3')
-    with JsonLines(path, step=9) as lines:
-        lines.write({"step": 10})
+    JsonLines(path, step=9).write({"step": 10})
     assert [record["step"] for record in read(path)] == [1, 2, 10]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from todm.api.searching import SearchOptions, SearchSession
     from todm.api.settings import read_overrides
     from todm.api.train_benchmark import benchmark_training
-    from todm.api.training import average_run, check_data, fine_tune_run, train_run
+    from todm.api.training import average_run, check_data, check_until, fine_tune_run, train_run
     from todm.deploy.verify import require_in_use, verify_bundle
     from todm.inference import InferenceOptions
     from todm.runtime.transcript import Transcript
@@ -36,7 +36,7 @@ _NAMES = {
     "searching": ("SearchOptions", "SearchSession"),
     "settings": ("read_overrides",),
     "train_benchmark": ("benchmark_training",),
-    "training": ("average_run", "check_data", "fine_tune_run", "train_run"),
+    "training": ("average_run", "check_data", "check_until", "fine_tune_run", "train_run"),
 }
 _MODULES = {name: f"todm.api.{module}" for module, names in _NAMES.items() for name in names}
 _MODULES |= dict.fromkeys(("BatchShape", "LossBenchmark", "StepBenchmark"), "todm.train.step_benchmark")
@@ -63,6 +63,7 @@ __all__ = [
     "bench_bundles",
     "benchmark_training",
     "check_data",
+    "check_until",
     "decode_part",
     "export_subnets",
     "extract_subnets",

@@ -22,7 +22,7 @@ from todm.errors import UserError
 from todm.extract import extract
 from todm.files import write_json
 from todm.layout import ModelFolder, RunFolder
-from todm.model_dir import load_supernet
+from todm.model_dir import find_supernet, load_supernet
 from todm.nn.supernet import Supernet
 from todm.runtime.benchmark import BenchmarkOptions, run_benchmark
 from todm.runtime.constants import SAMPLE_RATE
@@ -99,7 +99,7 @@ def measure_device(
     _check_name(name)
     _check_options(options)
     run = RunFolder(exp_dir)
-    supernet, _ = load_supernet(run.supernet)
+    supernet, _ = load_supernet(find_supernet(exp_dir))
     space = supernet.space
     if options.mode and options.mode not in space.modes:
         raise UserError(f"--mode: this supernet has no {options.mode} nets, only {', '.join(space.modes)}")

@@ -9,7 +9,7 @@ from todm.api.results import ExtractResult, Subnet
 from todm.errors import UserError
 from todm.extract import extract
 from todm.layout import RunFolder
-from todm.model_dir import load_supernet, save_subnet
+from todm.model_dir import find_supernet, load_supernet, save_subnet
 from todm.search.front import SearchResult
 from todm.space.spec import SubnetSpec
 
@@ -37,7 +37,7 @@ def extract_subnets(
     if not (ladder or pareto or specs):
         raise UserError("nothing to extract: give --ladder, --pareto or --spec FILE")
     run = RunFolder(exp_dir)
-    supernet, config = load_supernet(run.supernet)
+    supernet, config = load_supernet(find_supernet(exp_dir))
     selected: dict[str, SubnetSpec] = dict(supernet.space.ladder()) if ladder else {}
     if pareto:
         if not run.pareto.is_file():

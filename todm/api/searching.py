@@ -20,11 +20,12 @@ from todm.config import Config, LossConfig, Mode, SearchConfig, load_config
 from todm.deploy.bundle import write_bundle
 from todm.errors import UserError
 from todm.extract import extract, live_spec
+from todm.files import digest_file
 from todm.layout import ModelFolder, RunFolder
-from todm.model_dir import count_tokens, load_supernet
+from todm.model_dir import count_tokens, find_supernet, load_supernet
 from todm.nn.transducer import Transducer
 from todm.runtime.layout import Precision
-from todm.search.cache import EvalCache, digest_file
+from todm.search.cache import EvalCache
 from todm.search.evaluate import BundleEvaluator, SupernetEvaluator
 from todm.search.front import Point, SearchResult
 from todm.search.latency import DeviceTable, load_tables
@@ -90,12 +91,7 @@ class SearchSession:
         self.exp_dir = exp_dir
         self.folder = RunFolder(exp_dir)
         self.options = options or SearchOptions()
-        self._supernet = self.folder.supernet
-        weights = ModelFolder(self._supernet).weights
-        if not weights.is_file():
-            raise UserError(
-                f"{self._supernet}: no averaged supernet there; run 'todm average --exp-dir {exp_dir}' first"
-            )
+        self._supernet = find_supernet(exp_dir)
         self.config = replace_settings(load_config(self.folder.config, saved=True), "search", settings or {})
         self.settings = self.config.search
         if not self.settings.objectives:
@@ -104,7 +100,7 @@ class SearchSession:
         mode = self.options.mode
         if mode and mode not in self.space.modes:
             raise UserError(f"--mode: this supernet has no {mode} nets, only {', '.join(self.space.modes)}")
-        self._weights = digest_file(weights)
+        self._weights = digest_file(ModelFolder(self._supernet).weights)
         self._write = partial(_write_bundle, self.config, self._supernet, self.settings.precision)
         self._cache = self.folder.search_cache
         self.plan = self._make_plan()

@@ -40,8 +40,7 @@ def train_run(config: Config, exp_dir: Path, *, until: int = 0) -> TrainResult:
     """
     run = RunFolder(exp_dir)
     check_data(exp_dir)
-    if until < 0:
-        raise UserError(f"--until: must be at least 1, got {until}")
+    check_until(until)
     if config.train.num_processes > 1 and not started_by_launcher():
         Tokenizer.load(run.lang)  # reports bad data once, not once per process
         conf = run.train / LAUNCH_CONFIG
@@ -54,11 +53,18 @@ def train_run(config: Config, exp_dir: Path, *, until: int = 0) -> TrainResult:
     return TrainResult(exp_dir=exp_dir, step=checkpoint_step(newest) or 0, checkpoint=newest)
 
 
-def check_data(exp_dir: Path) -> None:
-    """Raise `UserError` when the run folder has no prepared data."""
+def check_data(exp_dir: Path, conf: Path | None = None) -> None:
+    """Raise `UserError` when the run folder has no prepared data; the advice names `conf`."""
     data = RunFolder(exp_dir).data
     if not data.is_dir():
-        raise UserError(f"{data}: missing; run 'todm prepare --exp-dir {exp_dir}' first")
+        command = f"todm prepare --conf {conf or 'FILE'} --corpus-dir DIR --exp-dir {exp_dir}"
+        raise UserError(f"{data}: missing; run '{command}' first")
+
+
+def check_until(until: int) -> None:
+    """Raise `UserError` for an impossible last step of a call."""
+    if until < 0:
+        raise UserError(f"--until: must not be negative, got {until}; 0 trains to the end")
 
 
 def fine_tune_run(
@@ -103,7 +109,7 @@ def average_run(
         raise UserError(f"{exp_dir}: no such run folder; give the --exp-dir of a training")
     run = RunFolder(exp_dir)
     if not run.config.is_file():
-        raise UserError(f"{exp_dir}: no training there; run 'todm train' first")
+        raise UserError(f"{exp_dir}: no training there; run 'todm train --exp-dir {exp_dir}' first")
     config = load_config(run.config, saved=True)
     if calibrate_utterances is not None:
         config = replace_settings(config, "train", {"calibrate_utterances": calibrate_utterances})

@@ -37,9 +37,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _read_setting(exp_dir: Path, args: argparse.Namespace) -> int | None:
+    config = RunFolder(exp_dir).config
     for word in args.overrides:
         if word.startswith("-") and word.removeprefix("--").partition("=")[0] != SETTING:
             raise UserError(f"{word}: not an option here; of the settings only {SETTING} can be changed now")
-    values = api.read_overrides(RunFolder(exp_dir).config, "train", args.overrides)
+    if not config.is_file():
+        return None  # reported by `todm.Run.average`
+    values = api.read_overrides(config, "train", args.overrides)
     count: int | None = values.get("calibrate_utterances")
     return count

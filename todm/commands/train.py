@@ -36,17 +36,16 @@ def run(args: argparse.Namespace) -> None:
     """Train; without ``--conf`` with the run folder's own config."""
     if args.exp_dir is None:
         raise UserError("--exp-dir: missing; name the run folder with prepared data")
-    if args.until < 0:
-        raise UserError(f"--until: must be at least 1, got {args.until}")
+    api.check_until(args.until)
     folder = RunFolder(args.exp_dir)
     if args.fine_tune is not None:
         _fine_tune(args, folder)
         return
-    api.check_data(args.exp_dir)
     conf = args.conf
     if conf is None and folder.config.is_file():
         conf = folder.config
     config = load_config(conf, args.overrides, saved=args.conf is None)
+    api.check_data(args.exp_dir, args.conf)
     if config.train.num_processes == 1 or started_by_launcher():
         start_log(folder)
     try:

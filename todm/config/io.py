@@ -45,9 +45,18 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), *, saved: bool
     return _parse(data, overrides, str(path or "config"), saved)
 
 
-def config_from_dict(data: Mapping[str, Any], source: str = "config", *, saved: bool = False) -> Config:
-    """Inverse of `Config.to_dict`; `source` names the origin in errors, `saved` as in `load_config`."""
-    return _parse(data, (), source, saved)
+def config_from_dict(
+    data: Mapping[str, Any], source: str = "config", overrides: Sequence[str] = (), *, saved: bool = False
+) -> Config:
+    """Inverse of `Config.to_dict`.
+
+    Args:
+        data: nested settings.
+        source: origin, for errors.
+        overrides: as in `load_config`.
+        saved: as in `load_config`.
+    """
+    return _parse(data, overrides, source, saved)
 
 
 def save_config(config: Config, path: Path) -> None:

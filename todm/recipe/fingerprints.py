@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from todm.errors import UserError
-from todm.files import read_json, write_json
+from todm.files import digest_file, read_json, write_json
 
 MAX_HASHED_BYTES = 1 << 28
 """Files above this size are identified by size and time of modification."""
@@ -60,7 +58,7 @@ class Fingerprints:
             return f"{size} bytes, {time}"
         known = self._known.get(key)
         if known is None or known[:2] != [size, time]:
-            self._known[key] = known = [size, time, _hash_content(path)]
+            self._known[key] = known = [size, time, digest_file(path)]
         return str(known[2])
 
     def list_part(self, folder: Path) -> PartListing:
@@ -76,20 +74,6 @@ class Fingerprints:
     def save(self) -> None:
         """Write the known digests."""
         write_json(self._cache, self._known)
-
-
-def _hash_content(path: Path) -> str:
-    digest = hashlib.sha256()
-    with _open(path) as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
-
-
-def _open(path: Path) -> BinaryIO:
-    if path.suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    return path.open("rb")
 
 
 def _list_files(folder: Path) -> PartListing:

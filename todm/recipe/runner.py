@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +13,7 @@ from pathlib import Path
 from todm.config import load_config
 from todm.config.comparison import RUN_LENGTH
 from todm.errors import UserError
-from todm.files import write_json
+from todm.files import append_line, write_json
 from todm.layout import checkpoint_step
 from todm.recipe.context import TRAIN_STAGE, Context, RecipeOptions
 from todm.recipe.marks import Change, Mark, Reads, find_changes, make_mark, old_mark, read_old_seconds
@@ -239,8 +238,4 @@ def _show(command: Command) -> str:
 
 def _note(context: Context, line: str) -> None:
     """Append a line to the commands that the report shows."""
-    context.run.path.mkdir(parents=True, exist_ok=True)
-    with context.run.commands.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    append_line(context.run.commands, line)

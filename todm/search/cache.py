@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from todm.errors import UserError
+from todm.files import append_line
 from todm.space.spec import SubnetSpec
 
 try:
@@ -61,9 +61,7 @@ class EvalCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a+b") as file, _locked(file):
             _cut_torn_line(file)
-            file.write((json.dumps(entry, sort_keys=True) + "\n").encode())
-            file.flush()
-            os.fsync(file.fileno())
+            append_line(self.path, json.dumps(entry, sort_keys=True))
         self._results[spec] = dict(result)
 
     def _read(self) -> None:
@@ -89,15 +87,6 @@ class EvalCache:
             if same_context:
                 self._results[spec] = result
         self._offset += len(data)
-
-
-def digest_file(path: Path) -> str:
-    """Return 16 hex digits of a file's SHA-256, which identify the weights of a training."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 @contextmanager

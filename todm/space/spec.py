@@ -11,7 +11,7 @@ from typing import Any
 
 from todm.config import Mode
 from todm.errors import UserError
-from todm.files import write_json
+from todm.files import read_json, write_json
 from todm.space.widths import Widths
 
 
@@ -145,10 +145,7 @@ class SubnetSpec:
     @classmethod
     def load(cls, path: Path) -> SubnetSpec:
         """Read ``spec.json``; a missing or broken file raises `UserError`."""
-        try:
-            data = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not a readable spec.json ({error})") from error
+        data = read_json(path, hint="give the spec.json of a subnet")
         if not isinstance(data, dict):
             raise UserError(f"{path}: a spec is a JSON object with layers, mode and widths")
         try:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from todm.config import Config
+from todm.config.comparison import find_training_change, show_value
 from todm.config.renamed import EARLIER_VALUES, upgrade
 from todm.errors import UserError
 from todm.files import atomic_file, find_leftovers
@@ -255,6 +256,26 @@ def check_same_architecture(
         raise UserError(
             f"{source or 'checkpoint'}: its architecture differs from the config ({'; '.join(differing)}); "
             "use the run's own config, or another run folder"
+        )
+
+
+def check_same_settings(saved_config: Mapping[str, Any], config: Config, exp_dir: Path) -> None:
+    """Refuse settings that a training without any step left would record and not read.
+
+    Args:
+        saved_config: the newest checkpoint's ``config``.
+        config: settings of the current run.
+        exp_dir: run folder, for the message.
+
+    Raises:
+        UserError: with the first setting that differs and both values.
+    """
+    change = find_training_change(saved_config, config)
+    if config.train.resume == "auto" and change is not None:
+        key, old, new = change
+        raise UserError(
+            f"{key} was {show_value(old)}, is {show_value(new)}, but the training in {exp_dir} is finished "
+            "and would not read it; --train.resume never trains anew, another --exp-dir keeps both"
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from todm.config import Config, SpaceConfig, load_config, save_config
+from todm.config import Config, SpaceConfig, config_from_dict, load_config
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
@@ -64,8 +64,7 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
     net, _ = load_subnet(source)
     spec = own_spec(net.spec)
     defaults = tuning_config(load_config(conf or run.config, saved=conf is None), spec)
-    save_config(defaults, tuning.config)
-    config = load_config(tuning.config, overrides, saved=True)
+    config = config_from_dict(defaults.to_dict(), str(tuning.config), overrides)
     if (config.model, config.space) != (defaults.model, defaults.space):
         raise UserError("model, space: fine-tuning keeps the subnet as it is; leave these settings out")
     start = WarmStart(

@@ -43,11 +43,11 @@ from todm.data.tokenizer import Tokenizer
 from todm.dropout import build_policy
 from todm.envinfo import collect_env
 from todm.errors import UserError
-from todm.files import write_json
+from todm.files import append_line, write_json
 from todm.layout import DataFolder, RunFolder
 from todm.space.sandwich import draw_specs
 from todm.space.space import SearchSpace
-from todm.train.checkpoint import CheckpointStore, check_same_architecture
+from todm.train.checkpoint import CheckpointStore, check_same_architecture, check_same_settings
 from todm.train.memory_scan import scan_longest_batches
 from todm.train.meter import Meter
 from todm.train.metrics import RunLogs
@@ -101,7 +101,8 @@ def train(config: Config, exp_dir: Path, start: WarmStart | None = None, *, unti
             without it continues as if uninterrupted; 0 for the whole run.
 
     Raises:
-        UserError: missing data, a checkpoint of another architecture, an impossible setting.
+        UserError: missing data, a checkpoint of another architecture, an impossible setting, or a setting
+            that a finished training would not read.
     """
     world = World.from_env()
     device = choose_device(config.train.device, world)
@@ -204,6 +205,9 @@ class Trainer:
                 source=path,
             )
             state.load_state_dict(saved)
+            training = self.config.train
+            if state.epoch >= training.num_epochs or 0 < training.max_steps <= state.step:
+                check_same_settings(saved["config"], self.config, self.folder.path)
             log.info("resumed %s: epoch %d, batch %d, step %d", path, state.epoch, state.batch, state.step)
         self._check_same_files()
         if self.world.is_main:
@@ -316,8 +320,7 @@ class Trainer:
             return
         self.num_bad += 1
         path = self.folder.skipped_batches(self.world.rank)
-        with path.open("a") as file:
-            file.write(json.dumps({"step": self.state.step, "ids": batch.ids}) + "\n")
+        append_line(path, json.dumps({"step": self.state.step, "ids": batch.ids}))
         log.warning(
             "step %d skipped: its gradient is not finite; its utterances are listed in %s",
             self.state.step, path,

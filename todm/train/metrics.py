@@ -7,11 +7,10 @@ import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from todm.errors import UserError
-from todm.files import write_bytes
+from todm.files import append_line, write_bytes
 from todm.layout import RunFolder
 
 
@@ -159,35 +158,15 @@ class JsonLines:
 
     def __init__(self, path: Path, *, step: int = 0) -> None:
         self._path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
         old = path.read_bytes() if path.exists() else b""
         kept = b"".join(_lines_until(old, step, path)) if step > 0 else b""
-        if kept != old:
+        if kept != old or not path.exists():
             write_bytes(path, kept)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  # closed by close()
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append `record`, which must have a ``step``, and flush."""
+        """Append `record`, which must have a ``step``."""
         assert "step" in record
-        try:
-            self._file.write(json.dumps(record) + "\n")
-            self._file.flush()
-        except OSError as error:
-            raise UserError(f"{self._path}: cannot be written ({error.strerror}); free some space") from error
-
-    def close(self) -> None:
-        """Flush and close the file."""
-        self._file.close()
-
-    def __enter__(self) -> JsonLines:
-        """Return the writer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file at the end of the block."""
-        self.close()
+        append_line(self._path, json.dumps(record), sync=False)
 
 
 def _lines_until(content: bytes, step: int, path: Path) -> list[bytes]:
@@ -265,6 +244,5 @@ class RunLogs:
 
     def close(self) -> None:
         """Close the files that are open."""
-        for file in (self._metrics, self._tensorboard):
-            if file is not None:
-                file.close()
+        if self._tensorboard is not None:
+            self._tensorboard.close()
