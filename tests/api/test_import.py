@@ -10,7 +10,7 @@ import pytest
 import todm
 from todm import api
 
-LARGE = ("torch", "numpy", "lhotse", "onnxruntime", "matplotlib", "pymoo", "jsonargparse", "yaml")
+LARGE = ("torch", "numpy", "lhotse", "onnxruntime", "matplotlib", "pymoo", "yaml")
 
 
 @pytest.mark.parametrize("module", ["todm", "todm.api", "todm.cli", "todm.ablation"])

@@ -65,13 +65,37 @@ def test_nothing_deprecated_is_used() -> None:
         ("", ["it holds no settings", "seed"]),
         ("train: {optim: {lr: null}}", ["train.optim.lr has no value"]),
         ("data: {test_parts: ~}", ["data.test_parts has no value"]),
-        ("space: {widths: {ffn_dim: ~}}", ["space.widths: must be a mapping of names"]),
+        (
+            "space: {widths: {ffn_dim: ~}}",
+            ["space.widths: must be a mapping of names", "got {ffn_dim: null}"],
+        ),
         ("train:\n  seed: 1\ntrain:\n  seed: 2", ["line 3", "'train' is there twice, first in line 1"]),
         ("train:\n  seed: 1\n  seed: 2", ["line 3", "'seed' is there twice"]),
         ("train.seed: 1\ntrain: {seed: 2}", ["train.seed is there twice"]),
         ("train: {num_epochs: 1:30}", ["train.num_epochs: must be an integer, got 1:30"]),
         ("train: {seed: on}", ["train.seed: must be an integer, got on"]),
         ("train: {seed: !!python/name:os.system x}", ["line 1", "not readable as YAML"]),
+        ("train: {valid_average: yes}", ["train.valid_average: must be true or false, got yes"]),
+        ("train: {valid_average: 'true'}", ["train.valid_average: must be true or false, got 'true'"]),
+        ("train: {optim: {lr: '0.1'}}", ["train.optim.lr: must be a number, got '0.1'"]),
+        ("data: {noise_dir: 12}", ["data.noise_dir: must be text, got 12; write texts in quotes"]),
+        ("data: {train_parts: [on, 3]}", ["data.train_parts: must be a list of texts, got [on, 3]"]),
+        ("data: {test_parts: [~]}", ["data.test_parts: must be a list of texts, got [null]"]),
+        ("data: {speed_factors: [1:30]}", ["data.speed_factors: must be a list of numbers, got [1:30]"]),
+        ("space: {depths: ['6']}", ["space.depths: must be a list of integers, got ['6']"]),
+        ("space: {widths: {ffn_dim: [8, 1:30]}}", ["space.widths: must be a mapping of names", "[8, 1:30]"]),
+        (
+            "space: {widths: {ffn_dim: [8]}}\nspace.widths.ffn_dim: [9]",
+            ["space.widths.ffn_dim is there twice"],
+        ),
+        ("train:\n\tseed: 1", ["line 2", "indent with spaces"]),
+        ("train: {seed: 1}\n---\n", ["line 2", "expected a single document"]),
+        ("train: {seed: &a [*a]}", ["train.seed: must be an integer, got [[[...]]]"]),
+        ("train: {seed: 1" + 400 * "0" + "}", ["train.seed: must be in 0 to 9223372036854775807"]),
+        ("train: {optim: {lr: 1" + 400 * "0" + "}}", ["train.optim.lr: must be a number"]),
+        ("search: {objectives: [wr]}", ["search.objectives: 'wr' is not an objective; use wer"]),
+        ("search: {limits: [size < 1]}", ["search.limits: limit 'size < 1'"]),
+        ("trian: {seed: 1}", ["there is no setting trian; did you mean train?"]),
         ("a: " + "[" * 400, ["nested too deeply"]),
         ("? [1]\n: 2", ["a key must be a text"]),
         ("data: {train_parts: ['../../etc']}", ["data.train_parts", "name of one folder"]),
@@ -130,6 +154,32 @@ def test_message_names_where_the_value_came_from(tmp_path: Path) -> None:
     assert load_config(path, ["--train.optim.lr=0.1"]).train.optim.lr == 0.1
 
 
+def test_a_contradiction_names_the_command_line_when_an_override_takes_part(tmp_path: Path) -> None:
+    path = tmp_path / "conf.yaml"
+    path.write_text("data: {min_utterance: 5}\n")
+    sentence = r"data\.min_utterance: must be below data\.max_utterance"
+    with pytest.raises(UserError, match=f"^command line: {sentence}"):
+        load_config(path, ["--data.max_utterance", "4"])
+    path.write_text("data: {min_utterance: 5, max_utterance: 4}\n")
+    with pytest.raises(UserError, match=rf"conf\.yaml: {sentence}"):
+        load_config(path, ["--train.seed", "1"])
+    with pytest.raises(UserError, match=r"^command line: space\.depths: the largest depth is 6"):
+        load_config(None, ["--model.num_layers", "3"])
+
+
+def test_a_dotted_key_adds_to_a_mapping_and_a_nested_one_replaces_it(tmp_path: Path) -> None:
+    words = ["--space.widths.other_dim", "[1, 2]"]
+    with pytest.raises(UserError, match=r"^command line: space\.widths\.other_dim: not an elastic dimension"):
+        load_config(None, words)
+    path = tmp_path / "conf.yaml"
+    path.write_text("space: {widths: {ffn_dim: [8, 16]}}\n")
+    assert load_config(path, ["--space.widths", "{ffn_dim: [3]}"]).space.widths == {"ffn_dim": (3,)}
+    assert load_config(path, ["--space.widths.ffn_dim", "[4]"]).space.widths == {"ffn_dim": (4,)}
+    path.write_text("space: {widths: {other_dim: [8, 16]}}\n")
+    with pytest.raises(UserError, match="other_dim: not an elastic dimension"):
+        load_config(path)
+
+
 TEXTS = st.sampled_from(
     ["null", "{}", "[]", "-1", "1e9", ".nan", "abc", "'", "*a", "&a [*a]", "- ", "? ", "\x00"]
 )
@@ -185,7 +235,7 @@ def test_a_schedule_that_follows_validation_needs_validation() -> None:
     ("word", "sentence"),
     [
         ("--train.num_epochs=1.5", "train.num_epochs: must be an integer, got 1.5"),
-        ("--train.seed=true", "train.seed: must be an integer, got True"),
+        ("--train.seed=true", "train.seed: must be an integer, got true"),
         ("--train.optim.lr=high", "train.optim.lr: must be a number, got high"),
         ("--data.train_parts=dev", "data.train_parts: must be a list of texts, got dev"),
         ("--space.depths=6", "space.depths: must be a list of integers, got 6"),
@@ -207,9 +257,15 @@ def test_similar_names_are_suggested() -> None:
         (["--lr=3"], "train.optim.lr"),
         (["--epochs", "3"], r"train\.\S*epochs"),
         (["--train.num_epoch", "3"], "train.num_epochs"),
+        (["--train.optim.warmup", "3"], "train.optim.warmup_batches"),
+        (["--ffn_dim", "[3]"], "space.widths.ffn_dim"),
+        (["--optim", "{}"], "train.optim"),
     ):
         with pytest.raises(UserError, match=f"did you mean {suggestion}"):
             load_config(None, words)
+    for word in ("--nothing.at.all=1", "--train.true=1", "--train.optim.momentum=1", "--=1"):
+        with pytest.raises(UserError, match="todm config explain lists all settings"):
+            load_config(None, [word])
 
 
 @pytest.mark.parametrize(("old", "new"), RENAMED.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pkgutil import resolve_name
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
@@ -172,3 +173,10 @@ def test_defaults_are_in_range() -> None:
 def test_settings_that_contradict_each_other(data: dict[str, Any], key: str) -> None:
     with pytest.raises(UserError, match=f"^config: {key}: "):
         config_from_dict(data)
+
+
+def test_names_that_are_known_without_torch_are_registered() -> None:
+    registered = [one.setting for one in walk_settings(Config) if one.setting.registry]
+    assert len(registered) == 3
+    for rules in registered:
+        assert set(rules.choices) <= set(resolve_name(rules.registry))

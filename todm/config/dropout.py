@@ -6,6 +6,15 @@ from dataclasses import dataclass, field
 
 from todm.config.fields import setting
 
+POLICIES = ("constant", "max_only", "subnet_scaled", "standout", "reweighted", "mixed")
+SCHEDULES = ("constant", "linear", "exponential", "curriculum", "reversed_curriculum", "validation")
+PENALTIES = ("l1", "lp", "log_sum", "log2_sum", "mcp", "scad", "standout")
+"""Names that are checked without importing torch. Others are looked up where they are registered."""
+
+
+def _list_names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"``{name}``" for name in names[:-1]) + f" or ``{names[-1]}``"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DropoutScheduleConfig:
@@ -13,8 +22,8 @@ class DropoutScheduleConfig:
 
     name: str = setting(
         "constant",
-        "Registered in `todm.dropout.schedules`: ``constant``, ``linear``, ``exponential``, ``curriculum``, "
-        "``reversed_curriculum`` or ``validation``.",
+        f"Registered in `todm.dropout.schedules`: {_list_names(SCHEDULES)}.",
+        choices=SCHEDULES,
         registry="todm.dropout.schedules:SCHEDULES",
     )
     last: float = setting(0.1, "exponential: factor at the end of the run.", gt=0.0, le=1.0)
@@ -41,8 +50,8 @@ class ReweightedConfig:
 
     penalty: str = setting(
         "log_sum",
-        "Registered in `todm.dropout.penalties`: ``l1``, ``lp``, ``log_sum``, ``log2_sum``, ``mcp``, "
-        "``scad`` or ``standout``.",
+        f"Registered in `todm.dropout.penalties`: {_list_names(PENALTIES)}.",
+        choices=PENALTIES,
         registry="todm.dropout.penalties:PENALTIES",
     )
     strength: float = setting(
@@ -91,7 +100,8 @@ class DropoutConfig:
 
     policy: str = setting(
         "subnet_scaled",
-        "Registered in `todm.dropout`, for example ``subnet_scaled``.",
+        f"Registered in `todm.dropout`: {_list_names(POLICIES)}.",
+        choices=POLICIES,
         registry="todm.dropout:POLICIES",
     )
     rate: float = setting(

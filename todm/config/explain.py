@@ -31,7 +31,7 @@ def explain(key: str = "") -> str:
 
 
 def reference_page() -> str:
-    """The page ``docs/reference/configuration.md``."""
+    """Write the page ``docs/reference/configuration.md``."""
     lines = [
         "# Configuration reference",
         "",

@@ -35,8 +35,11 @@ class Setting:
         ascending: whether the items of a list must increase.
         unique: whether the items of a list must differ.
         pair: whether a list of two is a range, its first item at most its second.
-        registry: mapping whose keys are the allowed values, as ``package.module:NAME``; imported only when a
-            value other than the default is checked.
+        choices: names that are allowed without a look into `registry`.
+        registry: mapping whose keys are the allowed values, as ``package.module:NAME``; imported only to
+            check a value that is not among `choices`.
+        parser: function that raises `UserError` for a text that is not allowed, as ``package.module:NAME``;
+            imported only to check a value other than the default.
         pattern: regular expression that every text must match as a whole, and its meaning in words.
     """
 
@@ -49,7 +52,9 @@ class Setting:
     ascending: bool = False
     unique: bool = False
     pair: bool = False
+    choices: tuple[str, ...] = ()
     registry: str = ""
+    parser: str = ""
     pattern: tuple[str, str] | None = None
 
     @property
@@ -57,12 +62,12 @@ class Setting:
         """The range in words, such as ``at least 0 and below 1``; empty without one."""
         low, high = self.ge if self.gt is None else self.gt, self.le if self.lt is None else self.lt
         if low is not None and high is not None and self.gt is None and self.lt is None:
-            return f"in {low:.12g} to {high:.12g}"
+            return f"in {show_number(low)} to {show_number(high)}"
         parts = []
         if low is not None:
-            parts.append(f"{'at least' if self.gt is None else 'above'} {low:.12g}")
+            parts.append(f"{'at least' if self.gt is None else 'above'} {show_number(low)}")
         if high is not None:
-            parts.append(f"{'at most' if self.lt is None else 'below'} {high:.12g}")
+            parts.append(f"{'at most' if self.lt is None else 'below'} {show_number(high)}")
         return " and ".join(parts)
 
     @property
@@ -82,7 +87,7 @@ class Setting:
     def allows(self, number: float) -> bool:
         """Whether `number` is finite and in range."""
         return (
-            math.isfinite(number)
+            (isinstance(number, int) or math.isfinite(number))
             and (self.ge is None or number >= self.ge)
             and (self.gt is None or number > self.gt)
             and (self.le is None or number <= self.le)
@@ -177,15 +182,26 @@ def check_values(config: Any) -> None:
         for name in described.key.split("."):
             value = getattr(value, name)
         check_value(described.key, described.setting, value)
-        if described.setting.registry and value != described.default:
-            _check_registered(described.key, value, resolve_name(described.setting.registry))
+        if value != described.default:
+            _check_names(described, value)
 
 
-def _check_registered(key: str, name: str, registry: Mapping[str, Any]) -> None:
-    if name not in registry:
-        close = difflib.get_close_matches(name, registry, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(registry)}"
-        raise UserError(f"{key}: there is no {name!r}; {hint}")
+def _check_names(described: Described, value: Any) -> None:
+    """Check names that are registered, and texts that are parsed, above this package."""
+    rules, key = described.setting, described.key
+    if rules.parser:
+        parse = resolve_name(rules.parser)
+        for item in value:
+            try:
+                parse(item)
+            except UserError as error:
+                raise UserError(f"{key}: {error}") from error
+    if rules.registry and value not in rules.choices:
+        registry = resolve_name(rules.registry)
+        if value not in registry:
+            close = difflib.get_close_matches(value, registry, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose one of {', '.join(registry)}"
+            raise UserError(f"{key}: there is no {value!r}; {hint}")
 
 
 def check_value(key: str, rules: Setting, value: Any) -> None:
@@ -200,9 +216,9 @@ def check_value(key: str, rules: Setting, value: Any) -> None:
         _check_list(key, rules, tuple(value))
     for item in value if isinstance(value, (tuple, list)) else (value,):
         if isinstance(item, (int, float)) and not isinstance(item, bool) and not rules.allows(item):
-            raise UserError(f"{key}: must be {rules.range_text or 'finite'}, got {_show(value)}")
+            raise UserError(f"{key}: must be {rules.range_text or 'finite'}, got {show(value)}")
         if rules.pattern and isinstance(item, str) and not re.fullmatch(rules.pattern[0], item):
-            raise UserError(f"{key}: must be {rules.pattern[1]}, got {item!r}")
+            raise UserError(f"{key}: must be {rules.pattern[1]}, got {show(item)}")
     if isinstance(value, (tuple, list)):
         _check_order(key, rules, tuple(value))
 
@@ -210,19 +226,63 @@ def check_value(key: str, rules: Setting, value: Any) -> None:
 def _check_list(key: str, rules: Setting, value: tuple[Any, ...]) -> None:
     if len(value) < rules.min_items:
         plural = "s" * (rules.min_items > 1)
-        raise UserError(f"{key}: needs at least {rules.min_items} item{plural}, got {_show(value)}")
+        raise UserError(f"{key}: needs at least {rules.min_items} item{plural}, got {show(value)}")
     if any(isinstance(item, str) and not item.strip() for item in value):
-        raise UserError(f"{key}: must not contain an empty text, got {_show(value)}")
+        raise UserError(f"{key}: must not contain an empty text, got {show(value)}")
 
 
 def _check_order(key: str, rules: Setting, value: tuple[Any, ...]) -> None:
     if rules.ascending and any(not one < other for one, other in pairwise(value)):
-        raise UserError(f"{key}: must be in ascending order without repetition, got {_show(value)}")
+        raise UserError(f"{key}: must be in ascending order without repetition, got {show(value)}")
     if rules.unique and len(set(value)) != len(value):
-        raise UserError(f"{key}: must not name an item twice, got {_show(value)}")
+        raise UserError(f"{key}: must not name an item twice, got {show(value)}")
     if rules.pair and not value[0] <= value[1]:
-        raise UserError(f"{key}: the first value must be at most the second, got {_show(value)}")
+        raise UserError(f"{key}: the first value must be at most the second, got {show(value)}")
 
 
-def _show(value: Any) -> str:
-    return str(list(value)) if isinstance(value, tuple) else str(value)
+def show(value: Any) -> str:
+    """Write a value as in YAML, shortened to 100 characters; texts that need quotes have them.
+
+    Example:
+        >>> show((1, True, None, 1e9, "on", "3", ""))
+        "[1, true, null, 1e+09, on, '3', '']"
+    """
+    text = _show(value, depth=0)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
+def show_number(value: float) -> str:
+    """Write a number exactly, in six digits where these suffice: ``1e+09``, ``131072``."""
+    if isinstance(value, int) and abs(value) > 2**53:
+        return str(value)
+    short = f"{value:.6g}"
+    return short if float(short) == value else str(value)
+
+
+def _show(value: Any, depth: int) -> str:
+    if isinstance(value, (Mapping, tuple, list)) and depth > 2:
+        return "..."  # an alias can make a list contain itself
+    if isinstance(value, Mapping):
+        items = (f"{_show(name, depth + 1)}: {_show(item, depth + 1)}" for name, item in value.items())
+        return "{" + ", ".join(items) + "}"
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_show(item, depth + 1) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return show_number(value) + (".0" if value.is_integer() and abs(value) < 1e6 else "")
+    if isinstance(value, int):
+        return show_number(value)
+    return value if isinstance(value, str) and _is_plain(value) else repr(value)
+
+
+def _is_plain(text: str) -> bool:
+    """Whether YAML reads `text` as a text without quotes."""
+    try:
+        float(text)
+    except ValueError:
+        return text.lower() not in ("null", "true", "false") and bool(re.fullmatch(_PLAIN, text))
+    return False
+
+
+_PLAIN = r"[\w./+<][\w ./:%<=+-]*"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import yaml
 
 from todm.config.check import check
-from todm.config.fields import walk_settings
-from todm.config.names import check_key, number_settings, sections, text_settings
+from todm.config.fields import show
+from todm.config.names import check_key, defaults, kind_of, sections, settings, text_settings
 from todm.config.renamed import upgrade
 from todm.config.root import Config
+from todm.config.values import convert
 from todm.config.yaml_reader import parse_yaml, read_yaml
 from todm.errors import UserError
 from todm.files import write_text
@@ -38,7 +38,7 @@ def load_config(path: Path | None, overrides: Sequence[str] = (), *, saved: bool
     data: Any = {}
     if path is not None:
         if not path.is_file():
-            raise UserError(f"{path}: no such config file")
+            raise UserError(f"{path}: no such config file" + ("; it is a folder" if path.is_dir() else ""))
         data = read_yaml(path)
         if data is None:
             raise UserError(f"{path}: it holds no settings; write at least one, such as 'train: {{seed: 0}}'")
@@ -72,27 +72,29 @@ def config_to_yaml(config: Config) -> str:
 def _parse(data: Any, overrides: Sequence[str], source: str, saved: bool) -> Config:
     if saved and isinstance(data, Mapping):
         data = upgrade(data)
-    _check_sections(data, source)
+    values = _flatten(data, source)
     given = _read_overrides(overrides)
-    parser = _make_parser()
-    with _blame(source):
-        namespace = parser.parse_object(_nest(_walk(data)))
-    if given:
-        with _blame(COMMAND_LINE):
-            namespace = parser.parse_object(_nest((*_walk(data), *given.items())))
-    config = Config(**parser.instantiate(namespace).as_dict())
+    config: Config = _build(Config, _merge_mappings(values, given))
     try:
         check(config)
     except UserError as error:
-        key = str(error).partition(":")[0]
-        overridden = any(f"{key}.".startswith(f"{one}.") for one in given)
+        named = _KEY.findall(str(error))
+        overridden = any(
+            f"{one}.".startswith(f"{key}.") or f"{key}.".startswith(f"{one}.")
+            for one in given
+            for key in named
+        )
         raise UserError(f"{COMMAND_LINE if overridden else source}: {error}") from error
     return config
 
 
+_KEY = re.compile(r"\b[a-z]+(?:\.\w+)+")
+"""A dotted key in a message."""
+
+
 def _read_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """Values by dotted key from ``--key value`` and ``--key=value``; the last of a key counts."""
-    values: dict[str, Any] = {}
+    """Settings from ``--key value`` and ``--key=value``; the last of a key counts."""
+    texts: dict[str, str] = {}
     rest = list(words)
     while rest:
         word = rest.pop(0)
@@ -104,56 +106,45 @@ def _read_overrides(words: Sequence[str]) -> dict[str, Any]:
             if not rest:
                 raise UserError(f"{COMMAND_LINE}: --{key} needs a value")
             text = rest.pop(0)
-        values[key] = text if key in text_settings() else parse_yaml(text, f"{COMMAND_LINE}: {key}")
-    _check_sections(values, COMMAND_LINE)
-    return values
+        texts[key] = text
+    return _flatten({key: _parse_text(key, text) for key, text in texts.items()}, COMMAND_LINE)
 
 
-def _nest(values: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Sections from dotted keys; a later value replaces an earlier one."""
-    result: dict[str, Any] = {}
-    for key, value in values:
-        if key in sections():
-            continue
-        *path, name = key.split(".")
-        section = result
-        for part in path:
-            section = section.setdefault(part, {})
-        section[name] = dict(value) if isinstance(value, Mapping) else value
-    return result
+def _parse_text(key: str, text: str) -> Any:
+    """Parse the value of an override; a text setting takes it as it is."""
+    return text if key in text_settings() else parse_yaml(text, f"{COMMAND_LINE}: {key}")
 
 
-@contextmanager
-def _blame(source: str) -> Iterator[None]:
-    """Report an error of jsonargparse as one of `source`."""
-    try:
-        yield
-    except Exception as error:  # jsonargparse lets yaml's and its own errors through
-        raise UserError(f"{source}: {_explain_error(error)}") from error
+def _flatten(data: Any, source: str) -> dict[str, Any]:
+    """Converted values by dotted key. An entry of a mapping may have a key of its own.
 
-
-def _check_sections(data: Any, source: str) -> None:
-    """Refuse unknown and renamed keys, and a value in place of a section."""
+    Raises:
+        UserError: an unknown or earlier key, one that is given twice, a value of another type.
+    """
     if not isinstance(data, Mapping):
-        raise UserError(f"{source}: it must hold settings (key: value), not {data!r}")
+        raise UserError(f"{source}: it must hold settings (key: value), not {show(data)}")
+    values: dict[str, Any] = {}
     seen: set[str] = set()
     for key, value in _walk(data):
         if key in seen:
             raise UserError(f"{source}: {key} is there twice, nested and with dots; remove one")
         seen.add(key)
-        if value is None and key not in sections():
-            raise UserError(f"{source}: {key} has no value; give it one or remove it")
-        if key not in sections():
-            check_key(key, source)
-            kind = number_settings().get(key)
-            if kind and isinstance(value, str):  # jsonargparse would read 1:30 as 90
+        if key in sections():
+            if not isinstance(value, Mapping):
                 raise UserError(
-                    f"{source}: {key}: must be {_with_article(number_settings()[key])}, got {value}"
+                    f"{source}: {key} is a section and must hold settings (key: value), not {show(value)}"
                 )
-        elif not isinstance(value, Mapping):
-            raise UserError(
-                f"{source}: {key} is a section and must hold settings (key: value), not {value!r}"
-            )
+            continue
+        check_key(key, source)
+        if value is None:
+            raise UserError(f"{source}: {key} has no value; give it one or remove it")
+        try:
+            values[key] = convert(key, kind_of(key), value)
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from error
+        if isinstance(value, Mapping):
+            seen |= {f"{key}.{name}" for name in value}
+    return values
 
 
 def _walk(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -165,35 +156,27 @@ def _walk(data: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _walk(value, f"{key}.")
 
 
-@cache
-def _make_parser() -> Any:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
-    parser.add_class_arguments(Config)
-    return parser
-
-
-_WRONG_TYPE = re.compile(r'Parser key "(?P<key>[\w.]+)":.*?(?: Got value: (?P<value>.*))?', re.DOTALL)
-"""How jsonargparse reports a value of the wrong type."""
-
-
-def _explain_error(error: Exception) -> str:
-    """What jsonargparse reports, in the words of the reference."""
-    text = _first_sentence(error)
-    found = _WRONG_TYPE.fullmatch(text)
-    if found is None:
-        return text
-    key, value = found["key"], found["value"]
-    wanted = next((one.type_text for one in walk_settings(Config) if one.key == key), "")
-    return text if value is None or not wanted else f"{key}: must be {_with_article(wanted)}, got {value}"
+def _merge_mappings(*sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of all sources, later ones first; keys of mapping entries become entries of their mapping."""
+    merged: dict[str, Any] = {}
+    for values in sources:
+        merged |= {key: value for key, value in values.items() if key in settings()}
+        for key, value in values.items():
+            if key not in settings():
+                mapping, _, name = key.rpartition(".")
+                before = merged.get(mapping, defaults()[mapping])
+                merged[mapping] = {**before, name: value}
+    return merged
 
 
-def _with_article(kind: str) -> str:
-    article = {"integer": "an ", "number": "a ", "list": "a ", "mapping": "a "}
-    return article.get(kind.split()[0], "") + kind
-
-
-def _first_sentence(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text.split(" Traceback")[0][:400]
+def _build(section: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Make a section from values by dotted key; defaults take the place of missing ones."""
+    hints = get_type_hints(section)
+    made = {}
+    for item in fields(section):
+        key = f"{prefix}{item.name}"
+        if is_dataclass(hints[item.name]):
+            made[item.name] = _build(hints[item.name], values, f"{key}.")
+        elif key in values:
+            made[item.name] = values[key]
+    return section(**made)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from functools import cache
-from typing import Literal, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-from todm.config.fields import walk_sections, walk_settings
+from todm.config.fields import Described, walk_sections, walk_settings
 from todm.config.renamed import RENAMED
 from todm.config.root import Config
 from todm.errors import UserError
@@ -25,27 +25,54 @@ def check_key(key: str, source: str) -> None:
     """
     if key in RENAMED:
         raise UserError(f"{source}: {key} is now called {RENAMED[key]}; use that name")
-    if key in settings() or key in sections() or any(key.startswith(f"{name}.") for name in _mappings()):
+    if key in settings() or key in sections() or key.rpartition(".")[0] in _mappings():
         return
     raise UserError(f"{source}: {unknown_key(key)}")
 
 
 def unknown_key(key: str) -> str:
-    """What to answer for an unknown key, with the most similar setting."""
-    name = key.rsplit(".", 1)[-1]
-    cutoff = 0.75 if len(name) >= 5 else 0.86  # short names resemble each other by chance
-    by_name = {known.rsplit(".", 1)[-1]: known for known in reversed(settings())}
-    similar = difflib.get_close_matches(key, settings(), n=1, cutoff=0.6) or [
-        by_name[close] for close in difflib.get_close_matches(name, by_name, n=1, cutoff=cutoff)
-    ]
-    hint = f"did you mean {similar[0]}?" if similar else "todm config explain lists all settings"
-    return f"there is no setting {key}; {hint}"
+    """What to answer for an unknown key, with the most similar setting or section."""
+    similar = _find_similar(key)
+    hint = f"did you mean {similar}?" if similar else "todm config explain lists all settings"
+    return f"there is no setting {key or repr(key)}; {hint}"
+
+
+def _find_similar(key: str) -> str | None:
+    """The known key whose last name is closest, those of the same section first."""
+    section, _, name = key.rpartition(".")
+
+    def rank(known: str) -> tuple[float, float]:
+        known_section, _, known_name = known.rpartition(".")
+        nearness = SequenceMatcher(None, section, known_section).ratio()
+        close = _closeness(name, known_name)
+        same = section == known_section
+        if not same and len(name) < 5 and close < 0.9:  # short names resemble each other by chance
+            close = 0.0
+        return close + 0.1 * same, nearness
+
+    entries = [f"{key}.{name}" for key in _mappings() for name in defaults()[key]]
+    best = max((*settings(), *sections(), *entries), key=rank)
+    return best if rank(best)[0] >= _CUTOFF else None
+
+
+_CUTOFF = 0.8
+
+
+def _closeness(name: str, known: str) -> float:
+    """Similarity of two names from 0 to 1; a transposition and a missing word are close."""
+    if name and set(name.split("_")) < set(known.split("_")):
+        return 0.85
+    return (
+        0.95
+        if name != known and sorted(name) == sorted(known)
+        else SequenceMatcher(None, name, known).ratio()
+    )
 
 
 @cache
 def settings() -> tuple[str, ...]:
     """Dotted names of all settings."""
-    return tuple(described.key for described in walk_settings(Config))
+    return tuple(_described())
 
 
 @cache
@@ -55,19 +82,35 @@ def sections() -> tuple[str, ...]:
 
 
 @cache
-def _mappings() -> tuple[str, ...]:
-    """Settings that map names to values, each name of which is a key of its own."""
-    return tuple(described.key for described in walk_settings(Config) if get_origin(described.kind) is dict)
+def defaults() -> Mapping[str, Any]:
+    """Default values by dotted name."""
+    return {key: one.default for key, one in _described().items()}
 
 
 @cache
 def text_settings() -> frozenset[str]:
     """Settings whose value is a text, which a command line gives as it is."""
-    kinds = {one.key: one.kind for one in walk_settings(Config)}
-    return frozenset(key for key, kind in kinds.items() if kind is str or get_origin(kind) is Literal)
+    kinds = {key: one.kind for key, one in _described().items()}
+    return frozenset(
+        key
+        for key, kind in kinds.items()
+        if kind is str or (get_origin(kind) is Literal and isinstance(get_args(kind)[0], str))
+    )
+
+
+def kind_of(key: str) -> Any:
+    """Return the type of a setting, or of an entry of a mapping."""
+    if key in _described():
+        return _described()[key].kind
+    return get_args(_described()[key.rpartition(".")[0]].kind)[1]
 
 
 @cache
-def number_settings() -> Mapping[str, str]:
-    """Settings whose value is one number, with their type in words."""
-    return {one.key: one.type_text for one in walk_settings(Config) if one.kind in (int, float)}
+def _mappings() -> tuple[str, ...]:
+    """Settings that map names to values, each name of which is a key of its own."""
+    return tuple(key for key, one in _described().items() if get_origin(one.kind) is dict)
+
+
+@cache
+def _described() -> Mapping[str, Described]:
+    return {one.key: one for one in walk_settings(Config)}

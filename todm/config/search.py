@@ -20,9 +20,13 @@ class SearchConfig:
         "latency``.",
         min_items=1,
         unique=True,
+        parser="todm.search.limits:parse_objective",
     )
     limits: tuple[str, ...] = setting(
-        (), "Constraints such as ``rtf <= 0.1 on pi4`` or ``size <= 2 MB``.", unique=True
+        (),
+        "Constraints such as ``rtf <= 0.1 on pi4`` or ``size <= 2 MB``.",
+        unique=True,
+        parser="todm.search.limits:parse_limit",
     )
     precision: Literal["fp32", "int8", "fp16"] = setting(
         "fp32",

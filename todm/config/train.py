@@ -13,10 +13,10 @@ from todm.config.optim import CollapseConfig, OptimConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The training run."""
+    """Length, checkpoints and devices of the training run."""
 
     num_epochs: int = setting(
-        30, "MicroBatchPasses over the training utterances, speed copies included.", ge=1, le=100_000
+        30, "Passes over the training utterances, speed copies included.", ge=1, le=100_000
     )
     max_steps: int = setting(0, "Stop after this many steps; 0 for no limit.", ge=0, le=MAX_STEPS)
     seed: int = setting(

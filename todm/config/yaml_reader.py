@@ -29,6 +29,7 @@ _SCALARS = (
     ("merge", r"<<", "<"),
 )
 """Core schema of YAML 1.2 (section 10.3.2) and merge keys: tag, pattern, first characters."""
+_TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
@@ -51,7 +52,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
         """Construct a mapping whose keys are texts, each of which occurs once."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":
+            if key.tag == _MERGE:
                 continue
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(None, None, "a key must be a text", key.start_mark)
@@ -59,6 +60,8 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
                 problem = f"{key.value!r} is there twice, first in line {lines[key.value]}; remove one"
                 raise yaml.MarkedYAMLError(None, None, problem, key.start_mark)
             lines[key.value] = key.start_mark.line + 1
+        self.flatten_mapping(node)
+        node.value = [(yaml.ScalarNode(_TEXT, key.value, key.start_mark), value) for key, value in node.value]
         return super().construct_mapping(node, deep)
 
 
@@ -107,6 +110,10 @@ def parse_yaml(text: str, source: str) -> Any:
         mark = error.problem_mark or error.context_mark
         line = f" line {mark.line + 1}:" if mark else ""
         problem = " ".join(str(error.problem or error.context).split())
+        if problem.startswith(("but ", "second ")):  # half a sentence
+            problem = f"{error.context}, {problem}"
+        if "'\\t'" in problem:
+            problem += "; indent with spaces"
         raise UserError(f"{source}:{line} not readable as YAML: {problem}") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{source}: not readable as YAML: {' '.join(str(error).split())[:300]}") from error
