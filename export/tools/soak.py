@@ -7,8 +7,9 @@ From the middle of one pause to the middle of the next the text is compared with
 the word error rates of both are computed. The long stream keeps its state and its last labels. With
 ``--endpoints`` it is segmented as in sherpa-onnx (``reset_encoder=True``): a segment ends after 1.2 s
 without a token, and the state is reset after another 2.4 s (use a pause of 4 s). ``--silence`` streams only
-silence, which must not give any word. Exit code 1 if a state is not finite, memory grows, silence gives
-words, or the stream makes more than 1.1 times the errors of fresh starts plus one in 500 words.
+silence, which must not give any word; ``--noise`` white and pink noise, hum, clicks and silence at several
+levels in turn, which may give one word. Exit code 1 if a state is not finite, memory grows, silence or noise
+gives more words, or the stream makes more than 1.1 times the errors of fresh starts plus one in 500 words.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 
 from todm.data.part_audio import load_part_audio
 from todm.decode.wer import compute_wer, make_utterances
-from todm.deploy.in_use import compute_allowed_errors
+from todm.deploy.in_use import compute_allowed_errors, make_wordless_sounds
 from todm.errors import UserError
 from todm.runtime.bundle import open_bundle
 from todm.runtime.constants import SAMPLE_RATE
@@ -43,6 +44,9 @@ def main() -> int:
     parser.add_argument("--corpus-dir", type=Path, help="folder in LibriSpeech's layout")
     parser.add_argument("--part", help="part of the corpus")
     parser.add_argument("--silence", action="store_true", help="stream silence instead of a corpus")
+    parser.add_argument(
+        "--noise", action="store_true", help="stream sounds without words instead of a corpus"
+    )
     parser.add_argument("--hours", type=float, default=1.0, help="hours of audio (1)")
     parser.add_argument(
         "--pause", type=float, default=1.5, help="seconds of silence between utterances (1.5)"
@@ -50,14 +54,17 @@ def main() -> int:
     parser.add_argument("--endpoints", action="store_true", help="segment the stream at endpoints")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "int8"])
     args = parser.parse_args()
-    if args.silence == bool(args.corpus_dir and args.part):
-        raise UserError("give --corpus-dir and --part, or --silence")
+    if args.silence + args.noise + bool(args.corpus_dir and args.part) != 1:
+        raise UserError("give --corpus-dir and --part, or --silence, or --noise")
     if rss_mb() is None:
         raise UserError("/proc/self/status: cannot be read; soak.py needs Linux")
     bundle = open_bundle(args.bundle, precision=args.precision)
     recognizer = StreamingRecognizer(bundle, reset_encoder=args.endpoints)
     if args.silence:
         utterances = [np.zeros(20 * SAMPLE_RATE, dtype=np.float32)]
+    elif args.noise:
+        kinds = make_wordless_sounds(10 * SAMPLE_RATE).values()
+        utterances = [sound for sounds in kinds for sound in sounds]
     else:
         ids, texts, utterances = load_part_audio(args.corpus_dir, args.part)
     half_pause = np.zeros(round(args.pause * SAMPLE_RATE / 2), dtype=np.float32)
@@ -106,8 +113,8 @@ def main() -> int:
         "different": num_different,
         "words": sum(len(text.split()) for text in texts_of_stream),
     }
-    accurate = not result["words"]
-    if not args.silence:
+    accurate = result["words"] <= int(args.noise)
+    if not args.silence and not args.noise:
         rounds = range(num_segments)
         references = [texts[i % len(texts)] for i in rounds]
         names = [ids[i % len(ids)] for i in rounds]

@@ -64,6 +64,9 @@ def test_soak_streams_through_one_state(tmp_path: Path) -> None:
     assert verdict["hours"] >= 0.02
     assert verdict["segments"] > verdict["different"] >= 0
     assert verdict["wer_ok"] and verdict["wer_fresh"] > 0
+    done = run("soak.py", bundle, "--noise", "--hours", 0.01)
+    verdict = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == (verdict["words"] > 1) and "wer" not in verdict
 
 
 def test_long_audio_is_compared_with_the_whole_convolution(tmp_path: Path) -> None:
@@ -90,7 +93,7 @@ def test_long_audio_is_compared_with_the_whole_convolution(tmp_path: Path) -> No
         (["compare_encoders.py", "missing.yaml"], "missing.yaml: no such file"),
         (["soak.py", "missing", "--silence"], "missing"),
         (["long_audio.py", "missing", "missing"], "missing"),
-        (["soak.py", "missing"], "give --corpus-dir and --part, or --silence"),
+        (["soak.py", "missing"], "give --corpus-dir and --part, or --silence, or --noise"),
     ],
 )
 def test_bad_input_ends_with_one_sentence(words: list[str], reason: str) -> None:
