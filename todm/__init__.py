@@ -13,10 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from todm.api.model import Model, load
     from todm.api.run import Run
     from todm.config import Config
     from todm.errors import UserError
+    from todm.inference import Model, load
     from todm.runtime.transcript import Transcript
     from todm.space.space import SearchSpace
     from todm.space.spec import SubnetSpec
@@ -27,13 +27,13 @@ __all__ = ["Config", "Model", "Run", "SearchSpace", "SubnetSpec", "Transcript", 
 
 _MODULES = {
     "Config": "todm.config",
-    "Model": "todm.api.model",
+    "Model": "todm.inference",
     "Run": "todm.api.run",
     "SearchSpace": "todm.space.space",
     "SubnetSpec": "todm.space.spec",
     "Transcript": "todm.runtime.transcript",
     "UserError": "todm.errors",
-    "load": "todm.api.model",
+    "load": "todm.inference",
 }
 
 

@@ -28,7 +28,7 @@ from todm.runtime.layout import BundleFiles
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
-Kind = Literal["supernet", "subnet", "bundle", "checkpoint"]
+Kind = Literal["supernet", "subnet", "bundle"]
 
 
 def model_kind(path: Path) -> Kind:
@@ -37,16 +37,12 @@ def model_kind(path: Path) -> Kind:
     Raises:
         UserError: no model.
     """
-    if path.is_file() and path.suffix == ".pt":
-        return "checkpoint"
     if BundleFiles(path).precisions:
         return "bundle"
     model = ModelFolder(path)
     if model.weights.is_file():
         return "subnet" if model.spec.is_file() else "supernet"
-    raise UserError(
-        f"{path}: not a model; give a folder with {model.weights.name} or encoder.onnx, or a checkpoint (.pt)"
-    )
+    raise UserError(f"{path}: not a model; give a folder with {model.weights.name} or encoder.onnx")
 
 
 def find_supernet(exp_dir: Path) -> Path:
@@ -103,12 +99,12 @@ def load_subnet(folder: Path) -> tuple[Transducer, Config]:
     return net, config
 
 
-def load_plain(path: Path, spec: str | None) -> tuple[Transducer, Config, Path]:
+def load_plain(path: Path, spec: str | SubnetSpec | None) -> tuple[Transducer, Config, Path]:
     """Load a subnet, or extract one from a supernet.
 
     Args:
         path: model folder.
-        spec: ladder name or path of a spec.json; required for a supernet, refused for a subnet.
+        spec: ladder name, path of a spec.json or `SubnetSpec`; required for a supernet, refused for a subnet.
 
     Returns:
         The net, its config and the folder of its tokeniser.
@@ -131,9 +127,11 @@ def load_plain(path: Path, spec: str | None) -> tuple[Transducer, Config, Path]:
     return extract(supernet, resolve_spec(supernet.space, spec)), config, path
 
 
-def resolve_spec(space: SearchSpace, text: str) -> SubnetSpec:
-    """Return the spec given by a ladder name or by the path of a spec.json."""
-    return SubnetSpec.load(Path(text)) if text.endswith(".json") else space.resolve(text)
+def resolve_spec(space: SearchSpace, spec: str | SubnetSpec) -> SubnetSpec:
+    """Return the spec given by a ladder name, by the path of a spec.json, or itself."""
+    if isinstance(spec, SubnetSpec):
+        return spec
+    return SubnetSpec.load(Path(spec)) if spec.endswith(".json") else space.resolve(spec)
 
 
 def check_weights(net: nn.Module, weights: Mapping[str, Any], source: str) -> None:

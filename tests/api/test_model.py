@@ -12,9 +12,9 @@ import torch
 
 import todm
 from tests.nets import MODEL, SPACE, VOCAB_SIZE, make_noise, make_talkative
-from todm.api.model import Stream
 from todm.config import Config, SpaceConfig
 from todm.data.tokenizer import Tokenizer
+from todm.inference import Stream
 from todm.model_dir import load_subnet, save_subnet, save_supernet
 from todm.nn.supernet import Supernet
 from todm.runtime.fbank import compute_fbank

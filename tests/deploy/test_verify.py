@@ -24,10 +24,11 @@ from todm.deploy.bundle import write_bundle
 from todm.deploy.in_use import InUseResult
 from todm.deploy.verify import verify_bundle
 from todm.errors import UserError
+from todm.inference import Model
 from todm.model_dir import load_subnet, save_subnet
 from todm.runtime.bundle import describe_bundle
 from todm.runtime.fbank import compute_fbank
-from todm.runtime.recognizer import open_recognizer
+from todm.runtime.transcript import Transcript
 
 CONFIG = Config(
     model=MODEL,
@@ -124,14 +125,10 @@ def test_strict_names_the_failed_checks(
 def test_a_bundle_with_other_transcripts_is_rejected(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, subnet = exp / "bundles" / "max", exp / "subnets" / "max"
 
-    class AlwaysOne:
-        def __init__(self, folder: Path, precision: str = "fp32") -> None:
-            self.recognizer = open_recognizer(folder)
+    def transcribe(model: Model, utterances: list[np.ndarray]) -> list[Transcript]:
+        return [Transcript(text="ONE")] * len(utterances)
 
-        def transcribe(self, utterances: list[np.ndarray]) -> list[str]:
-            return ["ONE"] * len(utterances)
-
-    monkeypatch.setattr(verify, "BundleRecognizer", AlwaysOne)
+    monkeypatch.setattr(Model, "transcribe_batch", transcribe)
     monkeypatch.setattr(verify, "sherpa_transcribe", lambda bundle, utterances: [""] * len(utterances))
     with pytest.raises(UserError, match="the WER of float ONNX differs from torch"):
         verify_bundle(bundle, subnet, exp / "corpus", "dev-here")

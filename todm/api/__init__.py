@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from todm.api.device_table import DeviceOptions, DeviceResult, fit_results, measure_device
     from todm.api.exporting import export_subnets, load_guard_audio
     from todm.api.extracting import extract_subnets
-    from todm.api.model import Model, Stream, load
     from todm.api.run import Run
     from todm.api.searching import SearchOptions, SearchSession
     from todm.api.settings import read_overrides
     from todm.api.train_benchmark import benchmark_training
     from todm.api.training import average_run, check_data, check_until, fine_tune_run, train_run
     from todm.deploy.verify import require_in_use, verify_bundle
-    from todm.inference import InferenceOptions
+    from todm.inference import InferenceOptions, Model, Stream, load
     from todm.runtime.transcript import Transcript
     from todm.train.step_benchmark import BatchShape, LossBenchmark, StepBenchmark
 
@@ -31,7 +30,6 @@ _NAMES = {
     "device_table": ("DeviceOptions", "DeviceResult", "fit_results", "measure_device"),
     "exporting": ("export_subnets", "load_guard_audio"),
     "extracting": ("extract_subnets",),
-    "model": ("Model", "Stream", "load"),
     "run": ("Run",),
     "searching": ("SearchOptions", "SearchSession"),
     "settings": ("read_overrides",),
@@ -41,7 +39,8 @@ _NAMES = {
 _MODULES = {name: f"todm.api.{module}" for module, names in _NAMES.items() for name in names}
 _MODULES |= dict.fromkeys(("BatchShape", "LossBenchmark", "StepBenchmark"), "todm.train.step_benchmark")
 _MODULES |= dict.fromkeys(("verify_bundle", "require_in_use"), "todm.deploy.verify")
-_MODULES |= {"InferenceOptions": "todm.inference", "Transcript": "todm.runtime.transcript"}
+_MODULES |= dict.fromkeys(("InferenceOptions", "Model", "Stream", "load"), "todm.inference")
+_MODULES["Transcript"] = "todm.runtime.transcript"
 
 __all__ = [
     "BatchShape",

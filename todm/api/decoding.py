@@ -7,7 +7,7 @@ from pathlib import Path
 from todm.api.results import DecodeResult
 from todm.data.part_audio import load_part_audio
 from todm.decode.wer import compute_wer, make_utterances, write_wer
-from todm.inference import InferenceOptions, open_model
+from todm.inference import InferenceOptions, load
 
 
 def decode_part(
@@ -32,9 +32,16 @@ def decode_part(
     Raises:
         UserError: no such model, corpus or part, or an option that does not suit the model.
     """
-    recognizer = open_model(model, spec=spec, options=options)
+    options = options or InferenceOptions()
+    opened = load(
+        model,
+        spec=spec,
+        precision=options.precision,
+        beam=options.beam,
+        num_threads=options.num_threads,
+    )
     ids, texts, samples = load_part_audio(corpus_dir, part)
-    scored = make_utterances(ids, texts, recognizer.transcribe(samples))
+    scored = make_utterances(ids, texts, [result.text for result in opened.transcribe_batch(samples)])
     result = compute_wer(scored)
     name = model.name if spec is None else f"{model.name}:{spec}"
     write_wer(out, scored, result, part=part, model=name)

@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for opening a model; `make_options` reads them."""
     parser.add_argument("--spec", help="size of a supernet: min, mid-streaming, ..., or a spec.json")
-    parser.add_argument("--precision", choices=PRECISIONS, help="precision of an ONNX folder (default: fp32)")
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="fp32", help="precision of an ONNX folder (default: fp32)"
+    )
     parser.add_argument("--beam", action="store_true", help="modified beam search (ONNX folders only)")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="CPU threads (default: 1)")
 
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> None:
     model = api.load(
         args.model,
         spec=args.spec,
-        precision=args.precision or "fp32",
+        precision=args.precision,
         beam=args.beam,
         num_threads=args.threads,
     )

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from todm.data.features import compute_features, make_extractor
 from todm.data.part_audio import load_part_audio
 from todm.data.tokenizer import Tokenizer
 from todm.decode.greedy import greedy_search
@@ -23,8 +25,11 @@ from todm.deploy.contract import check_bundle
 from todm.deploy.in_use import InUseResult, run_in_use_checks
 from todm.errors import UserError
 from todm.files import write_json
-from todm.inference import BundleRecognizer, TorchRecognizer
+from todm.inference import Model, load
+from todm.inference.torch_model import compute_host_features
 from todm.model_dir import load_subnet
+from todm.nn.transducer import Transducer
+from todm.runtime.chunks import Chunks
 from todm.runtime.constants import SAMPLE_RATE
 from todm.runtime.fbank import compute_fbank
 from todm.runtime.hosts import load_packages, open_host
@@ -114,21 +119,21 @@ def verify_bundle(
     files = BundleFiles(bundle)
     net, _ = load_subnet(subnet)
     ids, references, samples = load_part_audio(corpus_dir, part, limit=limit)
-    exact = BundleRecognizer(bundle)
+    exact = load(bundle)
     # The chunks of the bundle, which may have been exported for others than the subnet's config gives.
-    chunks = exact.recognizer.bundle.streaming
-    torch_recognizer = TorchRecognizer(net, Tokenizer.load(subnet), chunks)
+    chunks = exact.bundle.streaming
+    reference = TorchReference(net, Tokenizer.load(subnet), chunks)
 
-    recognizers: dict[str, Transcribe] = {"torch": torch_recognizer.transcribe}
+    recognizers: dict[str, Transcribe] = {"torch": reference.transcribe}
     missing: dict[str, str] = {}
     runtimes = ["onnxruntime"]
     if chunks is not None:
         frames = chunks.shift // net.subsampling_factor
-        recognizers["torch chunks"] = lambda utterances: _torch_chunks(torch_recognizer, utterances, frames)
-    recognizers["onnx fp32"] = exact.transcribe
+        recognizers["torch chunks"] = lambda utterances: reference.transcribe(utterances, frames)
+    recognizers["onnx fp32"] = partial(_transcribe, exact)
     for precision in ("int8", "fp16"):
         if precision in files.precisions:
-            recognizers[f"onnx {precision}"] = BundleRecognizer(bundle, precision=precision).transcribe
+            recognizers[f"onnx {precision}"] = partial(_transcribe, load(bundle, precision=precision))
     try:
         load_packages("sherpa-onnx")
     except UserError as error:
@@ -150,7 +155,7 @@ def verify_bundle(
     parity = Parity(
         part=part,
         utterances=len(ids),
-        feature_difference=_feature_difference(torch_recognizer, samples),
+        feature_difference=_feature_difference(samples),
         forms=tuple(forms.values()),
         missing=missing,
         in_use=run_in_use_checks(bundle, runtimes, ids, references, samples),
@@ -190,23 +195,50 @@ def sherpa_transcribe(bundle: Path, utterances: Sequence[np.ndarray]) -> list[st
     return texts
 
 
-def _torch_chunks(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray], chunk: int) -> list[str]:
-    """Transcripts of a streaming net in torch, `chunk` encoder frames at a time."""
-    net = recognizer.net
-    texts = []
-    for samples in utterances:
-        out = encode_in_chunks(net, torch.from_numpy(recognizer.streaming_features(samples))[None], chunk)
-        labels = greedy_search(net, out, torch.tensor([out.shape[1]]))[0]
-        texts.append(recognizer.tokenizer.decode(labels))
-    return texts
+class TorchReference:
+    """Transcription with the features, the search and the tokenizer of training.
+
+    Args:
+        net: a plain net in eval mode.
+        tokenizer: maps labels to text.
+        chunks: chunking of the streaming host; None for an offline net.
+    """
+
+    def __init__(self, net: Transducer, tokenizer: Tokenizer, chunks: Chunks | None) -> None:
+        self._net = net
+        self._tokenizer = tokenizer
+        self._chunks = chunks
+        self._extractor = make_extractor()
+
+    @torch.inference_mode()
+    def transcribe(self, utterances: Sequence[np.ndarray], chunk_frames: int | None = None) -> list[str]:
+        """Transcribe utterances (S,) at 16 kHz in one pass, or `chunk_frames` encoder frames at a time."""
+        texts = []
+        for samples in utterances:
+            feats = torch.from_numpy(compute_host_features(samples, self._chunks, self._extractor))[None]
+            labels: list[int] = []
+            if feats.shape[1]:
+                if chunk_frames is None:
+                    out, lens = self._net.encode(feats, torch.tensor([feats.shape[1]]))
+                else:
+                    out = encode_in_chunks(self._net, feats, chunk_frames)
+                    lens = torch.tensor([out.shape[1]])
+                labels = greedy_search(self._net, out, lens)[0]
+            texts.append(self._tokenizer.decode(labels))
+        return texts
 
 
-def _feature_difference(recognizer: TorchRecognizer, utterances: Sequence[np.ndarray]) -> float:
+def _transcribe(model: Model, utterances: Sequence[np.ndarray]) -> list[str]:
+    return [result.text for result in model.transcribe_batch(utterances)]
+
+
+def _feature_difference(utterances: Sequence[np.ndarray]) -> float:
     """Largest absolute difference between audible log-mel values of training and device, 20 utterances."""
     largest = 0.0
+    extractor = make_extractor()
     for samples in utterances[:20]:
         device = compute_fbank(samples)
         audible = device > device.max(axis=1, keepdims=True) - AUDIBLE_RANGE
-        difference = np.abs(recognizer.features(samples) - device)
-        largest = max(largest, float(difference[audible].max()))
+        difference = np.abs(compute_features(samples, extractor) - device)
+        largest = max(largest, float(difference[audible].max(initial=0.0)))
     return largest

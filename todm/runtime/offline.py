@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence, Sized
 
 import numpy as np
 import numpy.typing as npt
@@ -50,17 +50,18 @@ class OfflineRecognizer:
             AudioError: samples that `check_samples` refuses.
         """
         checked = [check_samples(samples) for samples in utterances]
-        return self.transcribe_feats(
-            [compute_fbank(samples, self._settings) for samples in checked], batch_size=batch_size
-        )
+        results = [Transcript(text="")] * len(checked)
+        for batch in batch_by_length(checked, batch_size):
+            feats = [compute_fbank(checked[i], self._settings) for i in batch]
+            for i, result in zip(batch, self.transcribe_feats(feats, batch_size=batch_size), strict=True):
+                results[i] = result
+        return results
 
     def transcribe_feats(self, feats: Sequence[FloatArray], *, batch_size: int = 8) -> list[Transcript]:
         """Transcribe utterances given as log-mel features, each (T, C) float32; T may be 0."""
         results = [Transcript(text="")] * len(feats)
         # Utterances without frames keep the empty text: an encoder may reject length 0.
-        order = sorted((i for i, f in enumerate(feats) if len(f)), key=lambda i: len(feats[i]))
-        for begin in range(0, len(order), batch_size):
-            batch = order[begin : begin + batch_size]
+        for batch in batch_by_length(feats, batch_size):
             padded, lens = self._pad([feats[i] for i in batch])
             encoder_out, encoder_lens = self.bundle.encode(padded, lens)
             states = [self._search.start() for _ in batch]
@@ -78,3 +79,10 @@ class OfflineRecognizer:
         for row, f in zip(padded, feats, strict=True):
             row[: len(f)] = f
         return padded, np.array([len(f) for f in feats], np.int64)
+
+
+def batch_by_length(items: Sequence[Sized], batch_size: int) -> Iterator[list[int]]:
+    """Yield the indices of the items that are not empty, shortest first, `batch_size` at a time."""
+    order = sorted((i for i, item in enumerate(items) if len(item)), key=lambda i: len(items[i]))
+    for begin in range(0, len(order), batch_size):
+        yield order[begin : begin + batch_size]

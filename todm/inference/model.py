@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +17,12 @@ import numpy.typing as npt
 
 from todm.errors import UserError
 from todm.runtime.audio import read_audio
+from todm.runtime.bundle import Bundle, open_bundle
 from todm.runtime.constants import SAMPLE_RATE
+from todm.runtime.decoding import TokenSearch, make_search
 from todm.runtime.errors import AudioError
 from todm.runtime.layout import BundleFiles, Precision
 from todm.runtime.offline import OfflineRecognizer
-from todm.runtime.recognizer import open_recognizer
 from todm.runtime.resample import resample
 from todm.runtime.samples import check_rate, check_samples
 from todm.runtime.streaming import StreamingRecognizer
@@ -27,10 +30,37 @@ from todm.runtime.transcript import Transcript
 from todm.space.spec import SubnetSpec
 
 
+@dataclass(frozen=True, kw_only=True)
+class InferenceOptions:
+    """Options of `load` that do not depend on the model.
+
+    Args:
+        precision: ``fp32``, ``int8`` or ``fp16``; a torch model has fp32 only.
+        beam: modified beam search instead of greedy search; ONNX bundles only.
+        num_threads: CPU threads, at least 1. None is 1 for a bundle and leaves torch's setting as it is;
+            torch's setting is that of the whole process.
+    """
+
+    precision: Precision = "fp32"
+    beam: bool = False
+    num_threads: int | None = None
+
+
+class Recognizer(Protocol):
+    """Transcription of whole utterances."""
+
+    def transcribe(self, utterances: Sequence[npt.ArrayLike]) -> list[Transcript]:
+        """Transcribe utterances, each (num_samples,) in [-1, 1] at 16 kHz; the order is kept."""
+        ...
+
+
 class Stream:
     """Recognition of one flow of audio as it arrives; made by `Model.stream`.
 
     The methods are named as in sherpa-onnx.
+
+    Args:
+        host: decodes the stream.
     """
 
     def __init__(self, host: StreamingRecognizer) -> None:
@@ -85,27 +115,35 @@ class Model:
     """A trained model; made by `load`.
 
     Args:
-        folder: model folder.
-        backend: runs the model.
+        bundle: an opened bundle, or a torch net with the same interface.
+        search: search of its streams.
+        recognizer: transcribes whole utterances.
     """
 
-    def __init__(self, folder: Path, backend: Backend) -> None:
-        self.folder = folder
-        self._backend = backend
+    def __init__(self, bundle: Bundle, search: TokenSearch, recognizer: Recognizer) -> None:
+        self.bundle = bundle
+        self._search = search
+        self._recognizer = recognizer
+
+    @property
+    def folder(self) -> Path:
+        """Model folder."""
+        return self.bundle.folder
 
     @property
     def spec(self) -> SubnetSpec | None:
         """Spec of the net; None for a bundle that does not record it."""
-        return self._backend.spec
+        recorded = dict(self.bundle.spec)
+        return SubnetSpec.from_dict(recorded) if recorded else None
 
     @property
     def is_streaming(self) -> bool:
         """Whether `stream` is available."""
-        return self._backend.is_streaming
+        return self.bundle.streaming is not None
 
     def __repr__(self) -> str:
         size = "" if self.spec is None else f", {self.spec.name}"
-        return f"Model({str(self.folder)!r}{size}, {'streaming' if self.is_streaming else 'offline'})"
+        return f"Model({str(self.folder)!r}{size}, {self.bundle.mode})"
 
     def transcribe(self, audio: str | Path | npt.NDArray[Any], sample_rate: int | None = None) -> Transcript:
         """Transcribe one recording.
@@ -126,10 +164,28 @@ class Model:
             samples = check_samples(audio)
             if sample_rate is not None:
                 samples = resample(samples, check_rate(sample_rate), SAMPLE_RATE)
-        return self._backend.transcribe(samples)
+        return self._recognizer.transcribe([samples])[0]
 
-    def stream(self) -> Stream:
+    def transcribe_batch(self, utterances: Sequence[npt.ArrayLike]) -> list[Transcript]:
+        """Transcribe utterances, several at a time, which is faster than one by one.
+
+        Args:
+            utterances: each (num_samples,) mono in [-1, 1] at 16 kHz; may be empty.
+
+        Returns:
+            One transcript per utterance, in the same order.
+
+        Raises:
+            AudioError: samples that are not mono floating-point numbers, not finite or far above full scale.
+        """
+        return self._recognizer.transcribe(utterances)
+
+    def stream(self, *, reset_encoder: bool = False) -> Stream:
         """Open a stream that takes audio as it arrives.
+
+        Args:
+            reset_encoder: after a segment without tokens `Stream.reset` also resets the encoder, as in
+                sherpa-onnx.
 
         Raises:
             UserError: an offline model, or kaldi-native-fbank is not installed.
@@ -140,7 +196,7 @@ class Model:
                 "spec='max-streaming'"
             )
         try:
-            return Stream(self._backend.open_host())
+            return Stream(StreamingRecognizer(self.bundle, self._search, reset_encoder=reset_encoder))
         except ImportError as error:
             raise UserError(
                 f"stream: {error.name or error} is not installed; pip install 'todm[device]'"
@@ -161,10 +217,9 @@ def load(
         folder: model folder.
         spec: size and mode of a supernet: a ladder name (``min``, ``mid-streaming``), the path of a
             spec.json, or a `SubnetSpec`; refused for the other kinds, which have one size.
-        precision: ``fp32``, ``int8`` or ``fp16``; a torch model has fp32 only.
-        beam: modified beam search instead of greedy search; bundles only.
-        num_threads: CPU threads, at least 1. None is 1 for a bundle and leaves torch's setting as it is;
-            torch's setting is that of the whole process.
+        precision: see `InferenceOptions`.
+        beam: see `InferenceOptions`.
+        num_threads: see `InferenceOptions`.
 
     Raises:
         UserError: not a model, a supernet without `spec`, or an option that does not suit the kind.
@@ -172,66 +227,21 @@ def load(
     path = Path(folder)
     if num_threads is not None and num_threads < 1:
         raise UserError(f"num_threads: must be at least 1, got {num_threads}")
-    if not BundleFiles(path).precisions:
-        from todm.api.torch_backend import load_torch  # needs torch
+    if not path.exists():
+        raise UserError(f"{path}: no such model; give a supernet, subnet or ONNX folder")
+    if BundleFiles(path).precisions:
+        if spec is not None:
+            raise UserError(f"--spec: {path} is one size already; leave it out")
+        bundle = open_bundle(path, precision=precision, num_threads=num_threads or 1)
+        search = make_search(bundle, "beam" if beam else "greedy")
+        recognizer = StreamingRecognizer if bundle.streaming else OfflineRecognizer
+        return Model(bundle, search, recognizer(bundle, search))
+    if precision != "fp32":
+        raise UserError(f"precision: {path} is not an ONNX folder; {precision} is for exported models")
+    if beam:
+        raise UserError(f"beam: {path} is not an ONNX folder; beam search runs on exported models")
+    from todm.inference.torch_model import TorchRecognizer, open_net  # needs torch
 
-        return Model(path, load_torch(path, spec, precision, beam=beam, num_threads=num_threads))
-    if spec is not None:
-        raise UserError(f"spec: {path} is one size already; leave spec out")
-    host = open_recognizer(
-        path, precision=precision, method="beam" if beam else "greedy", num_threads=num_threads or 1
-    )
-    return Model(path, BundleBackend(host))
-
-
-class Backend(Protocol):
-    """What `Model` needs from torch or the runtime."""
-
-    @property
-    def spec(self) -> SubnetSpec | None:
-        """Spec of the net, where it is known."""
-        ...
-
-    @property
-    def is_streaming(self) -> bool:
-        """Whether the net is a streaming one."""
-        ...
-
-    def transcribe(self, samples: npt.NDArray[np.float32]) -> Transcript:
-        """Transcribe samples (num_samples,) at 16 kHz."""
-        ...
-
-    def open_host(self) -> StreamingRecognizer:
-        """Return the host that decodes streams."""
-        ...
-
-
-class BundleBackend:
-    """Runs an ONNX bundle in onnxruntime.
-
-    Args:
-        host: the opened bundle.
-    """
-
-    def __init__(self, host: OfflineRecognizer | StreamingRecognizer) -> None:
-        self._host = host
-
-    @property
-    def spec(self) -> SubnetSpec | None:
-        """Spec that the bundle records, None without one."""
-        recorded = dict(self._host.bundle.spec)
-        return SubnetSpec.from_dict(recorded) if recorded else None
-
-    @property
-    def is_streaming(self) -> bool:
-        """Whether the bundle is a streaming one."""
-        return isinstance(self._host, StreamingRecognizer)
-
-    def transcribe(self, samples: npt.NDArray[np.float32]) -> Transcript:
-        """Transcribe samples (num_samples,) at 16 kHz."""
-        return self._host.transcribe([samples])[0]
-
-    def open_host(self) -> StreamingRecognizer:
-        """Return the host that decodes streams."""
-        assert isinstance(self._host, StreamingRecognizer)
-        return self._host
+    net = open_net(path, spec, num_threads)
+    search = make_search(net)
+    return Model(net, search, TorchRecognizer(net, search))
