@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from todm.layout import RunFolder
+
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 20.0
 """Grace period for the other processes to report after one fails."""
@@ -42,7 +44,7 @@ def started_by_launcher() -> bool:
     return "WORLD_SIZE" in os.environ
 
 
-def run_processes(words: Sequence[str], num_processes: int, log_dir: Path) -> None:
+def run_processes(words: Sequence[str], num_processes: int, run: RunFolder) -> None:
     """Run ``todm words...`` in `num_processes` processes and wait for them.
 
     When one fails, the others are terminated after `GRACE_SECONDS`, since they would wait for it forever.
@@ -50,12 +52,12 @@ def run_processes(words: Sequence[str], num_processes: int, log_dir: Path) -> No
     Args:
         words: command line after ``todm``.
         num_processes: at least 2; the machine's cores are divided among them.
-        log_dir: receives ``rank<i>.log``, the output of all processes but the first.
+        run: receives the output of all processes but the first (`RunFolder.process_log`).
 
     Raises:
         ProcessesFailedError: a process failed.
     """
-    log_dir.mkdir(parents=True, exist_ok=True)
+    run.train.mkdir(parents=True, exist_ok=True)
     threads = max(1, (os.cpu_count() or 1) // num_processes)
     environ = {
         **os.environ,
@@ -74,9 +76,9 @@ def run_processes(words: Sequence[str], num_processes: int, log_dir: Path) -> No
                 if rank == 0:
                     processes.append(subprocess.Popen(command, env=numbered))
                 else:
-                    with open(_log(log_dir, rank), "wb") as log:
+                    with open(run.process_log(rank), "wb") as log:
                         processes.append(subprocess.Popen(command, env=numbered, stdout=log, stderr=log))
-            code = _wait(processes, log_dir)
+            code = _wait(processes, run)
         finally:
             for process in processes:
                 if process.poll() is None:
@@ -84,7 +86,7 @@ def run_processes(words: Sequence[str], num_processes: int, log_dir: Path) -> No
             for process in processes:
                 process.wait()
     if code:
-        raise ProcessesFailedError(code, log_dir)
+        raise ProcessesFailedError(code, run.train)
 
 
 @contextmanager
@@ -104,11 +106,7 @@ def _leave(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
-def _log(log_dir: Path, rank: int) -> Path:
-    return log_dir / f"rank{rank}.log"
-
-
-def _wait(processes: Sequence[subprocess.Popen[bytes]], log_dir: Path) -> int:
+def _wait(processes: Sequence[subprocess.Popen[bytes]], run: RunFolder) -> int:
     """Wait for all processes; 0, or the exit code of the lowest rank that failed."""
     while all(process.poll() in (None, 0) for process in processes):
         if all(process.poll() == 0 for process in processes):
@@ -125,7 +123,7 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]], log_dir: Path) -> int:
             0,
             128 + signal.SIGTERM,
         ):  # the last one saved and stopped on request
-            _report(rank, _log(log_dir, rank))
+            _report(rank, run.process_log(rank))
     code = next(code for code in codes if code not in (None, 0))
     return code if code > 0 else 1
 

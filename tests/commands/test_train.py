@@ -9,7 +9,7 @@ import pytest
 from tests.prepared import CONFIG, prepare_run
 from todm.cli import main
 from todm.config import save_config
-from todm.train.checkpoint import list_checkpoints
+from todm.layout import find_checkpoints
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_training_stops_at_the_given_step(tmp_path: Path) -> None:
         "2",
     ]
     assert main(words) == 0
-    assert [path.stem for path in list_checkpoints(tmp_path / "exp" / "checkpoints")] == ["step-00000002"]
+    assert [path.stem for path in find_checkpoints(tmp_path / "exp" / "checkpoints")] == ["step-00000002"]
 
 
 def test_settings_are_checked_before_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

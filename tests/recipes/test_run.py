@@ -102,7 +102,7 @@ def test_a_stage_that_fails_again_loses_its_mark(whole: Recipe) -> None:
 
 def test_decoding_resumes_inside_the_stage(whole: Recipe) -> None:
     whole.run.stage_mark("9").unlink()
-    whole.run.transcripts("max", "dev-clean-2").unlink()
+    whole.run.wer("max", "dev-clean-2").unlink()
     assert whole(9, 9) == [f"decode --model EXP/subnets/max {DECODE}/max/dev-clean-2.json"]
 
 

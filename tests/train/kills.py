@@ -22,7 +22,7 @@ from pathlib import Path
 from tests.prepared import prepare_run
 from tests.train.runs import assert_identical, newest, settings
 from todm.config import save_config
-from todm.train.checkpoint import list_checkpoints
+from todm.layout import find_checkpoints
 
 LONGEST = 2.0
 """Seconds of training after which a kill comes at the latest."""
@@ -48,7 +48,7 @@ def main() -> int:
             if process.wait() != -signal.SIGKILL:
                 print(f"the run was over after {number} kills; let it be longer")
                 return 1
-            left = list_checkpoints(killed / "checkpoints")
+            left = find_checkpoints(killed / "checkpoints")
             print(f"kill {number + 1:2d} left {left[0].name if left else 'nothing'}", flush=True)
         assert start(killed).wait() == 0
         one, other = newest(killed), newest(calm)

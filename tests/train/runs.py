@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tests.prepared import CONFIG
 from todm.config import Config
-from todm.train.checkpoint import list_checkpoints, load_checkpoint
+from todm.layout import find_checkpoints
+from todm.train.checkpoint import load_checkpoint
 
 NewRun = Callable[[str], Path]
 
@@ -26,7 +27,7 @@ def settings(**changes: Any) -> Config:
 
 
 def newest(exp: Path) -> dict[str, Any]:
-    return load_checkpoint(list_checkpoints(exp / "checkpoints")[0])
+    return load_checkpoint(find_checkpoints(exp / "checkpoints")[0])
 
 
 def assert_identical(one: Any, other: Any, where: str = "state") -> None:

@@ -20,11 +20,10 @@ import torch
 from todm import files
 from todm.config import Config, DataConfig, ModelConfig, SpaceConfig
 from todm.errors import UserError
-from todm.layout import checkpoint_path
+from todm.layout import checkpoint_path, find_checkpoints
 from todm.train.checkpoint import (
     FORMAT,
     check_same_architecture,
-    list_checkpoints,
     load_checkpoint,
     load_latest,
     prune_checkpoints,
@@ -248,9 +247,9 @@ def test_pruning_keeps_the_newest(tmp_path: Path) -> None:
         save_checkpoint(checkpoint_path(tmp_path, step), make_state(step, size=1))
     (tmp_path / "averaged.pt").write_text("mine")
     assert prune_checkpoints(tmp_path, 0) == []
-    assert len(list_checkpoints(tmp_path)) == 4
+    assert len(find_checkpoints(tmp_path)) == 4
     prune_checkpoints(tmp_path, 2)
-    assert list_checkpoints(tmp_path) == [checkpoint_path(tmp_path, 1000), checkpoint_path(tmp_path, 200)]
+    assert find_checkpoints(tmp_path) == [checkpoint_path(tmp_path, 1000), checkpoint_path(tmp_path, 200)]
     assert (tmp_path / "averaged.pt").exists()
 
 

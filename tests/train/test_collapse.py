@@ -13,7 +13,7 @@ import pytest
 from tests.train.runs import NewRun, assert_identical, newest, records, settings
 from todm.config import CollapseConfig, Config
 from todm.errors import UserError
-from todm.train.checkpoint import list_checkpoints
+from todm.layout import find_checkpoints
 from todm.train.collapse import COLLAPSE_WINDOWS, CollapseGuard
 from todm.train.loop import train
 from todm.train.step import SandwichStep
@@ -100,8 +100,8 @@ def test_the_run_goes_back_and_on_at_half_the_rate(new_run: NewRun, monkeypatch:
     train(watched(), calm)
     whole = {record["step"]: record["lr"] for record in records(calm) if record["kind"] == "train"}
     assert rates[6] == whole[6] and rates[8] == pytest.approx(whole[8] / 2)
-    assert [path.name for path in list_checkpoints(exp / "checkpoints")] == [
-        path.name for path in list_checkpoints(calm / "checkpoints")
+    assert [path.name for path in find_checkpoints(exp / "checkpoints")] == [
+        path.name for path in find_checkpoints(calm / "checkpoints")
     ]
 
 

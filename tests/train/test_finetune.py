@@ -16,11 +16,12 @@ from todm.cli import main
 from todm.config import ContrastiveConfig
 from todm.errors import UserError
 from todm.extract import extract
+from todm.layout import find_checkpoints
 from todm.model_dir import load_subnet, load_supernet, save_subnet
 from todm.search.evaluate import SupernetEvaluator
 from todm.space.cost import count_params
 from todm.space.spec import SubnetSpec
-from todm.train.checkpoint import list_checkpoints, load_checkpoint
+from todm.train.checkpoint import load_checkpoint
 from todm.train.finetune import fine_tune, own_spec, tuning_config
 from todm.train.loop import Trainer
 
@@ -75,7 +76,7 @@ def test_starts_from_the_subnet_and_writes_another(exp: Path, monkeypatch: pytes
     records = [json.loads(line) for line in (run / "train" / "metrics.jsonl").read_text().splitlines()]
     curves = [record["subnets"] for record in records if "subnets" in record]
     assert curves and all(curve.keys() == {"max-streaming"} for curve in curves)
-    assert not (run / "data").exists() and list_checkpoints(run / "checkpoints")
+    assert not (run / "data").exists() and find_checkpoints(run / "checkpoints")
     assert not list((exp / "checkpoints").glob("*tune*"))
 
 
@@ -91,9 +92,9 @@ def test_its_loss_falls(exp: Path) -> None:
 def test_goes_on_where_it_stopped_and_begins_anew_with_other_weights(exp: Path) -> None:
     fine_tune(exp, "min", ["--train.max_steps", "2"])
     checkpoints = exp / "fine-tune" / "min" / "checkpoints"
-    assert [path.name for path in list_checkpoints(checkpoints)] == ["step-00000002.pt"]
+    assert [path.name for path in find_checkpoints(checkpoints)] == ["step-00000002.pt"]
     fine_tune(exp, "min", ["--train.max_steps", "3"])
-    assert [path.name for path in list_checkpoints(checkpoints)] == ["step-00000003.pt", "step-00000002.pt"]
+    assert [path.name for path in find_checkpoints(checkpoints)] == ["step-00000003.pt", "step-00000002.pt"]
     old = load_checkpoint(checkpoints / "step-00000003.pt")
 
     # The supernet was trained further, and the subnet cut out again.
@@ -102,7 +103,7 @@ def test_goes_on_where_it_stopped_and_begins_anew_with_other_weights(exp: Path) 
         net.encoder_proj.weight.add_(0.1)
     save_subnet(exp / "subnets" / "min", net, config, exp / "supernet")
     fine_tune(exp, "min", ["--train.max_steps", "1"])
-    assert [path.name for path in list_checkpoints(checkpoints)] == ["step-00000001.pt"]
+    assert [path.name for path in find_checkpoints(checkpoints)] == ["step-00000001.pt"]
     assert load_checkpoint(checkpoints / "step-00000001.pt")["origin"] != old["origin"]
 
 

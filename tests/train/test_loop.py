@@ -19,13 +19,12 @@ from todm.decode.evaluate import transcribe_batches
 from todm.errors import UserError
 from todm.extract import extract
 from todm.files import read_json
-from todm.layout import RunFolder
+from todm.layout import RunFolder, find_checkpoints
 from todm.nn.supernet import Supernet
 from todm.runtime.constants import BLANK_ID
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.average import average
-from todm.train.checkpoint import list_checkpoints
 from todm.train.loop import Trainer, seed_generator, train
 from todm.train.sync import World, choose_device
 
@@ -187,7 +186,7 @@ def test_what_a_run_leaves(new_run: NewRun) -> None:
     state = newest(exp)
     assert config_from_dict(state["config"]) == config
     assert state["vocab_size"] == len((exp / "data" / "lang" / "tokens.txt").read_text().splitlines())
-    assert [path.name for path in list_checkpoints(exp / "checkpoints")] == [
+    assert [path.name for path in find_checkpoints(exp / "checkpoints")] == [
         "step-00000010.pt",
         "step-00000008.pt",
     ]
@@ -229,7 +228,7 @@ def test_beginning_anew_replaces_the_old_run_when_it_has_something_of_its_own(
         train(anew, exp)
     assert newest(exp)["step"] == 6  # nothing to put in its place yet
     train(anew, exp)
-    assert [path.name for path in list_checkpoints(exp / "checkpoints")] == [
+    assert [path.name for path in find_checkpoints(exp / "checkpoints")] == [
         "step-00000004.pt",
         "step-00000002.pt",
     ]

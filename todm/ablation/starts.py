@@ -76,7 +76,7 @@ def copy_start(exp_dir: Path, run: PlannedRun, folder: Path) -> None:
         folder: its run folder; receives the checkpoint and the metrics of the start, training time included.
     """
     start, files = find_start(run), GridRun(folder)
-    if start is None or any(files.checkpoints.glob("step-*.pt")):
+    if start is None or files.find_checkpoints():
         return
     source = start_checkpoint(exp_dir, start)
     if not source.is_file():

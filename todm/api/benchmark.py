@@ -11,6 +11,7 @@ from todm.api.bench_chart import draw_chart
 from todm.deploy.device_profile import DeviceProfile, load_device_profile
 from todm.errors import UserError
 from todm.files import write_json
+from todm.layout import BenchFolder
 from todm.runtime.benchmark import BenchmarkOptions, available_precisions, run_benchmark
 from todm.runtime.benchmark_result import BenchmarkResult
 from todm.runtime.hosts import check_host
@@ -106,10 +107,10 @@ def bench_bundles(
             else:
                 results.append(result)
         if out is not None and results:
-            write_json(out / f"{name}.json", [result.to_dict() for result in results])
+            write_json(BenchFolder(out).result(name), [result.to_dict() for result in results])
         benchmarks += results
     if out is not None and benchmarks:
-        draw_chart(benchmarks, out / "bench.png")
+        draw_chart(benchmarks, BenchFolder(out).chart)
     remarks = dict.fromkeys(text for result in benchmarks if device for text in device.remarks(result))
     return BenchResult(benchmarks=tuple(benchmarks), failures=tuple(failures), remarks=tuple(remarks))
 

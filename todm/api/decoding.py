@@ -45,4 +45,4 @@ def decode_part(
     result = compute_wer(scored)
     name = model.name if spec is None else f"{model.name}:{spec}"
     write_wer(out, scored, result, part=part, model=name)
-    return DecodeResult(model=name, part=part, wer=result, path=out)
+    return DecodeResult(model=name, part=part, score=result, path=out)

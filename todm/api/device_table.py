@@ -21,7 +21,7 @@ from todm.deploy.bundle import write_bundle
 from todm.errors import UserError
 from todm.extract import extract
 from todm.files import write_json
-from todm.layout import ModelFolder, RunFolder
+from todm.layout import DeviceFolder, ModelFolder, RunFolder
 from todm.model_dir import find_supernet, load_supernet
 from todm.nn.supernet import Supernet
 from todm.runtime.benchmark import BenchmarkOptions, run_benchmark
@@ -104,8 +104,8 @@ def measure_device(
     if options.mode and options.mode not in space.modes:
         raise UserError(f"--mode: this supernet has no {options.mode} nets, only {', '.join(space.modes)}")
     plan = plan_specs(space, options.mode, options.num_fit, options.num_held_out)
-    folder = run.device_measurements(name)
-    audio = options.audio or _write_speech(run, folder / "speech.wav")
+    folder = DeviceFolder(run.device_measurements(name))
+    audio = options.audio or _write_speech(run, folder.speech)
     files = {spec: _result_files(folder, spec, options.repeats) for spec in (*plan[0], *plan[1])}
     # In random order, so that a drift of the device's speed is not correlated with size.
     order = list(files)
@@ -114,7 +114,7 @@ def measure_device(
         for spec in order:
             out = files[spec][repeat]
             if not out.is_file():
-                bundle = _export(run, folder / "bundles" / spec.name, supernet, spec)
+                bundle = _export(run, folder.bundle(spec.name), supernet, spec)
                 _measure(bundle, audio, out, options)
                 on_measured(spec, out)
     fitted, held_out = ([path for spec in specs for path in files[spec]] for specs in plan)
@@ -172,8 +172,8 @@ def _write_speech(run: RunFolder, path: Path) -> Path:
     return path
 
 
-def _result_files(folder: Path, spec: SubnetSpec, repeats: int) -> list[Path]:
-    return [folder / f"{spec.name}.{repeat}.json" for repeat in range(1, repeats + 1)]
+def _result_files(folder: DeviceFolder, spec: SubnetSpec, repeats: int) -> list[Path]:
+    return [folder.result(spec.name, repeat) for repeat in range(1, repeats + 1)]
 
 
 def _measure(bundle: Path, audio: Path, out: Path, options: DeviceOptions) -> None:

@@ -116,13 +116,13 @@ class DecodeResult:
     Args:
         model: name of the model, with its spec for a supernet.
         part: part of the corpus.
-        wer: word error rate with its interval and kinds of errors.
+        score: word error rate (``score.wer``) with its interval and kinds of errors.
         path: JSON file; alignments are in the file of the same name ending in ``.errors.txt``.
     """
 
     model: str
     part: str
-    wer: WerResult
+    score: WerResult
     path: Path
 
 

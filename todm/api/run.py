@@ -162,7 +162,7 @@ class Run:
         folder = self._find_model(model)
         if out is None:
             name = folder.name if spec is None else f"{folder.name}-{Path(spec).stem}"
-            out = self.folder.transcripts(name, part)
+            out = self.folder.wer(name, part)
         return decode_part(folder, Path(corpus_dir), part, out, spec=spec, options=options)
 
     def export(
@@ -226,7 +226,7 @@ class Run:
             bundles: names of bundles; None measures all.
             options: runtimes, precisions, threads and audio.
         """
-        found = sorted(path for path in self.folder.bundles.glob("*") if path.is_dir())
+        found = self.folder.find_bundles()
         if bundles is not None:
             found = [self.folder.bundle(name) for name in bundles]
         if not found:

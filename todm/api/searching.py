@@ -271,9 +271,7 @@ def _make_shipped(config: Config, supernet: Path) -> Callable[[SubnetSpec], Subn
 
 def _load_devices(exp_dir: Path, more: Sequence[Path]) -> dict[str, DeviceTable]:
     named = {path.resolve() for path in more}
-    known = (
-        path for path in sorted(RunFolder(exp_dir).devices.glob("*.json")) if path.resolve() not in named
-    )
+    known = (path for path in RunFolder(exp_dir).find_devices() if path.resolve() not in named)
     return load_tables([*more, *known])
 
 

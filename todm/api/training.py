@@ -15,12 +15,9 @@ from todm.layout import RunFolder, checkpoint_step
 from todm.model_dir import save_supernet
 from todm.train.average import finished_weights
 from todm.train.calibrate import calibrate_run
-from todm.train.checkpoint import list_checkpoints
 from todm.train.finetune import compare_tuned, find_subnet, fine_tune
 from todm.train.loop import train
 from todm.train.sync import World
-
-LAUNCH_CONFIG = "launch.yaml"
 
 
 def train_run(config: Config, exp_dir: Path, *, until: int = 0) -> TrainResult:
@@ -43,13 +40,12 @@ def train_run(config: Config, exp_dir: Path, *, until: int = 0) -> TrainResult:
     check_until(until)
     if config.train.num_processes > 1 and not started_by_launcher():
         Tokenizer.load(run.lang)  # reports bad data once, not once per process
-        conf = run.train / LAUNCH_CONFIG
-        save_config(config, conf)
-        words = ["train", "--conf", str(conf), "--exp-dir", str(exp_dir), "--until", str(until)]
-        run_processes(words, config.train.num_processes, run.train)
+        save_config(config, run.launch_config)
+        words = ["train", "--conf", str(run.launch_config), "--exp-dir", str(exp_dir), "--until", str(until)]
+        run_processes(words, config.train.num_processes, run)
     else:
         train(config, exp_dir, until=until)
-    newest = list_checkpoints(run.checkpoints)[0]
+    newest = run.find_checkpoints()[0]
     return TrainResult(exp_dir=exp_dir, step=checkpoint_step(newest) or 0, checkpoint=newest)
 
 

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> None:
     result = api.decode_part(
         args.model, args.corpus_dir, args.part, args.out, spec=args.spec, options=make_options(args)
     )
-    wer = result.wer
+    wer = result.score
     low, high = wer.ci95
     print(
         f"{result.model} on {result.part}: WER {wer.wer:.2f}% [{low:.2f}, {high:.2f}], {wer.errors} errors "

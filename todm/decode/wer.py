@@ -11,6 +11,7 @@ from typing import Any
 from kaldialign import align, bootstrap_wer_ci, edit_distance
 
 from todm.files import write_json, write_text
+from todm.layout import alignments_path
 
 _GAP = "*"  # marks a missing word in an alignment
 
@@ -160,7 +161,7 @@ def write_wer(
     path: Path, utterances: Sequence[Utterance], result: WerResult, *, part: str, model: str
 ) -> None:
     """Write the result as JSON to `path`, and the alignments to ``<part>.errors.txt`` in the same folder."""
-    write_text(path.with_suffix(".errors.txt"), format_errors(utterances, result))
+    write_text(alignments_path(path), format_errors(utterances, result))
     write_json(path, result.to_dict(part=part, model=model))
 
 

@@ -95,7 +95,7 @@ class Context:
     @property
     def is_trained(self) -> bool:
         """Whether the run folder holds a training, finished or not."""
-        return any(self.run.checkpoints.glob("*.pt"))
+        return bool(self.run.find_checkpoints())
 
     def read_settings(self, patterns: tuple[str, ...], config: Config | None = None) -> dict[str, object]:
         """Return the settings that are named by `patterns`, without those that have `NO_EFFECT`.

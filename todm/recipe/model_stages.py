@@ -9,7 +9,7 @@ from pathlib import Path
 from todm.config import load_config
 from todm.config.comparison import flatten_config, is_named
 from todm.errors import UserError
-from todm.layout import ModelFolder
+from todm.layout import BenchFolder, ModelFolder
 from todm.recipe.context import Context
 from todm.recipe.data_stages import list_language_files, list_sound_indices
 from todm.recipe.marks import Change
@@ -72,7 +72,7 @@ class AverageStage(Stage):
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
         """List the newest checkpoint."""
-        return sorted(context.run.checkpoints.glob("*.pt"))[-1:]
+        return context.run.find_checkpoints()[:1]
 
     def list_corpus_parts(self, context: Context) -> Sequence[str]:
         """List the dev parts."""
@@ -83,7 +83,7 @@ class AverageStage(Stage):
         yield ModelFolder(context.run.supernet).weights
         for name in context.ends:
             for part in context.config.data.dev_parts:
-                yield context.run.transcripts(f"supernet-{name}", part)
+                yield context.run.wer(f"supernet-{name}", part)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
         """Run ``todm average``, then ``todm decode`` of both nets on every dev part."""
@@ -91,7 +91,7 @@ class AverageStage(Stage):
         yield "average", str(run.path), *_override(context, "train.calibrate_utterances")
         for name in context.ends:
             for part in context.config.data.dev_parts:
-                out = run.transcripts(f"supernet-{name}", part)
+                out = run.wer(f"supernet-{name}", part)
                 yield _decode(context, ("--model", str(run.supernet), "--spec", name), part, out)
 
 
@@ -105,7 +105,7 @@ class SearchStage(Stage):
         """List averaged supernet, dev cuts and latency tables."""
         yield ModelFolder(context.run.supernet).weights
         yield from map(context.data.cuts, context.config.data.dev_parts)
-        yield from sorted(context.run.devices.glob("*.json"))
+        yield from context.run.find_devices()
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
         """List the Pareto front."""
@@ -178,7 +178,7 @@ class DecodeStage(Stage):
         """List the word error rates."""
         for folder in context.run.find_subnets():
             for part in context.eval_parts:
-                yield context.run.transcripts(folder.name, part)
+                yield context.run.wer(folder.name, part)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
         """Run ``todm decode`` of all that an interrupted stage left open."""
@@ -187,14 +187,14 @@ class DecodeStage(Stage):
             raise UserError(f"{context.run.subnets}: no subnets there; run stage 7 first")
         for folder in folders:
             for part in context.eval_parts:
-                out = context.run.transcripts(folder.name, part)
+                out = context.run.wer(folder.name, part)
                 if context.options.force or not _is_newer(out, ModelFolder(folder).weights, context, part):
                     yield _decode(context, ("--model", str(folder)), part, out)
 
     def clear_outdated(self, context: Context, changes: Sequence[Change]) -> None:
         """Remove the results on parts of the corpus that have changed."""
         changed = {change.key.removeprefix("corpus ") for change in changes}
-        for path in context.run.find_transcripts():
+        for path in context.run.find_wers():
             if path.stem in changed:
                 path.unlink()
 
@@ -225,7 +225,7 @@ class ExportStage(Stage):
             *("--guard-corpus-dir", corpus_dir, "--guard-part", part),
             *_override(context, "export"),
         )
-        for folder in _list_bundles(context):
+        for folder in context.run.find_bundles():
             words = ("verify", str(folder), "--corpus-dir", corpus_dir, "--part", part)
             yield (*words, "--num-utterances", str(VERIFIED_UTTERANCES))
 
@@ -241,11 +241,12 @@ class BenchStage(Stage):
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
         """List the results of all bundles."""
-        return [context.run.bench / f"{folder.name}.json" for folder in _list_bundles(context)]
+        bench = BenchFolder(context.run.bench)
+        return [bench.result(folder.name) for folder in context.run.find_bundles()]
 
     def make_commands(self, context: Context) -> Iterator[Command]:
         """Run ``todm bench`` on all bundles."""
-        folders = _list_bundles(context)
+        folders = context.run.find_bundles()
         if not folders:
             raise UserError(f"{context.run.bundles}: no bundles there; run stage 10 first")
         yield ("bench", *map(str, folders), "--out", str(context.run.bench))
@@ -273,10 +274,6 @@ def _list_subnet_files(context: Context) -> Iterator[Path]:
     for folder in context.run.find_subnets():
         yield ModelFolder(folder).spec
         yield ModelFolder(folder).weights
-
-
-def _list_bundles(context: Context) -> list[Path]:
-    return sorted(path for path in context.run.bundles.glob("*") if path.is_dir())
 
 
 def _decode(context: Context, model: Command, part: str, out: Path) -> Command:

@@ -178,7 +178,7 @@ def _adopt(stage: Stage, context: Context, mark: Mark) -> None:
     """Write the mark of a stage that was finished without one."""
     run = context.run
     if stage.number == TRAIN_STAGE and not run.finished.is_file():  # a training of an earlier version
-        newest = max(run.checkpoints.glob("*.pt"))
+        newest = run.find_checkpoints()[0]
         write_json(run.finished, {"step": checkpoint_step(newest)})
     mark.save(_mark_path(stage, context))
 

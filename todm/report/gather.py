@@ -15,7 +15,7 @@ from typing import Any
 from todm.config import Config, load_config
 from todm.errors import UserError
 from todm.files import read_json
-from todm.layout import LangFolder, ModelFolder, RunFolder
+from todm.layout import BenchFolder, LangFolder, ModelFolder, RunFolder
 from todm.report.contents import (
     LADDER,
     PartScore,
@@ -106,7 +106,7 @@ class _Reader:
         return None
 
     def decodes(self) -> Iterator[PartScore]:
-        paths = self.run.find_transcripts()
+        paths = self.run.find_wers()
         if not paths:
             self.note(self.run.decode, "no part was decoded; stage 9, todm decode, does it")
         for path in paths:
@@ -125,7 +125,7 @@ class _Reader:
             )
 
     def benchmarks(self) -> Iterator[BenchmarkResult]:
-        paths = sorted(self.run.bench.glob("*.json"))
+        paths = BenchFolder(self.run.bench).find_results()
         if not paths:
             self.note(self.run.bench, "no speed was measured; stage 11, todm bench, does it")
         for path in paths:
@@ -136,7 +136,7 @@ class _Reader:
 
     def devices(self) -> Iterator[DeviceTable]:
         """Read the tables of ``todm latency``; without any there is no note, since they need a device."""
-        for path in sorted(self.run.devices.glob("*.json")):
+        for path in self.run.find_devices():
             try:
                 yield DeviceTable.load(path)
             except UserError as error:
@@ -263,8 +263,7 @@ class _Reader:
     def stages(self) -> dict[str, int]:
         """Read the seconds of each finished stage, in order."""
         seconds: dict[str, int] = {}
-        marks = (path for path in self.run.done.glob("*") if re.match(r"\d+", path.name))
-        for path in sorted(marks, key=lambda path: int(re.split(r"\D", path.name)[0])):
+        for path in self.run.find_stage_marks():
             text = path.read_text(encoding="utf-8")
             # Marks of earlier versions have two lines: settings DIGEST, seconds N.
             match = re.search(r'^ *"?seconds"?:? (\d+)', text, flags=re.MULTILINE)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from todm.config import DropoutConfig
 from todm.dropout.reweighted import sparsify
 from todm.errors import UserError
-from todm.layout import RunFolder
-from todm.train.checkpoint import list_checkpoints, load_checkpoint, load_latest
+from todm.layout import RunFolder, find_checkpoints
+from todm.train.checkpoint import load_checkpoint, load_latest
 
 
 class RunningAverage:
@@ -157,7 +157,7 @@ def average(exp_dir: Path, *, from_running: bool = True, last: int = 1) -> dict[
         logging.getLogger(__name__).warning(
             "%s: the run ended before its running average began; averaging its last checkpoints", path
         )
-    older = list_checkpoints(folder)
+    older = find_checkpoints(folder)
     state_dicts = [newest["model"]]
     for other in older[older.index(path) + 1 :]:
         if len(state_dicts) == last:

@@ -29,7 +29,7 @@ from todm.config.comparison import find_training_change, show_value
 from todm.config.renamed import EARLIER_VALUES, upgrade
 from todm.errors import UserError
 from todm.files import atomic_file, find_leftovers
-from todm.layout import checkpoint_path, checkpoint_step
+from todm.layout import CHECKPOINT_PATTERN, checkpoint_path, find_checkpoints
 from todm.nn.old_weights import upgrade_names
 
 log = logging.getLogger(__name__)
@@ -106,14 +106,6 @@ def _check_crc(path: Path) -> None:
         raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """List the folder's checkpoints, readable or not, newest (most steps) first."""
-    if not folder.is_dir():
-        return []
-    found = [(step, path) for path in folder.iterdir() if (step := checkpoint_step(path)) is not None]
-    return [path for _, path in sorted(found, reverse=True)]
-
-
 def load_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """Load the newest readable checkpoint: its path and content; None if the folder has no checkpoints.
 
@@ -122,7 +114,7 @@ def load_latest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     Raises:
         UserError: there are checkpoints, but none can be read: starting again would overwrite them.
     """
-    paths = list_checkpoints(folder)
+    paths = find_checkpoints(folder)
     for path in paths:
         try:
             return path, load_checkpoint(path)
@@ -149,8 +141,8 @@ def prune_checkpoints(folder: Path, keep: int) -> list[Path]:
 
     Left-overs of interrupted writes are deleted too, so call it from the writing process only.
     """
-    doomed = list_checkpoints(folder)[keep:] if keep > 0 else []
-    leftovers = find_leftovers(folder, "step-*.pt")
+    doomed = find_checkpoints(folder)[keep:] if keep > 0 else []
+    leftovers = find_leftovers(folder, CHECKPOINT_PATTERN)
     for path in [*doomed, *leftovers]:
         path.unlink(missing_ok=True)
     return doomed
@@ -181,7 +173,7 @@ class CheckpointStore:
             log.info("%s was started from other weights; starting again", found[0])
             found = None
         if found is None:
-            self._outdated = list_checkpoints(self.folder)
+            self._outdated = find_checkpoints(self.folder)
         return found
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -207,7 +199,7 @@ class CheckpointStore:
                 path.unlink(missing_ok=True)
 
     def _own(self) -> list[Path]:
-        return [path for path in list_checkpoints(self.folder) if path not in self._outdated]
+        return [path for path in find_checkpoints(self.folder) if path not in self._outdated]
 
 
 def check_same_architecture(
