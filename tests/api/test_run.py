@@ -11,6 +11,7 @@ import todm
 from tests.prepared import CONFIG, prepare_run
 from todm.config import save_config
 from todm.launch import ProcessesFailedError
+from todm.layout import RunFolder
 from todm.train.average import average
 
 
@@ -74,3 +75,23 @@ def test_settings_are_replaced_by_keyword() -> None:
         replace_settings(CONFIG, "search", {"evaluation": 7})
     with pytest.raises(todm.UserError, match=r"search\.evaluations"):
         replace_settings(CONFIG, "search", {"evaluations": 0})
+
+
+def test_a_bundle_is_given_by_name_or_as_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, other = todm.Run(tmp_path / "exp"), RunFolder(tmp_path / "other")
+    for folder in (run.folder.bundle("min"), other.bundle("max")):
+        folder.mkdir(parents=True)
+    verified: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(
+        "todm.api.run.verify_bundle", lambda bundle, subnet, *_, **__: verified.append((bundle, subnet))
+    )
+    monkeypatch.chdir(tmp_path)
+    for bundle in ("min", run.folder.bundle("min"), Path("exp/bundles/min"), "other/bundles/max"):
+        run.verify(bundle, "dev-here", tmp_path)
+    assert [(bundle.resolve(), subnet) for bundle, subnet in verified] == [
+        *3 * [(run.folder.bundle("min"), run.folder.subnet("min"))],
+        (other.bundle("max"), other.subnet("max")),
+    ]
+    for call in (lambda: run.verify("huge", "dev-here", tmp_path), lambda: run.bench([Path("huge")])):
+        with pytest.raises(todm.UserError, match=r"huge: no such bundle in .*; there are min"):
+            call()

@@ -203,32 +203,34 @@ class Run:
         """Run the parity checks of a bundle (torch, ONNX and sherpa-onnx) and its in-use checks.
 
         Args:
-            bundle: name of a bundle of this run.
+            bundle: name of a bundle of this run, or the folder of one.
             part: folder of the corpus.
             corpus_dir: folder in LibriSpeech's layout, or its parent.
             num_utterances: utterances at most; 0 takes all.
             strict: raise an error if an in-use check fails, after all checks.
 
         Raises:
-            UserError: float ONNX differs from torch, or with `strict` a failed in-use check.
+            UserError: no such bundle, float ONNX differs from torch, or with `strict` a failed in-use check.
         """
-        folder = self.folder.bundle(str(bundle))
-        subnet = self.folder.subnet(folder.name)
+        folder = self._find_bundle(bundle)
+        subnet = RunFolder(folder.resolve().parents[1]).subnet(folder.resolve().name)
         parity = verify_bundle(folder, subnet, Path(corpus_dir), part, limit=num_utterances)
         if strict:
             require_in_use(folder, parity)
         return parity
 
-    def bench(self, bundles: Sequence[str] | None = None, options: BenchOptions | None = None) -> BenchResult:
+    def bench(
+        self, bundles: Sequence[str | Path] | None = None, options: BenchOptions | None = None
+    ) -> BenchResult:
         """Measure speed, memory and size of bundles on this machine into ``EXP/bench``.
 
         Args:
-            bundles: names of bundles; None measures all.
+            bundles: names of bundles of this run, or folders; None measures all.
             options: runtimes, precisions, threads and audio.
         """
         found = self.folder.find_bundles()
         if bundles is not None:
-            found = [self.folder.bundle(name) for name in bundles]
+            found = [self._find_bundle(bundle) for bundle in bundles]
         if not found:
             raise UserError(f"{self.folder.bundles}: no bundles there; run 'todm export' first")
         return bench_bundles(found, options, out=self.folder.bench)
@@ -249,6 +251,15 @@ class Run:
             compare_with: run folders of nets that were trained alone, shown for comparison.
         """
         return write_report(self.exp_dir, [Path(path) for path in compare_with])
+
+    def _find_bundle(self, bundle: str | Path) -> Path:
+        """Return the folder of a bundle given by name or as a folder."""
+        for folder in (self.folder.bundle(str(bundle)), Path(bundle)):
+            if folder.is_dir():
+                return folder
+        names = ", ".join(folder.name for folder in self.folder.find_bundles())
+        advice = f"there are {names}" if names else "run 'todm export' first"
+        raise UserError(f"{bundle}: no such bundle in {self.folder.bundles}; {advice}")
 
     def _find_model(self, model: str | Path) -> Path:
         if isinstance(model, Path) or Path(model).exists():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import todm.api as api
+from todm.layout import RunFolder
 from todm.tables import Column, Table
 
 _IN_USE = Table[Any](
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
     """
     bundle: Path = args.bundle
     folder = bundle.resolve()
-    subnet = args.model or folder.parents[1] / "subnets" / folder.name
+    subnet = args.model or RunFolder(folder.parents[1]).subnet(folder.name)
     parity = api.verify_bundle(bundle, subnet, args.corpus_dir, args.part, limit=args.num_utterances)
     print(f"{bundle} on {parity.utterances} utterances of {parity.part}")
     print(f"features differ by at most {parity.feature_difference:.1e} (bins within 50 dB of the loudest)")
