@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,11 +66,41 @@ def test_version_and_no_command(capsys: Err) -> None:
     with pytest.raises(SystemExit) as left:
         main(["--version"])
     assert left.value.code == 0
-    for words in ([], ["fly"], ["env", "--nope"], ["decode"]):
-        with pytest.raises(SystemExit) as left:
-            main(words)
-        assert left.value.code == 2
-        assert "Traceback" not in capsys.readouterr().err
+    for words in ([], ["--nope"]):
+        assert_one_sentence(words, "missing COMMAND; see 'todm --help'", capsys)
+
+
+def test_parser_errors_are_one_sentence_with_a_suggestion(capsys: Err) -> None:
+    for words, sentence in (
+        ("fly", "there is no command fly; choose one of run, synth,"),
+        ("trian", "there is no command trian; did you mean train?"),
+        ("env --nope", "env: there is no option --nope; see 'todm env --help'"),
+        ("env stray", "env: there is no argument stray; see 'todm env --help'"),
+        ("decode", "decode: missing --model, --corpus-dir, --part, --out; see 'todm decode --help'"),
+        ("average e --lsat 3", "average: there is no option --lsat; did you mean --last?"),
+        ("train --exp-dri=e", "train: there is no option --exp-dri; did you mean --exp-dir?"),
+        ("train --exp-dir e --until x", "train: --until: must be an integer, got x; see 'todm train --help'"),
+        ("train --exp-dir e --lr 3", "command line: there is no setting lr; did you mean train.optim.lr?"),
+        ("search --exp-dir e --mode ofline", "search: --mode: there is no ofline; did you mean offline?"),
+        ("config explane", "config: there is no action explane; did you mean explain?"),
+        ("config show --cnf x", "config show: there is no option --cnf; did you mean --conf?"),
+        ("config show --conf", "config show: --conf: expected one argument; see 'todm config show --help'"),
+    ):
+        assert_one_sentence(words.split(), f"todm: {sentence}", capsys)
+
+
+WORDS = ("BUDGET", "LIMIT", "MODEL", "NAME", "PART", "RUN")
+"""Options that are named after the kind of their value."""
+
+
+def test_help_names_the_kind_of_every_value(capsys: Err) -> None:
+    for command in COMMANDS:
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        usage = capsys.readouterr().out.split("\n\n")[0]
+        for option, metavar in re.findall(r"--([a-z-]+) ([A-Z_]{2,})", usage):
+            own = option.replace("-", "_").upper()
+            assert metavar != own or own in WORDS, (command, option)
 
 
 def test_env(capsys: Err) -> None:
@@ -129,7 +160,12 @@ BAD = [
     ),
     ("decode --model RUN/subnets/min --spec max --corpus-dir CORPUS --part x --out TMP/r.json", "--spec"),
     ("search --exp-dir TMP", "run 'todm average"),
+    ("search --exp-dir TMP --search.evaluations 3", "run 'todm average"),
     ("search --exp-dir RUN --search.evaluations 0", "search.evaluations"),
+    ("search --exp-dir RUN --search.objectives [wr]", "command line: search.objectives: 'wr' is not an"),
+    ("train --exp-dir TMP/no --fine-tune min --conf TMP/no.yaml", "no.yaml: no such config file"),
+    ("export --exp-dir TMP --export.opset 18", "no subnets there"),
+    ("export --model TMP --out TMP/b", "no subnet there; name a folder of EXP/subnets"),
     ("extract --exp-dir RUN", "nothing to extract"),
     ("extract --exp-dir TMP --ladder", "no averaged supernet there; run 'todm average --exp-dir TMP' first"),
     ("extract --exp-dir RUN --pareto", "pareto.json: missing; run 'todm search"),

@@ -24,6 +24,12 @@ def test_a_setting_a_section_and_everything(capsys: pytest.CaptureFixture[str]) 
     assert "ratio of the teacher" in one
     section = explain("train.optim")
     assert section.count("train.optim.") == 11
+    assert section.startswith(
+        "train.optim: section\n    Optimiser and learning-rate schedule.\ntrain.optim.name:"
+    )
+    assert "train.loss: section" in explain("train") and "train.loss: section" in explain()
+    assert explain("space.widths.ffn_dim") == explain("space.widths")
+    assert "in 1 to 1e+09" in one
     everything = explain()
     assert all(described.key in everything for described in walk_settings(Config))
     assert main(["config", "explain", "train.optim.lr"]) == 0

@@ -20,7 +20,9 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
     Words that the command does not know become overrides (``args.overrides``).
     """
-    parser.add_argument("--conf", type=Path, help="YAML config; recipes/librispeech/conf has examples")
+    parser.add_argument(
+        "--conf", type=Path, metavar="FILE", help="YAML config; recipes/librispeech/conf has examples"
+    )
     take_settings(
         parser,
         "Any setting can be overridden by its dotted name, for example --train.num_epochs 3. 'todm config "

@@ -33,11 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         nargs="+",
         default=["onnxruntime"],
+        metavar="NAME",
         help="onnxruntime (default), sherpa-onnx, openvino",
     )
-    parser.add_argument("--precision", nargs="+", help="fp32, int8, fp16 (default: all that a bundle has)")
+    parser.add_argument(
+        "--precision", nargs="+", metavar="NAME", help="fp32, int8, fp16 (default: all that a bundle has)"
+    )
     parser.add_argument("--threads", type=int, nargs="+", metavar="N", help="numbers of threads (default: 1)")
-    parser.add_argument("--rounds", type=int, default=5, help="warm passes; the median counts (default: 5)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, metavar="N", help="warm passes; the median counts (default: 5)"
+    )
     parser.add_argument("--profile", action="store_true", help="list the operators by time (onnxruntime)")
     parser.add_argument(
         "--device", type=Path, metavar="FILE", help="device profile of export/devices: threads and precision"

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``todm bench-train``."""
     add_config_arguments(parser)
-    parser.add_argument("--utterances", type=int, default=4, help="utterances of the batch (default: 4)")
-    parser.add_argument(
-        "--frames", type=int, default=1000, help="10-ms frames of each utterance (default: 1000)"
-    )
-    parser.add_argument("--labels", type=int, default=40, help="labels of each utterance (default: 40)")
-    parser.add_argument("--vocab-size", type=int, default=500, help="tokens, blank included (default: 500)")
-    parser.add_argument("--rounds", type=int, default=5, help="timed runs; the median counts (default: 5)")
+    for option, default, text in (
+        ("--utterances", 4, "utterances of the batch"),
+        ("--frames", 1000, "10-ms frames of each utterance"),
+        ("--labels", 40, "labels of each utterance"),
+        ("--vocab-size", 500, "tokens, blank included"),
+        ("--rounds", 5, "timed runs; the median counts"),
+    ):
+        parser.add_argument(
+            option, type=int, default=default, metavar="N", help=f"{text} (default: {default})"
+        )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="write the results as JSON, and a chart as FILE.png"
     )

@@ -11,8 +11,12 @@ from todm.commands.transcribe import add_model_arguments, make_options
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``todm decode``."""
-    parser.add_argument("--model", type=Path, required=True, help="supernet, subnet or ONNX folder")
-    parser.add_argument("--corpus-dir", type=Path, required=True, help="folder in LibriSpeech's layout")
+    parser.add_argument(
+        "--model", type=Path, required=True, metavar="MODEL", help="supernet, subnet or ONNX folder"
+    )
+    parser.add_argument(
+        "--corpus-dir", type=Path, required=True, metavar="DIR", help="folder in LibriSpeech's layout"
+    )
     parser.add_argument("--part", required=True, help="part of the corpus, for example dev-clean-2")
     parser.add_argument("--out", type=Path, required=True, metavar="R.json", help="file for the result")
     add_model_arguments(parser)

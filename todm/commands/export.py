@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import todm
 import todm.api as api
@@ -64,17 +65,24 @@ def run(args: argparse.Namespace) -> None:
 def _export(args: argparse.Namespace) -> ExportResult:
     if args.exp_dir is not None:
         subnets = RunFolder(args.exp_dir).find_subnets()
-        config = ModelFolder(subnets[0]).config if subnets else RunFolder(args.exp_dir).config
+        settings = _read_settings(subnets[0], args.overrides) if subnets else {}
         return todm.Run(args.exp_dir).export(
             pareto=args.pareto,
             guard_corpus_dir=args.guard_corpus_dir,
             guard_part=args.guard_part,
             guard_utterances=args.guard_utterances,
-            **api.read_overrides(config, "export", args.overrides),
+            **settings,
         )
-    settings = api.read_overrides(ModelFolder(args.model).config, "export", args.overrides)
+    settings = _read_settings(args.model, args.overrides)
     audio = api.load_guard_audio(args.guard_corpus_dir, args.guard_part, args.guard_utterances)
     return api.export_subnets([(args.model, args.out)], guard_audio=audio, settings=settings)
+
+
+def _read_settings(subnet: Path, overrides: Sequence[str]) -> dict[str, Any]:
+    config = ModelFolder(subnet).config
+    if not config.is_file():
+        raise UserError(f"{subnet}: no subnet there; name a folder of EXP/subnets")
+    return api.read_overrides(config, "export", overrides)
 
 
 def _print_bundle(bundle: ExportedBundle) -> None:

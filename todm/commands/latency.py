@@ -48,13 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         nargs="+",
         default=["fp32", "int8"],
+        metavar="NAME",
         help="precisions for local measurement (default: fp32 int8)",
     )
     parser.add_argument(
-        "--repeats", type=int, default=3, help="how often all subnets are measured in turn (default: 3)"
+        "--repeats",
+        type=int,
+        default=3,
+        metavar="N",
+        help="how often all subnets are measured in turn (default: 3)",
     )
     parser.add_argument(
-        "--rounds", type=int, default=5, help="warm passes of a local measurement (default: 5)"
+        "--rounds", type=int, default=5, metavar="N", help="warm passes of a local measurement (default: 5)"
     )
     parser.add_argument(
         "--audio", type=Path, metavar="FILE", help="audio to measure on (default: speech of the dev part)"

@@ -14,7 +14,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``todm prepare``."""
     add_config_arguments(parser)
     parser.add_argument(
-        "--corpus-dir", type=Path, required=True, help="folder in LibriSpeech's layout, or its parent"
+        "--corpus-dir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder in LibriSpeech's layout, or its parent",
     )
     add_exp_dir(parser, "run folder; the output goes to EXP/data")
     parser.add_argument(

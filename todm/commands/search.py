@@ -38,10 +38,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "'rtf on DEVICE', 'latency on DEVICE' (default: search.objectives)",
     )
     parser.add_argument(
-        "--limit", action="append", metavar="LIMIT", help="upper bound; may be repeated (search.limits)"
+        "--limit",
+        action="append",
+        metavar="LIMIT",
+        help="upper bound, as above; may be repeated (default: search.limits)",
     )
     parser.add_argument(
-        "--budget", action="append", default=[], metavar="NAME: LIMITS", help="may be repeated"
+        "--budget",
+        action="append",
+        default=[],
+        metavar="BUDGET",
+        help="a name with limits, as above; may be repeated",
     )
     parser.add_argument("--mode", choices=("offline", "streaming"), help="search this mode only")
     parser.add_argument(
@@ -110,7 +117,9 @@ def _make_options(args: argparse.Namespace) -> api.SearchOptions:
 
 
 def _make_settings(args: argparse.Namespace, run_folder: RunFolder) -> dict[str, Any]:
-    settings = api.read_overrides(run_folder.config, "search", args.overrides) if args.overrides else {}
+    settings: dict[str, Any] = {}
+    if run_folder.config.is_file():  # a missing training is reported by `SearchSession`
+        settings = api.read_overrides(run_folder.config, "search", args.overrides)
     if args.objective:
         settings["objectives"] = tuple(args.objective)
     if args.limit:

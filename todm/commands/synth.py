@@ -11,15 +11,31 @@ from todm.data.synth import SynthSettings, synthesise
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``todm synth``."""
-    parser.add_argument("--out", type=Path, required=True, help="receives LibriSpeech/<part>/...")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed gives the same bytes (default: 1)")
-    parser.add_argument("--train-utterances", type=int, help="in train-clean-5 (default: 9000, 3.5 hours)")
-    parser.add_argument("--dev-utterances", type=int, help="in dev-clean-2 (default: 120, 3 minutes)")
-    parser.add_argument("--test-utterances", type=int, help="in test-clean (default: 120, 3 minutes)")
-    parser.add_argument("--train-speakers", type=int, help="training voices (default: 104)")
-    parser.add_argument("--eval-speakers", type=int, help="voices in each other part (default: 8)")
     parser.add_argument(
-        "--num-jobs", type=int, default=os.cpu_count() or 1, help="processes (default: all cores)"
+        "--out", type=Path, required=True, metavar="DIR", help="receives LibriSpeech/<part>/..."
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", default=1, help="the same seed gives the same bytes (default: 1)"
+    )
+    parser.add_argument(
+        "--train-utterances", type=int, metavar="N", help="in train-clean-5 (default: 9000, 3.5 hours)"
+    )
+    parser.add_argument(
+        "--dev-utterances", type=int, metavar="N", help="in dev-clean-2 (default: 120, 3 minutes)"
+    )
+    parser.add_argument(
+        "--test-utterances", type=int, metavar="N", help="in test-clean (default: 120, 3 minutes)"
+    )
+    parser.add_argument("--train-speakers", type=int, metavar="N", help="training voices (default: 104)")
+    parser.add_argument(
+        "--eval-speakers", type=int, metavar="N", help="voices in each other part (default: 8)"
+    )
+    parser.add_argument(
+        "--num-jobs",
+        type=int,
+        metavar="N",
+        default=os.cpu_count() or 1,
+        help="processes (default: all cores)",
     )
 
 

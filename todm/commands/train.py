@@ -59,6 +59,8 @@ def _fine_tune(args: argparse.Namespace, folder: RunFolder) -> None:
         raise UserError(
             "--until: cannot be combined with --fine-tune; set train.max_steps for a shorter fine-tuning"
         )
+    if args.conf is not None:
+        load_config(args.conf, args.overrides)  # reports wrong settings before missing data
     result = api.fine_tune_run(
         args.exp_dir,
         args.fine_tune,

@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options for opening a model; `make_options` reads them."""
-    parser.add_argument("--spec", help="size of a supernet: min, mid-streaming, ..., or a spec.json")
+    parser.add_argument(
+        "--spec", metavar="SIZE", help="size of a supernet: min, mid-streaming, ..., or a spec.json"
+    )
     parser.add_argument(
         "--precision", choices=PRECISIONS, default="fp32", help="precision of an ONNX folder (default: fp32)"
     )

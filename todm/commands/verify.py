@@ -23,7 +23,9 @@ _IN_USE = Table[Any](
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``todm verify``."""
     parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="ONNX folder")
-    parser.add_argument("--corpus-dir", type=Path, required=True, help="folder in LibriSpeech's layout")
+    parser.add_argument(
+        "--corpus-dir", type=Path, required=True, metavar="DIR", help="folder in LibriSpeech's layout"
+    )
     parser.add_argument("--part", required=True, help="part of the corpus, for example dev-clean-2")
     parser.add_argument(
         "--model", type=Path, metavar="SUBNET", help="subnet folder (default: the bundle's in the same run)"

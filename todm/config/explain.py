@@ -23,11 +23,19 @@ def explain(key: str = "") -> str:
         UserError: there is no such setting or section.
     """
     if key:
-        check_key(key, "todm config explain")
-    found = [one for one in walk_settings(Config) if not key or f"{one.key}.".startswith(f"{key}.")]
-    if not found:  # a name in a mapping
-        found = [one for one in walk_settings(Config) if key.startswith(f"{one.key}.")]
-    return "\n".join(_as_text(one) for one in found)
+        check_key(key, "config explain")
+    if key and not any(f"{one.key}.".startswith(f"{key}.") for one in walk_settings(Config)):
+        key = key.rpartition(".")[0]  # the mapping that holds an entry
+    docs = {name: inspect.getdoc(section) or "" for name, section in walk_sections(Config) if name}
+    texts = []
+    for one in walk_settings(Config):
+        if key and not f"{one.key}.".startswith(f"{key}."):
+            continue
+        section = one.key.rpartition(".")[0]
+        if section in docs and f"{section}.".startswith(f"{key}." if key else ""):
+            texts.append("\n".join([f"{section}: section", *map(_fill, docs.pop(section).split("\n\n"))]))
+        texts.append(_as_text(one))
+    return "\n".join(texts)
 
 
 def reference_page() -> str:
@@ -64,10 +72,13 @@ def reference_page() -> str:
 
 def _as_text(one: Described) -> str:
     facts = [one.type_text, *filter(None, [_range(one)]), f"default {_show(one.default)}"]
-    meaning = textwrap.fill(
-        one.setting.doc, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
+    return f"{one.key}: {'; '.join(facts)}\n{_fill(one.setting.doc)}"
+
+
+def _fill(text: str) -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False
     )
-    return f"{one.key}: {'; '.join(facts)}\n{meaning}"
 
 
 def _range(one: Described) -> str:
