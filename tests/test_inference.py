@@ -35,7 +35,7 @@ def utterances() -> list[np.ndarray]:
 
 @pytest.fixture(scope="module")
 def lang(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real tokeniser with exactly as many pieces as the nets have symbols."""
+    """A real tokenizer with exactly as many pieces as the nets have symbols."""
     folder = tmp_path_factory.mktemp("lang")
     Tokenizer.train(["AB BA ABBA CAB ABC BAC CCC ACBA"] * 20, VOCAB_SIZE).save(folder)
     return folder

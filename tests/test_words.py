@@ -22,6 +22,7 @@ PATTERNS = (
     (r"(?<!--)\bbeside\b", "next to, with, in addition to"),
     (r"\b(?:whoever|nobody)\b", "the caller, a user, no one"),
     (r"\bmend(?:s|ed)?\b", "fix, repair, correct"),
+    (r"\b\w*(?:token|quant)is[aei]\w*", "American spelling: tokenizer, quantize"),
     (r"\bis lost on\b", "the fact itself"),
     (r"\bstands? (?:in|at|for) (?:the|its)\b", "is in, means"),
 )

@@ -68,10 +68,10 @@ def save_supernet(folder: Path, weights: Mapping[str, Tensor], config: Config, l
         folder: created if needed.
         weights: state dict of `Supernet`.
         config: settings of the training.
-        lang_dir: folder of the tokeniser.
+        lang_dir: folder of the tokenizer.
 
     Raises:
-        UserError: a file of the tokeniser is missing, or the disk is full; an older model is then unchanged.
+        UserError: a file of the tokenizer is missing, or the disk is full; an older model is then unchanged.
     """
     _save_folder(folder, weights, config, lang_dir)
 
@@ -107,7 +107,7 @@ def load_plain(path: Path, spec: str | SubnetSpec | None) -> tuple[Transducer, C
         spec: ladder name, path of a spec.json or `SubnetSpec`; required for a supernet, refused for a subnet.
 
     Returns:
-        The net, its config and the folder of its tokeniser.
+        The net, its config and the folder of its tokenizer.
 
     Raises:
         UserError: no model of these kinds, or a missing, unknown or superfluous spec.

@@ -177,7 +177,7 @@ def test_metadata_and_files(opset: int, lang: Path, tmp_path: Path) -> None:
     assert (tmp_path / "tokens.txt").read_bytes() == (lang / "tokens.txt").read_bytes()
 
 
-def test_quantised_files(lang: Path, tmp_path: Path) -> None:
+def test_quantized_files(lang: Path, tmp_path: Path) -> None:
     """Most of a net of ordinary widths is in its products: the files are smaller, with the same text."""
     model = ModelConfig(num_layers=2, subsampling_channels=16, d_model=128, head_dim=32, joiner_dim=128)
     space = replace(SPACE, num_layers=2, depths=(2,), widths={"ffn_dim": (512,)})

@@ -197,7 +197,7 @@ def test_wer_is_that_of_the_extracted_net(exp: Path) -> None:
         assert evaluator.wer(spec) == compute_wer(scored, replications=1), name
 
 
-def test_int8_is_judged_through_the_quantised_files(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_int8_is_judged_through_the_quantized_files(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     words = ["search", "--exp-dir", str(exp), "--mode", "offline", "--search.evaluations", "2"]
     words += ["--search.precision", "int8", "--objective", "wer", "size"]

@@ -31,7 +31,7 @@ def export_subnets(
 
     Args:
         jobs: pairs of a subnet folder and the folder of its bundle.
-        guard_audio: utterances for the int8 accuracy check and for static quantisation.
+        guard_audio: utterances for the int8 accuracy check and for static quantization.
         settings: settings of the section ``export`` that replace those of the subnets' configs.
 
     Raises:

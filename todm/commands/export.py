@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Export, quantise, check, and print sizes and accuracy."""
+    """Export, quantize, check, and print sizes and accuracy."""
     if (args.exp_dir is None) == (args.model is None):
         raise UserError("give either --exp-dir EXP (all its subnets) or --model SUBNET with --out DIR")
     if args.model is not None and args.out is None:

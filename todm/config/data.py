@@ -19,7 +19,7 @@ class DataConfig:
     )
     dev_parts: tuple[str, ...] = setting(
         ("dev-clean-2",),
-        "Folders for validation, search and the check of quantised files.",
+        "Folders for validation, search and the check of quantized files.",
         min_items=1,
         unique=True,
         pattern=PART_NAME,

@@ -10,7 +10,7 @@ from todm.config.fields import setting
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """Export to ONNX folders and quantisation."""
+    """Export to ONNX folders and quantization."""
 
     chunk_ms: int = setting(
         320,
@@ -19,7 +19,7 @@ class ExportConfig:
         le=60_000,
     )
     opset: int = setting(18, "ONNX operator set.", ge=18, le=26)
-    int8: bool = setting(True, "Write quantised files too.")
+    int8: bool = setting(True, "Write quantized files too.")
     quantization: Literal["dynamic", "static"] = setting(
         "dynamic",
         "``dynamic`` computes the scales of a layer's input in every call; ``static`` fixes them beforehand "

@@ -5,7 +5,7 @@ their drives are pairs (..., 2, S) or (2, ..., S), real parts first.
 
 Only the discretised coefficients, a few numbers per channel, are stored. The block's matrices are computed
 from them by nodes without inputs, which a runtime folds into constants when it loads the file: small files,
-and nothing to compute per call. States and these matrices stay float in quantised models: none of them is a
+and nothing to compute per call. States and these matrices stay float in quantized models: none of them is a
 stored weight of a MatMul.
 """
 

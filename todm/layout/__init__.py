@@ -4,7 +4,7 @@
 
     EXP/
       config.yaml                  settings of the training
-      data/                        `DataFolder`: manifests, features, tokeniser
+      data/                        `DataFolder`: manifests, features, tokenizer
       checkpoints/step-00000410.pt
       train/                       metrics.jsonl, train.log, finished.json, one log per process
       tensorboard/

@@ -19,7 +19,7 @@ class DataFolder:
 
     @property
     def lang(self) -> Path:
-        """Folder of the tokeniser, a `LangFolder`."""
+        """Folder of the tokenizer, a `LangFolder`."""
         return self.path / "lang"
 
     @property

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class LangFolder:
-    """Folder with the files of a tokeniser; every model folder is one too."""
+    """Folder with the files of a tokenizer; every model folder is one too."""
 
     path: Path
 
@@ -29,7 +29,7 @@ class LangFolder:
 
     @property
     def language_files(self) -> tuple[Path, ...]:
-        """All files of the tokeniser."""
+        """All files of the tokenizer."""
         return self.tokens, self.bpe_model, self.bpe_vocab
 
 

@@ -34,7 +34,7 @@ class RunFolder:
 
     @property
     def lang(self) -> Path:
-        """Folder of the tokeniser, a `LangFolder`."""
+        """Folder of the tokenizer, a `LangFolder`."""
         return DataFolder(self.data).lang
 
     @property

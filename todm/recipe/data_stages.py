@@ -1,4 +1,4 @@
-"""Stages 0 to 3: corpus, manifests, features, tokeniser and shards."""
+"""Stages 0 to 3: corpus, manifests, features, tokenizer and shards."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class FeatureStage(DataStage):
 
 
 class BpeStage(DataStage):
-    """Stage 3: tokeniser, list of training cuts, and shards if ``data.shar_dir`` is a folder."""
+    """Stage 3: tokenizer, list of training cuts, and shards if ``data.shar_dir`` is a folder."""
 
     number, name = 3, "bpe"
     settings = (
@@ -172,7 +172,7 @@ class BpeStage(DataStage):
             yield context.data.train_cuts(part)
 
     def list_outputs(self, context: Context) -> Iterable[Path]:
-        """List the tokeniser and the manifest of training cuts."""
+        """List the tokenizer and the manifest of training cuts."""
         yield context.data.train_manifest
         yield from list_language_files(context)
 
@@ -192,7 +192,7 @@ def list_sound_indices(context: Context) -> Iterator[Path]:
 
 
 def list_language_files(context: Context) -> tuple[Path, ...]:
-    """List the files of the tokeniser."""
+    """List the files of the tokenizer."""
     lang = LangFolder(context.run.lang)
     return lang.tokens, lang.bpe_model
 

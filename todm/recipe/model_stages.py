@@ -41,7 +41,7 @@ class TrainStage(Stage):
     unread_settings = ("train.calibrate_utterances",)
 
     def list_inputs(self, context: Context) -> Iterable[Path]:
-        """List training cuts, statistics of their features, tokeniser, noise and rooms."""
+        """List training cuts, statistics of their features, tokenizer, noise and rooms."""
         yield context.data.train_manifest
         yield context.data.stats
         yield from list_language_files(context)

@@ -78,7 +78,7 @@ COSTS = (
 def plot_pareto(run: RunContents, cost: CostAxis) -> str | None:
     """Plot WER against a cost: sizes on the first decoded part, evaluated specs, other nets.
 
-    Quantised files are hollow marks at the word error rate of ``todm verify``.
+    Quantized files are hollow marks at the word error rate of ``todm verify``.
     """
     part = run.parts[0] if run.parts else None
     figure = cost.figure or ""

@@ -25,7 +25,7 @@ STAGE_NAMES = (
 
 _PARETO_CAPTION = (
     "Named sizes are evaluated on a whole part, after extraction. The line is the front of the search, small "
-    "marks are its other specs, both on the utterances of the search. Hollow marks are quantised files."
+    "marks are its other specs, both on the utterances of the search. Hollow marks are quantized files."
 )
 _WIDTHS_CAPTION = "Each bar is a running layer, its height the feed-forward width; a gap is a layer left out."
 _LOSS_CAPTION = "Mean over the batches since the previous point, for each net of a step."

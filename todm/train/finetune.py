@@ -50,7 +50,7 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
         The new subnet's folder.
 
     Raises:
-        UserError: no such subnet, a tokeniser other than that of the data, settings that would change the
+        UserError: no such subnet, a tokenizer other than that of the data, settings that would change the
             net, or what training itself raises.
     """
     run, tuning = RunFolder(exp_dir), RunFolder(exp_dir).tuning(name)
