@@ -29,6 +29,8 @@ def main(bundle: Path, path: Path, phrases: list[str]) -> None:
     }
     samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
     audio = samples.mean(axis=1)
+    if not np.all(np.abs(audio) <= 1e4):  # also NaN; sherpa-onnx would take them, and a stream never recovers
+        sys.exit(f"{path}: its samples are not finite or far above full scale; write the file again")
     hotwords = "/".join(phrases)  # for a file with one phrase per line use hotwords_file
     if json.loads((bundle / "spec.json").read_text())["mode"] == "offline":
         offline = sherpa_onnx.OfflineRecognizer.from_transducer(**settings)

@@ -35,9 +35,13 @@ def make_bundle(folder: Path, mode: str) -> Path:
     return folder
 
 
-def run(*words: object) -> str:
+def run_unchecked(*words: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+    return subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
+
+
+def run(*words: object) -> str:
+    done = run_unchecked(*words)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -65,3 +69,23 @@ def test_hotwords_change_the_result(mode: str, sound: Path, tmp_path: Path) -> N
     assert plain.count("dA") < favoured.count("dA")
     unmoved = run(example, folder, sound, "dA :0.001").strip()
     assert unmoved.replace(" ", "") == plain.replace(" ", "")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_unusable_input_is_one_sentence(mode: str, sound: Path, tmp_path: Path) -> None:
+    folder = make_bundle(tmp_path / mode, mode)
+    other = MODES[1 - MODES.index(mode)]
+    bad = tmp_path / "bad.wav"
+    samples = np.zeros(4000, np.float32)
+    for value in (np.nan, 1e18):
+        samples[100] = value
+        soundfile.write(bad, samples, 16000, subtype="FLOAT")
+        for words in ([EXAMPLES / f"{mode}.py", folder, bad], [EXAMPLES / "hotwords.py", folder, bad, "dA"]):
+            done = run_unchecked(*words)
+            assert done.returncode == 1 and done.stdout == ""
+            fault = "its samples are not finite or far above full scale; write the file again"
+            assert done.stderr.splitlines()[-1] == f"{bad}: {fault}"
+    done = run_unchecked(EXAMPLES / f"{other}.py", folder, sound)
+    assert done.returncode == 1
+    model = {"offline": "an offline model", "streaming": "a streaming model"}[mode]
+    assert done.stderr.splitlines()[-1] == f"{folder}: is {model}; use {mode}.py"

@@ -127,7 +127,7 @@ class Model:
 
     @property
     def folder(self) -> Path:
-        """Model folder."""
+        """Folder that the model was opened from."""
         return self.bundle.folder
 
     @property

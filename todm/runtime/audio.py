@@ -12,7 +12,7 @@ from .constants import SAMPLE_RATE
 from .errors import BundleError
 from .fbank import FloatArray
 from .resample import resample
-from .samples import find_fault
+from .samples import MAX_RATE, MIN_RATE, find_fault
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 
@@ -100,7 +100,7 @@ def _decode_wav(path: Path) -> tuple[FloatArray, int, list[str]] | None:
             if len(body) < size:
                 notes.append("file is cut short")
             coding, num_channels, rate, bits = layout
-            if num_channels < 1 or rate < 1:
+            if num_channels < 1 or not MIN_RATE <= rate <= MAX_RATE:
                 raise BundleError(
                     f"{path}: its header gives {num_channels} channels at {rate} Hz; write the file again"
                 )

@@ -19,7 +19,7 @@ from .decoding import TokenSearch, make_search
 from .errors import AudioError, BundleError
 from .fbank import DEFAULT_FBANK, FbankSettings, FbankStream, FloatArray
 from .resample import Resampler
-from .samples import check_rate, check_samples
+from .samples import StreamInput, check_samples
 from .transcript import Transcript, make_transcript
 
 
@@ -89,9 +89,7 @@ class Stream:
         self._fbank = FbankStream(settings)
         self._tail_frames = tail_frames
         self._resampler: Resampler | None = None
-        self._input_rate = 0
-        self._has_audio = False
-        self._finished = False
+        self._input = StreamInput()
 
     @property
     def num_frames_ready(self) -> int:
@@ -107,22 +105,12 @@ class Stream:
             samples: (num_samples,) in [-1, 1]; num_samples may be 0.
 
         Raises:
-            AudioError: samples that `check_samples` refuses, a rate that is not positive or changed, or audio
-                after `input_finished`. The stream is unchanged and takes further audio.
+            AudioError: samples or a rate that are unusable, a rate that changed, or audio after
+                `input_finished`, see `StreamInput`. The stream is unchanged and takes further audio.
         """
-        if self._finished:
-            raise AudioError("stream: audio after input_finished(); create a new stream")
-        sample_rate = check_rate(sample_rate)
-        if self._input_rate not in (0, sample_rate):
-            raise AudioError(
-                f"stream: the sample rate changed from {self._input_rate} to {sample_rate}; resample the "
-                "audio or create a new stream"
-            )
-        samples = check_samples(samples)
-        if not self._input_rate and sample_rate != self._settings.sample_rate:
-            self._resampler = Resampler(sample_rate, self._settings.sample_rate)
-        self._input_rate = sample_rate
-        self._has_audio = self._has_audio or samples.size > 0
+        samples = self._input.accept(sample_rate, samples)
+        if self._resampler is None and self._input.sample_rate != self._settings.sample_rate:
+            self._resampler = Resampler(self._input.sample_rate, self._settings.sample_rate)
         self._fbank.accept_waveform(samples if self._resampler is None else self._resampler.push(samples))
 
     def input_finished(self, tail_frames: int | None = None) -> None:
@@ -130,23 +118,23 @@ class Stream:
 
         Args:
             tail_frames: frames of digital silence, needed to decode the last frames of speech;
-                `Chunks.tail_frames` when None.
+                `Chunks.tail_frames` when None; at least 0.
         """
-        if self._finished:
-            return
         count = self._tail_frames if tail_frames is None else tail_frames
-        if not self._has_audio:
+        assert count >= 0, count
+        if not self._input.finish():
+            return
+        if not self._input.has_audio:
             count = 0  # without audio there is no text: appended silence alone could produce tokens
         num_samples = count * self._settings.frame_shift
         if self._resampler is not None:
             # Through the resampler, as in sherpa-onnx, which takes audio of one rate only.
-            num_samples = num_samples * self._input_rate // self._settings.sample_rate
+            num_samples = num_samples * self._input.sample_rate // self._settings.sample_rate
             self._fbank.accept_waveform(self._resampler.push(np.zeros(num_samples, np.float32)))
             self._fbank.accept_waveform(self._resampler.flush())
         else:
             self._fbank.accept_waveform(np.zeros(num_samples, np.float32))
         self._fbank.input_finished()
-        self._finished = True
 
     def get_frames(self, count: int) -> FloatArray:
         """Return the next ``count`` frames (count, C) without advancing."""
@@ -231,22 +219,24 @@ class StreamingRecognizer:
 
     def is_endpoint(self, stream: Stream) -> bool:
         """Whether the current segment has ended by the endpoint rules."""
-        blanks = self._search.best(stream.search_state).num_trailing_blanks
+        blanks = self._search.num_trailing_blanks(stream.search_state)
         return self._endpoint.hold(blanks * self.bundle.subsampling_factor, stream.num_processed)
 
     def reset(self, stream: Stream) -> None:
         """Start a new segment.
 
         After a segment with tokens, encoder states and the last labels are kept; after one without tokens the
-        labels are reset and, with `reset_encoder`, the encoder states too. States that are not finite are
-        always reset.
+        labels are reset and, with `reset_encoder`, the encoder states too. If the states are not finite,
+        states and labels are reset. Audio that is not decoded yet belongs to the new segment.
         """
         has_tokens = self._search.has_tokens(stream.search_state)
         stream.segment += has_tokens
         finite = all(np.isfinite(state).all() for state in stream.states)
         if (self._reset_encoder and not has_tokens) or not finite:
             stream.states = self.bundle.init_states(1)
-        stream.search_state = self._search.restart(stream.search_state)
+        # Labels and scores that come from states that are not finite are no context.
+        search = self._search
+        stream.search_state = search.restart(stream.search_state) if finite else search.start()
         stream.next_segment()
 
     def transcribe(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from .interface import DecodingResult, initial_context
 
 @dataclass(frozen=True, kw_only=True)
 class Hypothesis:
-    """Labels (preceded by the initial context), their encoder frames and their log-probability."""
+    """Labels (preceded by the context), their encoder frames and their log-probability."""
 
     tokens: tuple[int, ...]
     log_prob: float
@@ -31,10 +31,22 @@ class Hypothesis:
 
 @dataclass(kw_only=True)
 class BeamState:
-    """State of one utterance: hypotheses by labels, and the number of decoded encoder frames."""
+    """State of one utterance: hypotheses by labels, and the number of decoded encoder frames.
+
+    Labels with which all hypotheses begin are kept once, so that the time per frame does not grow with the
+    transcript.
+
+    Args:
+        hypotheses: each without the shared labels, by its labels.
+        num_frames: decoded encoder frames.
+        shared_tokens: labels with which all hypotheses begin, without the initial context.
+        shared_frames: encoder frames of the shared labels.
+    """
 
     hypotheses: dict[tuple[int, ...], Hypothesis]
     num_frames: int = 0
+    shared_tokens: list[int] = field(default_factory=list)
+    shared_frames: list[int] = field(default_factory=list)
 
 
 class BeamSearch:
@@ -79,15 +91,20 @@ class BeamSearch:
                 state.hypotheses = self._extend(hypotheses, own, state.num_frames + t)
         for state, num_frames in zip(states, encoder_lens.tolist(), strict=True):
             state.num_frames += num_frames
+            self._share(state)
 
     def best(self, state: BeamState) -> DecodingResult:
         """Best hypothesis so far: the highest log-probability per label."""
         hypothesis = self._best(state)
         return DecodingResult(
-            ids=hypothesis.tokens[self._bundle.context_size :],
-            frames=hypothesis.frames,
+            ids=(*state.shared_tokens, *hypothesis.tokens[self._bundle.context_size :]),
+            frames=(*state.shared_frames, *hypothesis.frames),
             num_trailing_blanks=hypothesis.num_trailing_blanks,
         )
+
+    def num_trailing_blanks(self, state: BeamState) -> int:
+        """Encoder frames since the last token of the best hypothesis."""
+        return self._best(state).num_trailing_blanks
 
     def restart(self, state: BeamState) -> BeamState:
         """State for a new segment, with the last labels as its context."""
@@ -101,11 +118,32 @@ class BeamSearch:
 
     def has_tokens(self, state: BeamState) -> bool:
         """Whether the best hypothesis contains any token."""
-        return len(self._best(state).tokens) > self._bundle.context_size
+        return bool(state.shared_tokens) or len(self._best(state).tokens) > self._bundle.context_size
 
     def _best(self, state: BeamState) -> Hypothesis:
         # As in sherpa-onnx, normalized by the length with the initial context.
-        return max(state.hypotheses.values(), key=lambda h: h.log_prob / len(h.tokens))
+        shared = len(state.shared_tokens)
+        return max(state.hypotheses.values(), key=lambda h: h.log_prob / (shared + len(h.tokens)))
+
+    def _share(self, state: BeamState) -> None:
+        """Move the labels with which all hypotheses begin, at the same frames, to the shared ones."""
+        size = self._bundle.context_size
+        hypotheses = list(state.hypotheses.values())
+        first = hypotheses[0]
+        if any(h.tokens[:size] != first.tokens[:size] for h in hypotheses):
+            return  # of another context after `restart`: equal labels would not be the same hypothesis
+        count = 0
+        for labels in zip(*(zip(h.tokens[size:], h.frames, strict=True) for h in hypotheses), strict=False):
+            if any(label != labels[0] for label in labels):
+                break
+            count += 1
+        if not count:
+            return
+        state.shared_tokens += first.tokens[size : size + count]
+        state.shared_frames += first.frames[:count]
+        state.hypotheses = {
+            h.tokens[count:]: replace(h, tokens=h.tokens[count:], frames=h.frames[count:]) for h in hypotheses
+        }
 
     def _score(self, active: Sequence[Sequence[Hypothesis]], encoder_out: FloatArray) -> FloatArray:
         """Log-probabilities (num_hypotheses, V) of every hypothesis extended by every symbol."""

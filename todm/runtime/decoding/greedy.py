@@ -87,6 +87,10 @@ class GreedySearch:
             num_trailing_blanks=state.num_trailing_blanks,
         )
 
+    def num_trailing_blanks(self, state: GreedyState) -> int:
+        """Encoder frames since the last token."""
+        return state.num_trailing_blanks
+
     def restart(self, state: GreedyState) -> GreedyState:
         """State for a new segment, with the last labels as its context."""
         # As in sherpa-onnx: after a segment without tokens the labels are reset, but the predictor's output

@@ -48,6 +48,9 @@ class TokenSearch(Protocol):
     def best(self, state: Any) -> DecodingResult:
         """Best hypothesis so far."""
 
+    def num_trailing_blanks(self, state: Any) -> int:
+        """Encoder frames since the last token of the best hypothesis."""
+
     def restart(self, state: Any) -> Any:
         """State for a new segment, with the last labels as its context."""
 

@@ -24,10 +24,17 @@ class HostStream(Protocol):
     """One utterance in a runtime."""
 
     def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
-        """Append mono audio (num_samples,) and decode what is ready; returns whether the encoder ran."""
+        """Append mono audio (num_samples,) and decode what is ready; returns whether the encoder ran.
+
+        Raises:
+            AudioError: unusable audio, see `StreamInput`; the stream is unchanged.
+        """
 
     def input_finished(self) -> bool:
-        """Mark the end of the audio and decode the rest; returns whether the encoder ran."""
+        """Mark the end of the audio and decode the rest; returns whether the encoder ran.
+
+        Further calls have no effect.
+        """
 
     def get_result(self) -> str:
         """Text recognized so far."""

@@ -13,6 +13,7 @@ from ..layout import Precision
 from ..offline import OfflineRecognizer
 from ..recognizer import open_recognizer
 from ..resample import resample
+from ..samples import StreamInput
 from ..streaming import StreamingRecognizer
 from . import BundleHost, HostStream
 
@@ -38,18 +39,19 @@ class RecognizerHost(BundleHost):
 class _Offline:
     def __init__(self, recognizer: OfflineRecognizer) -> None:
         self._recognizer = recognizer
+        self._input = StreamInput()
         self._pieces: list[FloatArray] = []
-        self._rate = SAMPLE_RATE
         self._text = ""
 
     def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
-        self._pieces.append(samples)
-        self._rate = sample_rate
+        self._pieces.append(self._input.accept(sample_rate, samples).copy())
         return False
 
     def input_finished(self) -> bool:
-        samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
-        samples = resample(samples, self._rate, SAMPLE_RATE)
+        if not self._input.finish():
+            return False
+        samples = np.concatenate([np.zeros(0, np.float32), *self._pieces])
+        samples = resample(samples, self._input.sample_rate or SAMPLE_RATE, SAMPLE_RATE)
         self._text = self._recognizer.transcribe([samples])[0].text
         return True
 

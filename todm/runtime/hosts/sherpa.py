@@ -12,6 +12,7 @@ from ..bundle import Bundle, describe_bundle
 from ..decoding import Method
 from ..fbank import DEFAULT_FBANK, FloatArray
 from ..layout import BundleFiles, Precision
+from ..samples import StreamInput
 from . import BundleHost, HostStream
 
 _METHODS = {"greedy": "greedy_search", "beam": "modified_beam_search"}
@@ -40,12 +41,16 @@ class _Offline:
     def __init__(self, recognizer: Any) -> None:
         self._recognizer = recognizer
         self._stream = recognizer.create_stream()
+        self._input = StreamInput()
 
     def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
-        self._stream.accept_waveform(sample_rate, samples)
+        samples = self._input.accept(sample_rate, samples)
+        self._stream.accept_waveform(self._input.sample_rate, samples)
         return False
 
     def input_finished(self) -> bool:
+        if not self._input.finish():
+            return False
         self._recognizer.decode_stream(self._stream)
         return True
 
@@ -58,15 +63,20 @@ class _Streaming:
         self._recognizer = recognizer
         self._stream = recognizer.create_stream()
         self._tail_frames = tail_frames
-        self._rate = DEFAULT_FBANK.sample_rate
+        # sherpa-onnx checks nothing: NaN stays in its states, and another rate ends the process.
+        self._input = StreamInput()
 
     def accept_waveform(self, sample_rate: int, samples: FloatArray) -> bool:
-        self._rate = sample_rate
-        self._stream.accept_waveform(sample_rate, samples)
+        samples = self._input.accept(sample_rate, samples)
+        self._stream.accept_waveform(self._input.sample_rate, samples)
         return self._decode()
 
     def input_finished(self) -> bool:
-        self._stream.accept_waveform(self._rate, make_tail(self._tail_frames, self._rate))
+        if not self._input.finish():
+            return False
+        if self._input.has_audio:  # without audio there is no text, as in `todm.runtime.streaming.Stream`
+            rate = self._input.sample_rate
+            self._stream.accept_waveform(rate, make_tail(self._tail_frames, rate))
         self._stream.input_finished()
         return self._decode()
 
