@@ -1,4 +1,4 @@
-"""Names of checkpoints."""
+"""Names and lists of checkpoint files."""
 
 from __future__ import annotations
 

@@ -291,7 +291,7 @@ def _rtf_by_precision(benchmarks: Iterable[BenchmarkResult]) -> dict[str, float]
 
 
 def _read_in_use(parity: Any) -> tuple[Mapping[str, Any], ...]:
-    """Return the results of the in-use checks; files of before have none."""
+    """Return the results of the in-use checks; those of earlier versions have none."""
     found = parity.get("in_use") if isinstance(parity, dict) else None
     keys = {"check", "runtime", "measured", "allowed", "unit", "ok"}
     items = found if isinstance(found, list) else []
