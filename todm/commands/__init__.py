@@ -37,7 +37,7 @@ def take_settings(parser: argparse.ArgumentParser, epilog: str) -> None:
         parser: parser of the command.
         epilog: sentence for the help text.
     """
-    parser.set_defaults(takes_settings=True)
+    parser.set_defaults(takes_settings=True, overrides=[])
     parser.epilog = epilog
 
 
