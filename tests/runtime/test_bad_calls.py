@@ -198,3 +198,50 @@ def test_reset_of_the_api_stream_recovers(streaming_bundle: Path, make_utterance
     stream.accept_waveform(16000, samples)
     stream.input_finished()
     assert stream.get_result() == expected
+
+
+def test_any_order_of_calls_with_resets_and_ends(
+    streaming_bundle: Path, make_utterances: MakeUtterances
+) -> None:
+    """Refused calls between audio, resets and ends of the Python API's stream change nothing."""
+    model = load(streaming_bundle)
+    (samples,) = make_utterances([60000], seed=9)
+    sizes = st.integers(0, 20000)
+    call = st.one_of(
+        sizes,
+        st.sampled_from(["reset", "end"]),
+        st.sampled_from(BAD_SAMPLES).map(lambda values: (16000, values)),
+        st.sampled_from(BAD_RATES).map(lambda rate: (rate, samples)),
+    )
+
+    @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(calls=st.lists(call, max_size=14), reset_encoder=st.booleans())
+    def check(calls: list[Any], reset_encoder: bool) -> None:
+        mine, clean = model.stream(reset_encoder=reset_encoder), model.stream(reset_encoder=reset_encoder)
+        at, finished = 0, False
+        for each in calls:
+            if isinstance(each, tuple):
+                with pytest.raises(AudioError):
+                    mine.accept_waveform(*each)
+            elif isinstance(each, str):
+                finished = each == "end" or (finished and each != "reset")
+                for stream in (mine, clean):
+                    stream.reset() if each == "reset" else stream.input_finished()
+            else:
+                piece = samples[at : at + each]
+                at = (at + each) % len(samples)
+                for stream in (mine, clean):
+                    if finished:
+                        with pytest.raises(AudioError, match=r"call reset\(\)"):
+                            stream.accept_waveform(16000, piece)
+                    else:
+                        stream.accept_waveform(16000, piece)
+            assert mine.get_result() == clean.get_result() and mine.is_endpoint() == clean.is_endpoint()
+        for stream in (mine, clean):
+            stream.input_finished()
+            stream.reset()
+            stream.accept_waveform(8000, samples[:20000])  # a new flow of audio of another rate
+            stream.input_finished()
+        assert mine.get_result() == clean.get_result() != Transcript(text="")
+
+    check()

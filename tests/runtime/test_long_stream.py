@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from todm.inference import load
 from todm.runtime.bundle import open_bundle
 from todm.runtime.decoding import Method, TokenSearch, make_search
 from todm.runtime.decoding.beam import BeamState
@@ -80,6 +81,26 @@ def test_segments_are_the_whole_stream_with_its_times(
     for earlier, later in pairwise(with_tokens):
         assert earlier.timestamps[-1] < later.start_time <= later.timestamps[0]
     assert "".join(segment.text for segment in segments).replace(" ", "") == whole.text.replace(" ", "")
+
+
+def test_segments_of_the_python_api_have_the_times_of_the_stream(
+    streaming_bundle: Path, make_utterances: MakeUtterances
+) -> None:
+    model = load(streaming_bundle)
+    samples = join(make_utterances([30000, 41234, 27777], seed=7), pause=2.4)
+    whole = model.transcribe(samples)
+    stream = model.stream()
+    segments = []
+    for begin in range(0, len(samples), 1600):
+        stream.accept_waveform(16000, samples[begin : begin + 1600])
+        if stream.is_endpoint():
+            segments.append(stream.get_result())
+            stream.reset()
+    stream.input_finished()
+    segments.append(stream.get_result())
+    assert len(segments) == 4 and [bool(segment.tokens) for segment in segments] == [True, True, True, False]
+    assert sum((segment.ids for segment in segments), ()) == whole.ids
+    assert sum((segment.timestamps for segment in segments), ()) == whole.timestamps
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -234,4 +255,5 @@ def test_audio_of_another_rate_keeps_the_resampler_small(streaming_bundle: Path)
     for _ in range(24):
         stream.accept_waveform(44100, piece)
         assert stream._resampler is not None and len(stream._resampler._buffer) < 100
-    assert stream._resampler._num_in == 44100 * 120 and 12000 - 5 <= stream.num_frames_ready <= 12000
+    assert stream._resampler is not None and stream._resampler._num_in == 44100 * 120
+    assert 12000 - 5 <= stream.num_frames_ready <= 12000

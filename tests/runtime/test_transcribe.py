@@ -118,3 +118,27 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert capsys.readouterr().err.count("\n") == 1
     with pytest.raises(SystemExit, match="2"):
         transcribe.main([str(wav), "--threads", "0"], folder=offline_bundle)
+
+
+def test_files_with_unusable_samples_are_refused(
+    tmp_path: Path, wav: Path, streaming_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other files have the text that they have alone."""
+    soundfile = pytest.importorskip("soundfile")
+    assert transcribe.main([str(wav)], folder=streaming_bundle) == 0
+    alone = capsys.readouterr().out
+    bad = tmp_path / "bad.wav"
+    for value, fault in (
+        (np.nan, "contain NaN or infinity"),
+        (np.inf, "contain NaN"),
+        (1e18, "largest sample"),
+    ):
+        samples = np.zeros(4000)
+        samples[1000] = value
+        soundfile.write(bad, samples, 16000, subtype="DOUBLE")
+        for options in ([], ["--segments"]):
+            assert transcribe.main([str(wav), str(bad), str(wav), *options], folder=streaming_bundle) == 2
+            captured = capsys.readouterr()
+            assert captured.err.startswith(f"{bad}: its ") and fault in captured.err
+            assert captured.err.count("\n") == 1
+            assert options or captured.out == 2 * alone

@@ -20,8 +20,8 @@ from todm.deploy.quantize import Quantization, list_products, quantize_bundle
 from todm.deploy.sensitivity import rank_products
 from todm.errors import UserError
 from todm.files import write_json
+from todm.inference import load
 from todm.runtime.layout import MODEL_NAMES, BundleFiles, Precision
-from todm.runtime.recognizer import open_recognizer
 
 NUM_RANKING_UTTERANCES = 16
 """Utterances on which the costs of products are measured."""
@@ -200,7 +200,6 @@ def guard_bundle(
 
 def measure_wer(folder: Path, audio: LabelledAudio, precision: Precision) -> float:
     """WER of greedy search in the device's runtime on one thread, percent."""
-    recognizer = open_recognizer(folder, precision=precision)
-    texts = [result.text for result in recognizer.transcribe(list(audio.samples))]
+    texts = [result.text for result in load(folder, precision=precision).transcribe_batch(audio.samples)]
     ids = [str(index) for index in range(len(texts))]
     return compute_wer(make_utterances(ids, audio.texts, texts), replications=1).wer
