@@ -28,7 +28,7 @@ from todm.deploy.graph import Graph
 from todm.dropout import POLICIES, build_policy
 from todm.errors import UserError
 from todm.extract import extract
-from todm.nn.dropout import NO_DROPOUT, DropoutPlan
+from todm.nn.dropout import DropoutPlan
 from todm.nn.transducer import Transducer
 from todm.search.encoding import Encoding
 from todm.search.linear_cost import fit_additive
@@ -95,13 +95,29 @@ def test_every_dropout_policy_reaches_the_new_block(policy: str) -> None:
     net = make_exact_supernet(space=WIDE_SPACE)
     config = DropoutConfig(policy=policy, rate=0.5)
     plan = build_policy(config, WIDE_SPACE).policy.plan(WIDE_SPACE.max())
-    assert all(layer.output("adapter_out").strength > 0 for layer in plan.layers)
-    others = [replace(layer, other_out=NO_DROPOUT) for layer in plan.layers]
+    assert all(layer.output("adapter").strength == 0.5 for layer in plan.layers)
+    assert plan.strengths()["adapter_out"] == pytest.approx(0.5)
+    others = [
+        replace(layer, outputs={branch: layer.output(branch) for branch in ("ssm", "ffn")})
+        for layer in plan.layers
+    ]
     batch, outputs = make_exact_batch([97, 61], [5, 3]), []
     for layers in (plan.layers, tuple(others)):
         generator = torch.Generator().manual_seed(1)
         outputs.append(net.encode(net.share(batch), WIDE_SPACE.max(), DropoutPlan(layers), generator))
     assert not torch.equal(*outputs)
+
+
+def test_dropout_of_a_branch_follows_the_width_of_its_own_block() -> None:
+    alone = build_policy(DropoutConfig(rate=0.3), SPACE).plan(SPACE.uniform(3, {"ffn_dim": 8}, "offline"))
+    for width in (2, 5):
+        spec = WIDE_SPACE.uniform(3, {"ffn_dim": 8, "adapter_dim": width}, "offline")
+        for layer, before in zip(
+            build_policy(DropoutConfig(rate=0.3), WIDE_SPACE).plan(spec).layers, alone.layers, strict=True
+        ):
+            assert layer.output("adapter").strength == pytest.approx(0.3 * width / 5)
+            assert [layer.output(branch) for branch in ("ssm", "ffn")] == list(before.outputs.values())
+            assert layer.ffn_hidden == before.ffn_hidden
 
 
 def test_a_step_trains_the_sliced_units() -> None:

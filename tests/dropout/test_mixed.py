@@ -26,10 +26,8 @@ def test_layers_are_switched_off_front_to_back_over_the_first_two_thirds() -> No
     def active(progress: float, spec: SubnetSpec) -> list[bool]:
         plan = policy.plan(spec, progress)
         for layer in plan.layers:  # all sites of a layer together
-            assert (
-                len({noise.strength > 0 for noise in (layer.ssm_out, layer.ffn_hidden, layer.ffn_out)}) == 1
-            )
-        return [layer.ssm_out.strength > 0 for layer in plan.layers]
+            assert len({op.strength > 0 for op in (layer.ffn_hidden, *layer.outputs.values())}) == 1
+        return [layer.output("ssm").strength > 0 for layer in plan.layers]
 
     whole = SPACE.max()
     assert active(0.0, whole) == [True] * 3

@@ -22,8 +22,8 @@ def site_rates(plan: DropoutPlan) -> tuple[tuple[float, ...], ...]:
     """Of hidden units, feed-forward branches and SSM branches, layer by layer."""
     return (
         tuple(layer.ffn_hidden.strength for layer in plan.layers),
-        tuple(layer.ffn_out.strength for layer in plan.layers),
-        tuple(layer.ssm_out.strength for layer in plan.layers),
+        tuple(layer.output("ffn").strength for layer in plan.layers),
+        tuple(layer.output("ssm").strength for layer in plan.layers),
     )
 
 

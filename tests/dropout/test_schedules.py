@@ -35,7 +35,7 @@ def test_curriculum_is_morerio_s_keep_probability() -> None:
         DropoutConfig(policy="constant", rate=0.3, schedule=DropoutScheduleConfig(name="curriculum")), SPACE
     )
     for t in (0.0, 0.05, 0.3, 1.0):
-        keep = 1.0 - policy.plan(SPACE.max(), t).layers[0].ffn_out.strength
+        keep = 1.0 - policy.plan(SPACE.max(), t).layers[0].output("ffn").strength
         assert keep == pytest.approx((1 - 0.7) * math.exp(-10 * t) + 0.7)
 
 
@@ -53,13 +53,14 @@ def test_any_schedule_scales_any_policy_at_every_site(policy: str, schedule: str
 
 def test_a_rate_stays_a_rate() -> None:
     plan = build_policy(DropoutConfig(policy="constant", rate=0.5), SPACE).plan(SPACE.max())
-    assert plan.scaled(3.0).layers[0].ffn_out.strength == MAX_RATE
+    assert plan.scaled(3.0).layers[0].output("ffn").strength == MAX_RATE
     assert (
         build_policy(DropoutConfig(policy="mixed", rate=0.5), SPACE)
         .plan(SPACE.max())
         .scaled(3.0)
         .layers[0]
-        .ffn_out.strength
+        .output("ffn")
+        .strength
         == MAX_RATE
     )
 

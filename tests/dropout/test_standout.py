@@ -66,7 +66,7 @@ def test_units_of_a_narrow_net_are_kept_as_in_the_whole() -> None:
     plan = build_policy(DropoutConfig(policy="standout", rate=0.2), SPACE).plan(SPACE.min())
     assert all(layer.ffn_gate == SampledGate(1.0) for layer in plan.layers)
     assert plan.layers[0].ffn_hidden.strength == 0.0
-    assert plan.layers[0].ffn_out.strength == pytest.approx(0.2 * 8 / 24)
+    assert plan.layers[0].output("ffn").strength == pytest.approx(0.2 * 8 / 24)
 
 
 def test_a_schedule_takes_the_noise_and_leaves_the_gate() -> None:

@@ -167,9 +167,12 @@ def test_dropout_plan_is_an_argument() -> None:
     spec = SPACE.max()
     plain = net(batch, spec)[0]
     assert torch.equal(net(batch, spec, DropoutPlan.none(3))[0], plain)
-    for site in ("ffn_hidden", "ffn_out", "ssm_out"):
+    sites = [
+        LayerDropout(ffn_hidden=Drop(0.5)),
+        *(LayerDropout(outputs={b: Drop(0.5)}) for b in ("ffn", "ssm")),
+    ]
+    for dropping in sites:
         for layer in range(3):
-            dropping = replace(LayerDropout(), **{site: Drop(0.5)})  # type: ignore[arg-type]
             plan = DropoutPlan(tuple(dropping if i == layer else LayerDropout() for i in range(3)))
             one = net(batch, spec, plan, torch.Generator().manual_seed(1))[0]
             same = net(batch, spec, plan, torch.Generator().manual_seed(1))[0]

@@ -65,8 +65,8 @@ class MixedDropout:
             if progress >= self.config.until * (index + 1) / self.num_layers:
                 layers.append(NO_LAYER_DROPOUT)
             else:
-                ssm, ffn = (
-                    ChannelMix(noise.strength, self.config.weight) for noise in (layer.ssm_out, layer.ffn_out)
-                )
-                layers.append(replace(layer, ssm_out=ssm, ffn_hidden=ffn, ffn_out=ffn, other_out=ssm))
+                weight = self.config.weight
+                outputs = {branch: ChannelMix(op.strength, weight) for branch, op in layer.outputs.items()}
+                hidden = ChannelMix(layer.ffn_hidden.strength, weight)
+                layers.append(replace(layer, outputs=outputs, ffn_hidden=hidden))
         return DropoutPlan(tuple(layers))

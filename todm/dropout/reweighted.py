@@ -20,6 +20,7 @@ from todm.dropout.rates import SubnetScaledDropout
 from todm.errors import UserError
 from todm.nn.dropout import NO_DROPOUT, DropoutPlan
 from todm.nn.weights import FeedForwardWeights
+from todm.space.blocks import FFN_DIM
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 
@@ -101,7 +102,7 @@ class ReweightedDropout:
     def plan(self, spec: SubnetSpec, progress: float = 0.0) -> DropoutPlan:
         """Mask the weights of every layer, in place of a rate for the hidden units."""
         layers = self.others.plan(spec, progress).layers
-        shares = self.others.shares(spec)
+        shares = self.others.shares(spec, FFN_DIM)
         return DropoutPlan(
             tuple(
                 replace(layer, ffn_hidden=NO_DROPOUT, ffn_weights=self.mask.scaled(share))

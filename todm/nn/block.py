@@ -106,13 +106,13 @@ class Branch(NamedTuple):
         block: class that computes the branch, by `Block.run`.
         norm: applied to the input.
         weights: result of `Block.slice_weights`.
-        dropout_site: argument of `LayerDropout.output`.
+        name: declared name of the branch, by which `LayerDropout.outputs` lists its dropout.
     """
 
     block: type[Block]
     norm: Norm
     weights: Any
-    dropout_site: str
+    name: str
 
 
 def run_layer(x: Tensor, branches: Iterable[Branch], context: LayerContext) -> tuple[Tensor, Tensor | None]:
@@ -132,7 +132,7 @@ def run_layer(x: Tensor, branches: Iterable[Branch], context: LayerContext) -> t
         if after is not None:
             assert state is None, "one block per layer can have a streaming state"
             state = after
-        x = x + context.dropout.output(branch.dropout_site)(out, context.generator)
+        x = x + context.dropout.output(branch.name)(out, context.generator)
     return x, state
 
 

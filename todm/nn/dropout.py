@@ -7,8 +7,9 @@ class of the policy's own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -82,25 +83,40 @@ class LayerDropout:
     """Dropout of one encoder layer.
 
     Args:
-        ssm_out: applied to the SSM branch (N, T, D) before it is added back.
+        outputs: by branch (`BlockDeclaration.branch`: ``ssm``, ``ffn``, those of further blocks), applied to
+            the branch (N, T, D) before it is added back. A branch that is not listed has no dropout;
+            `todm.dropout.rates.list_branches` gives those of a spec.
         ffn_weights: applied to the weights of the feed-forward's slice; None for no change.
         ffn_gate: applied to the keep probabilities (N, T, F) of a gated feed-forward.
         ffn_hidden: applied to the hidden units (N, T, F), after the activation.
-        ffn_out: applied to the feed-forward branch (N, T, D) before it is added back.
-        other_out: applied to every other branch (N, T, D) before it is added back.
     """
 
-    ssm_out: DropoutOp = NO_DROPOUT
+    outputs: Mapping[str, DropoutOp] = field(default_factory=dict)
     ffn_weights: WeightDropoutOp | None = None
     ffn_gate: DropoutOp = NO_DROPOUT
     ffn_hidden: DropoutOp = NO_DROPOUT
-    ffn_out: DropoutOp = NO_DROPOUT
-    other_out: DropoutOp = NO_DROPOUT
 
-    def output(self, site: str) -> DropoutOp:
-        """Dropout of a branch's output: the field named `site`, or `other_out` if there is none."""
-        op: DropoutOp = getattr(self, site, self.other_out)
-        return op
+    def output(self, branch: str) -> DropoutOp:
+        """Dropout of a branch's output."""
+        return self.outputs.get(branch, NO_DROPOUT)
+
+    def scaled(self, factor: float) -> LayerDropout:
+        """Copy with `factor` times the strength at every site."""
+        return LayerDropout(
+            outputs={branch: op.scaled(factor) for branch, op in self.outputs.items()},
+            ffn_weights=None if self.ffn_weights is None else self.ffn_weights.scaled(factor),
+            ffn_gate=self.ffn_gate.scaled(factor),
+            ffn_hidden=self.ffn_hidden.scaled(factor),
+        )
+
+    def sites(self) -> Iterator[tuple[str, DropoutOp | WeightDropoutOp]]:
+        """Name and operation of every site: ``{branch}_out`` for outputs, the field's name for the others."""
+        for branch, op in self.outputs.items():
+            yield f"{branch}_out", op
+        if self.ffn_weights is not None:
+            yield "ffn_weights", self.ffn_weights
+        yield "ffn_gate", self.ffn_gate
+        yield "ffn_hidden", self.ffn_hidden
 
 
 NO_LAYER_DROPOUT = LayerDropout()
@@ -123,26 +139,15 @@ class DropoutPlan:
 
     def scaled(self, factor: float) -> DropoutPlan:
         """Copy with `factor` times the strength at every site."""
-        if factor == 1.0:
-            return self
-        layers = []
-        for layer in self.layers:
-            scaled: dict[str, Any] = {site: noise.scaled(factor) for site, noise in _sites(layer)}
-            layers.append(replace(layer, **scaled))
-        return DropoutPlan(tuple(layers))
+        return self if factor == 1.0 else DropoutPlan(tuple(layer.scaled(factor) for layer in self.layers))
 
     def strengths(self) -> dict[str, float]:
         """Mean strength over the layers of every site with a strength above 0."""
         totals: dict[str, float] = {}
         for layer in self.layers:
-            for site, noise in _sites(layer):
-                totals[site] = totals.get(site, 0.0) + noise.strength / len(self.layers)
+            for site, op in layer.sites():
+                totals[site] = totals.get(site, 0.0) + op.strength / len(self.layers)
         return {site: total for site, total in totals.items() if total > 0.0}
-
-
-def _sites(layer: LayerDropout) -> list[tuple[str, DropoutOp | WeightDropoutOp]]:
-    values = ((field.name, getattr(layer, field.name)) for field in fields(layer))
-    return [(site, noise) for site, noise in values if noise is not None]
 
 
 def drop(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:

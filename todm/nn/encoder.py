@@ -56,7 +56,7 @@ class EncoderLayer(nn.Module):
             block = self.block(declaration.name)
             weights = block.slice_weights(spec, prepared.get(declaration.name))
             norm = cast(Norm, getattr(self, declaration.norm))
-            branches.append(Branch(type(block), norm, weights, declaration.dropout_site))
+            branches.append(Branch(type(block), norm, weights, declaration.branch))
         return branches
 
     def load_slice(self, source: EncoderLayer, spec: LayerSpec) -> None:

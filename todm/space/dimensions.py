@@ -57,9 +57,10 @@ class BlockDeclaration:
 
     Args:
         name: attribute of the layer that holds the block; part of every parameter's name.
-        branch: prefix of the norm's attribute (``{branch}_norm``) and of the dropout site (``{branch}_out``).
-        dimensions: elastic dimensions of this block; may be empty. A net without widths for them has no such
-            block, unless the block is required.
+        branch: name of the branch: prefix of the norm's attribute (``{branch}_norm``) and key of the branch's
+            dropout (`todm.nn.dropout.LayerDropout.outputs`).
+        dimensions: elastic dimensions of this block. A net without widths for them has no such block, unless
+            the block is required. Only a required block may have none.
         required: every net has this block, and every config lists the widths of its dimensions.
         counts: class with the methods of `BlockCounts` and no arguments, as ``package.module:Class``.
         module: subclass of `todm.nn.block.Block`, as ``package.module:Class``.
@@ -75,6 +76,9 @@ class BlockDeclaration:
     module: str
     graph: str
 
+    def __post_init__(self) -> None:
+        assert self.required or self.dimensions, f"{self.name}: without a dimension it would be in every net"
+
     def load_counts(self) -> BlockCounts:
         """Import the block's counts."""
         counts: BlockCounts = resolve_name(self.counts)()
@@ -84,11 +88,6 @@ class BlockDeclaration:
     def norm(self) -> str:
         """Attribute of the layer that holds the norm in front of the block."""
         return f"{self.branch}_norm"
-
-    @property
-    def dropout_site(self) -> str:
-        """Field of `todm.nn.dropout.LayerDropout` for the branch's output, where it has one of its own."""
-        return f"{self.branch}_out"
 
 
 BLOCKS: tuple[BlockDeclaration, ...] = (

@@ -129,7 +129,7 @@ def dropout_share(config: Config, spec: SubnetSpec) -> float:
     """
     rate = 0.5
     policy = build_policy(replace(config.train.dropout, rate=rate), SearchSpace.from_config(config)).policy
-    return policy.plan(spec).layers[0].ssm_out.strength / rate
+    return policy.plan(spec).layers[0].output("ssm").strength / rate
 
 
 def tuning_config(config: Config, spec: SubnetSpec) -> Config:
