@@ -51,7 +51,7 @@ CONFIG = Config(
         keep_checkpoints=0,
         loss=LossConfig(warmup_steps=4, prune_range=3),
         distill=DistillConfig(warmup_steps=4),
-        optim=OptimConfig(warmup_batches=2, lr_batches=50.0),
+        optim=OptimConfig(warmup_steps=2, lr_steps=50.0),
     ),
     search=SearchConfig(evaluations=4, population=4, seed=2),
 )

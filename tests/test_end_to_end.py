@@ -151,7 +151,7 @@ def learning_config() -> Config:
             loss=LossConfig(warmup_steps=20, alignment_warmup_steps=100, prune_range=4),
             distill=DistillConfig(warmup_steps=20),
             dropout=DropoutConfig(rate=0.0),
-            optim=OptimConfig(name="adamw", lr=0.01, warmup_batches=5, lr_batches=100.0, lr_epochs=1000.0),
+            optim=OptimConfig(name="adamw", lr=0.01, warmup_steps=5, lr_steps=100.0, lr_epochs=1000.0),
         ),
     )
 

@@ -257,7 +257,7 @@ def test_similar_names_are_suggested() -> None:
         (["--lr=3"], "train.optim.lr"),
         (["--epochs", "3"], r"train\.\S*epochs"),
         (["--train.num_epoch", "3"], "train.num_epochs"),
-        (["--train.optim.warmup", "3"], "train.optim.warmup_batches"),
+        (["--train.optim.warmup", "3"], "train.optim.warmup_steps"),
         (["--ffn_dim", "[3]"], "space.widths.ffn_dim"),
         (["--optim", "{}"], "train.optim"),
     ):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.nets import SPACE, make_batch, make_supernet, random_specs
-from todm.config import DropoutConfig
+from todm.config import DropoutConfig, load_config
 from todm.dropout import POLICIES, build_policy
 from todm.errors import UserError
 from todm.nn.dropout import DropoutPlan
@@ -104,4 +104,4 @@ def test_the_plan_reaches_the_pass_and_evaluation_is_exact() -> None:
 
 def test_unknown_policy_names_those_there_are() -> None:
     with pytest.raises(UserError, match=r"train\.dropout\.policy.*subnet_scaled"):
-        build_policy(DropoutConfig(policy="sometimes"), SPACE)
+        load_config(None, ["--train.dropout.policy", "sometimes"])

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from tests.nets import CONFIG, MODEL, SPACE, VOCAB_SIZE, make_batch, make_supernet, random_specs, write_lang
-from todm.config import DropoutConfig, ReweightedConfig
+from todm.config import DropoutConfig, ReweightedConfig, TrainConfig
+from todm.config.check import check
 from todm.dropout import build_policy
 from todm.dropout.penalties import PENALTIES, build_penalty, keep_probability
 from todm.dropout.reweighted import WeightMask, count_ffn_weights, sparsify
@@ -242,8 +243,9 @@ def test_all_units_dead_leaves_one() -> None:
 )
 def test_impossible_settings(changes: dict[str, object], key: str) -> None:
     settings = replace(SETTINGS, **changes)  # type: ignore[arg-type]
+    dropout = DropoutConfig(policy="reweighted", reweighted=settings)
     with pytest.raises(UserError, match=rf"train\.dropout\.reweighted\.{key}"):
-        build_policy(DropoutConfig(policy="reweighted", reweighted=settings), SPACE)
+        check(replace(CONFIG, train=TrainConfig(dropout=dropout)))
 
 
 def test_the_pass_uses_the_masked_slice() -> None:

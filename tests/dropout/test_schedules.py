@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from tests.nets import SPACE
-from todm.config import DropoutConfig, DropoutScheduleConfig
+from tests.nets import CONFIG, SPACE
+from todm.config import DropoutConfig, DropoutScheduleConfig, TrainConfig
+from todm.config.check import check
 from todm.dropout import POLICIES, build_policy
 from todm.dropout.schedules import SCHEDULES, ValidationSchedule, build_schedule
 from todm.errors import UserError
@@ -104,6 +106,6 @@ def test_validation_goes_on_from_a_checkpoint() -> None:
     ],
 )
 def test_impossible_settings(name: str, changes: dict[str, float], key: str) -> None:
-    config = DropoutScheduleConfig(name=name, **changes)
+    schedule = DropoutScheduleConfig(name=name, **changes)
     with pytest.raises(UserError, match=rf"train\.dropout\.schedule.*{key}"):
-        build_schedule(config)
+        check(replace(CONFIG, train=TrainConfig(dropout=DropoutConfig(schedule=schedule))))

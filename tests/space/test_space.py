@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from todm.config import Config
+from todm.config import Config, ModelConfig, SpaceConfig
+from todm.config.check import check
 from todm.errors import UserError
 from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
@@ -94,21 +95,18 @@ def test_outside(spec: SubnetSpec) -> None:
         ({"depths": (2, 2, 6)}, r"space\.depths"),
         ({"depths": (2, 4)}, r"space\.depths: the largest depth is 4, but model\.num_layers is 6"),
         ({"depths": (2, 8)}, r"model\.num_layers"),
-        ({"widths": {"ffn_dim": (32, 8)}}, r"space\.widths\.ffn_dim.*min first, max last"),
+        ({"widths": {"ffn_dim": (32, 8)}}, r"space\.widths\.ffn_dim.*ascending"),
         ({"widths": {"ffn_dim": ()}}, r"space\.widths\.ffn_dim"),
         ({"modes": ()}, r"space\.modes"),
         ({"modes": ("offline", "offline")}, r"space\.modes"),
     ],
 )
 def test_impossible_spaces_name_the_key(changes: dict[str, Any], key: str) -> None:
-    whole: dict[str, Any] = {
-        "num_layers": 6,
-        "depths": (2, 6),
-        "widths": {"ffn_dim": (8, 16)},
-        "modes": ("offline",),
-    }
+    whole: dict[str, Any] = {"depths": (2, 6), "widths": {"ffn_dim": (8, 16)}, "modes": ("offline",)}
     with pytest.raises(UserError, match=key):
-        SearchSpace(**(whole | changes))
+        check(Config(model=ModelConfig(num_layers=6), space=SpaceConfig(**(whole | changes))))
+    with pytest.raises(AssertionError):
+        SearchSpace(num_layers=6, **(whole | changes))
 
 
 def test_space_of_one_spec() -> None:

@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from todm.config import OptimConfig
+from todm.config import Config, OptimConfig, TrainConfig
+from todm.config.check import check
 from todm.errors import UserError
 from todm.train.clipping import MedianClipper
 from todm.train.optim import ClippedAdamW, ScaledAdam, build_optimizer, sums_on_gpu
@@ -323,9 +324,9 @@ def test_groups_of_the_builder() -> None:
     ("key", "value"), [("lr", 0.0), ("ssm_lr", -1.0), ("betas", (0.9, 1.0)), ("weight_decay", -0.1)]
 )
 def test_impossible_settings_name_their_key(key: str, value: object) -> None:
-    config = OptimConfig(**{key: value})  # type: ignore[arg-type]
+    optim = OptimConfig(**{key: value})  # type: ignore[arg-type]
     with pytest.raises(UserError, match=f"train.optim.{key}"):
-        build_optimizer(config, [("w", nn.Parameter(torch.ones(2)))], lambda name: False)
+        check(Config(train=TrainConfig(optim=optim)))
 
 
 def test_learns_a_regression_better_than_it_started() -> None:

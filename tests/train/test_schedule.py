@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -14,26 +15,28 @@ from todm.errors import UserError
 from todm.train.optim import build_optimizer
 from todm.train.schedule import Schedule, cosine, eden
 
+zipformer = partial(eden, lr_steps=7500.0, lr_epochs=3.5)
+
 
 @pytest.mark.parametrize(("step", "epoch"), [(600, 0.0), (7500, 3.5), (40000, 12.25), (500, 0.5)])
 def test_eden_is_its_formula_after_the_warm_up(step: int, epoch: float) -> None:
     expected = ((step**2 + 7500**2) / 7500**2) ** -0.25 * ((epoch**2 + 3.5**2) / 3.5**2) ** -0.25
-    assert eden(step, epoch) == pytest.approx(expected, rel=1e-12)
+    assert zipformer(step, epoch, warmup_steps=500) == pytest.approx(expected, rel=1e-12)
 
 
 def test_eden_warms_up_linearly_from_one_half() -> None:
-    plain = [eden(step, 0.0, warmup_batches=0) for step in (0, 250, 500)]
-    warm = [eden(step, 0.0, warmup_batches=500) for step in (0, 250, 500)]
+    plain = [zipformer(step, 0.0, warmup_steps=0) for step in (0, 250, 500)]
+    warm = [zipformer(step, 0.0, warmup_steps=500) for step in (0, 250, 500)]
     assert [w / p for w, p in zip(warm, plain, strict=True)] == pytest.approx([0.5, 0.75, 1.0])
 
 
 def test_eden_falls_with_fractions_of_epochs() -> None:
-    values = [eden(1000, tenth / 10) for tenth in range(50)]
+    values = [zipformer(1000, tenth / 10, warmup_steps=500) for tenth in range(50)]
     assert all(a > b for a, b in pairwise(values))
 
 
 def test_cosine_rises_falls_and_stays() -> None:
-    values = [cosine(step, total_steps=100, warmup_batches=20, final=0.1) for step in range(130)]
+    values = [cosine(step, total_steps=100, warmup_steps=20, final=0.1) for step in range(130)]
     assert values[:20] == pytest.approx([(i + 1) / 20 for i in range(20)])
     assert values[20] == 1.0
     assert values[60] == pytest.approx(0.55)
@@ -49,7 +52,7 @@ def make(config: OptimConfig, total_steps: int = 1000) -> tuple[torch.optim.Opti
 
 @pytest.mark.parametrize("schedule", ["eden", "cosine"])
 def test_ssm_group_follows_the_same_relative_factor(schedule: str) -> None:
-    config = OptimConfig(schedule=schedule, lr=0.04, ssm_lr=0.002, warmup_batches=50)  # type: ignore[arg-type]
+    config = OptimConfig(schedule=schedule, lr=0.04, ssm_lr=0.002, warmup_steps=50)  # type: ignore[arg-type]
     optimizer, applied = make(config)
     for step, epoch in ((0, 0.0), (25, 0.1), (700, 2.5)):
         assert applied.set(step, epoch) == optimizer.param_groups[0]["lr"]
@@ -58,7 +61,7 @@ def test_ssm_group_follows_the_same_relative_factor(schedule: str) -> None:
 
 
 def test_first_batch_has_a_warm_up_rate_without_a_call() -> None:
-    optimizer, _ = make(OptimConfig(lr=0.04, warmup_batches=500))
+    optimizer, _ = make(OptimConfig(lr=0.04, warmup_steps=500))
     assert optimizer.param_groups[0]["lr"] == pytest.approx(0.02)
 
 
@@ -78,5 +81,5 @@ def test_resume_sets_the_same_rates_and_a_changed_config_wins() -> None:
 
 
 def test_cosine_needs_more_batches_than_its_warm_up() -> None:
-    with pytest.raises(UserError, match="warmup_batches"):
-        make(OptimConfig(schedule="cosine", warmup_batches=500), total_steps=400)
+    with pytest.raises(UserError, match="warmup_steps"):
+        make(OptimConfig(schedule="cosine", warmup_steps=500), total_steps=400)

@@ -33,11 +33,11 @@ class OptimConfig:
     schedule: Literal["eden", "cosine"] = setting(
         "eden", "Learning-rate schedule; both start with a linear warm-up."
     )
-    lr_batches: float = setting(7500.0, "Time constant of Eden in steps.", gt=0.0, le=1e9)
+    lr_steps: float = setting(7500.0, "Time constant of Eden in steps.", gt=0.0, le=1e9)
     lr_epochs: float = setting(3.5, "Time constant of Eden in epochs.", gt=0.0, le=1e6)
-    warmup_batches: int = setting(500, "Steps of linear warm-up.", ge=0, le=MAX_STEPS)
-    final_lr: float = setting(
-        0.02, "Final learning rate of ``cosine`` as a share of the base.", ge=0.0, le=1.0
+    warmup_steps: int = setting(500, "Steps of linear warm-up.", ge=0, le=MAX_STEPS)
+    final_lr_share: float = setting(
+        0.02, "Final learning rate of ``cosine`` as a share of the base learning rate.", ge=0.0, le=1.0
     )
 
 

@@ -18,6 +18,9 @@ RENAMED: Mapping[str, str] = {
     "train.loss.diagonal_hidden_contexts": "train.loss.alignment_warmup_label_context_dropout",
     "train.loss.hidden_contexts": "train.loss.label_context_dropout",
     "train.distill.beta": "train.distill.ratio_clip",
+    "train.optim.lr_batches": "train.optim.lr_steps",
+    "train.optim.warmup_batches": "train.optim.warmup_steps",
+    "train.optim.final_lr": "train.optim.final_lr_share",
 }
 """Earlier name to present name, both dotted."""
 

@@ -22,7 +22,6 @@ from todm.dropout.rates import ConstantDropout, MaxOnlyDropout, SubnetScaledDrop
 from todm.dropout.reweighted import ReweightedDropout
 from todm.dropout.schedules import build_schedule
 from todm.dropout.standout import StandoutDropout
-from todm.errors import UserError
 from todm.space.space import SearchSpace
 
 POLICIES: dict[str, Callable[[DropoutConfig, SearchSpace], DropoutPolicy]] = {
@@ -36,15 +35,7 @@ POLICIES: dict[str, Callable[[DropoutConfig, SearchSpace], DropoutPolicy]] = {
 
 
 def build_policy(config: DropoutConfig, space: SearchSpace) -> ScheduledDropout:
-    """Build the policy and the schedule that `config` names.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    if config.policy not in POLICIES:
-        raise UserError(
-            f"train.dropout.policy: {config.policy!r} is not a policy; choose one of {', '.join(POLICIES)}"
-        )
+    """Build the policy and the schedule that `config` names."""
     return ScheduledDropout(POLICIES[config.policy](config, space), build_schedule(config.schedule))
 
 

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from todm.config import ReweightedConfig
-from todm.errors import UserError
 
 Penalty = Callable[[Tensor], Tensor]
 """Sizes |w|, any shape, at least 0, to eta of the same shape, 0 to infinity."""
@@ -28,32 +27,28 @@ def l1(config: ReweightedConfig) -> Penalty:
 
 def lp(config: ReweightedConfig) -> Penalty:
     """Lp penalty, omega = w^p / p."""
-    if not 0.0 < config.exponent <= 2.0:
-        raise UserError(f"train.dropout.reweighted.exponent: must be above 0, to 2, got {config.exponent}")
     return lambda w: w ** (2.0 - config.exponent)
 
 
 def log_sum(config: ReweightedConfig) -> Penalty:
     """Log-sum penalty, omega = log(w + eps)."""
-    epsilon = _check_epsilon(config)
-    return lambda w: w * (w + epsilon)
+    return lambda w: w * (w + config.epsilon)
 
 
 def log2_sum(config: ReweightedConfig) -> Penalty:
     """Log-sum penalty of squares, omega = log(w^2 + eps)."""
-    epsilon = _check_epsilon(config)
-    return lambda w: (w * w + epsilon) / 2.0
+    return lambda w: (w * w + config.epsilon) / 2.0
 
 
 def mcp(config: ReweightedConfig) -> Penalty:
     """Minimax concave penalty (Zhang, 2010): slope 1 - w / (alpha lambda) up to alpha lambda, 0 beyond."""
-    knee = _compute_knee(config, above=0.0)
+    knee = config.concavity * config.strength
     return lambda w: torch.where(w < knee, knee * w / (knee - w).clamp(min=0.0), math.inf)
 
 
 def scad(config: ReweightedConfig) -> Penalty:
     """SCAD (Fan & Li, 2001): slope 1 up to lambda, falling to 0 at alpha lambda."""
-    knee = _compute_knee(config, above=1.0)
+    knee = config.concavity * config.strength
     first = config.strength
 
     def eta(w: Tensor) -> Tensor:
@@ -80,14 +75,7 @@ PENALTIES: dict[str, Callable[[ReweightedConfig], Penalty]] = {
 
 
 def build_penalty(config: ReweightedConfig) -> Penalty:
-    """The eta that `config` names; `UserError` for an unknown penalty or an impossible number."""
-    if config.penalty not in PENALTIES:
-        raise UserError(
-            f"train.dropout.reweighted.penalty: {config.penalty!r} is not a penalty; choose one of "
-            f"{', '.join(PENALTIES)}"
-        )
-    if not config.strength > 0.0:
-        raise UserError(f"train.dropout.reweighted.strength: must be above 0, got {config.strength}")
+    """Build the eta that `config` names."""
     return PENALTIES[config.penalty](config)
 
 
@@ -95,18 +83,3 @@ def keep_probability(sizes: Tensor, penalty: Penalty, strength: float) -> Tensor
     """Compute a = eta / (eta + lambda), 1 where eta is infinite, in the shape of `sizes`."""
     # 1 / (1 + lambda / eta) is also defined at eta = infinity and at 0.
     return 1.0 / (1.0 + strength / penalty(sizes))
-
-
-def _check_epsilon(config: ReweightedConfig) -> float:
-    if not config.epsilon > 0.0:
-        raise UserError(f"train.dropout.reweighted.epsilon: must be above 0, got {config.epsilon}")
-    return config.epsilon
-
-
-def _compute_knee(config: ReweightedConfig, *, above: float) -> float:
-    if not config.concavity > above:
-        raise UserError(
-            f"train.dropout.reweighted.concavity: must be above {above:g} for {config.penalty}, "
-            f"got {config.concavity}"
-        )
-    return config.concavity * config.strength

@@ -17,7 +17,6 @@ from torch import Tensor
 from todm.config import DropoutConfig
 from todm.dropout.penalties import Penalty, build_penalty, keep_probability
 from todm.dropout.rates import SubnetScaledDropout
-from todm.errors import UserError
 from todm.nn.dropout import NO_DROPOUT, DropoutPlan
 from todm.nn.weights import FeedForwardWeights
 from todm.space.blocks import FFN_DIM
@@ -86,11 +85,6 @@ class ReweightedDropout:
     """
 
     def __init__(self, config: DropoutConfig, space: SearchSpace) -> None:
-        if not 0.0 <= config.reweighted.tolerance < 1.0:
-            raise UserError(
-                "train.dropout.reweighted.tolerance: must be at least 0 and below 1, got "
-                f"{config.reweighted.tolerance}"
-            )
         self.others = SubnetScaledDropout(config, space)
         self.mask = WeightMask(
             build_penalty(config.reweighted),

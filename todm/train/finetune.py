@@ -147,7 +147,7 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         ssm_lr=LR_SHARE * config.train.optim.ssm_lr,
         schedule="eden",
         lr_epochs=1.0,
-        warmup_batches=min(config.train.optim.warmup_batches, 20),
+        warmup_steps=min(config.train.optim.warmup_steps, 20),
     )
     training = replace(
         skip_to_sandwich(config.train),

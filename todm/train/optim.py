@@ -17,7 +17,6 @@ from torch import Tensor, segment_reduce
 from torch.optim import AdamW, Optimizer
 
 from todm.config import OptimConfig
-from todm.errors import UserError
 from todm.train.clipping import MedianClipper
 
 SCALE_PERIOD = 4  # steps between two updates of the learned scale
@@ -295,11 +294,7 @@ def build_optimizer(
         config: names, rates and betas.
         named_parameters: as from ``module.named_parameters()``; those that need no gradient are left out.
         is_ssm: whether a parameter of that name belongs to the SSM group (A, dt).
-
-    Raises:
-        UserError: rates, betas or clipping scale out of range.
     """
-    _check(config)
     named = [(name, param) for name, param in named_parameters if param.requires_grad]
     ssm = [param for name, param in named if is_ssm(name)]
     rest = [param for name, param in named if not is_ssm(name)]
@@ -329,13 +324,3 @@ def build_optimizer(
 
 def _group(name: str, params: list[Tensor], lr: float, **extra: Any) -> dict[str, Any]:
     return {"name": name, "params": params, "lr": lr, "base_lr": lr, **extra}
-
-
-def _check(config: OptimConfig) -> None:
-    for key in ("lr", "ssm_lr", "clipping_scale"):
-        if not getattr(config, key) > 0:
-            raise UserError(f"train.optim.{key}: must be above 0, got {getattr(config, key)}")
-    if not all(0 <= beta < 1 for beta in config.betas):
-        raise UserError(f"train.optim.betas: both must be in [0, 1), got {list(config.betas)}")
-    if config.weight_decay < 0:
-        raise UserError(f"train.optim.weight_decay: must not be negative, got {config.weight_decay}")

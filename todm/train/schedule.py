@@ -18,9 +18,9 @@ def eden(
     step: float,
     epoch: float,
     *,
-    lr_batches: float = 7500.0,
-    lr_epochs: float = 3.5,
-    warmup_batches: int = 500,
+    lr_steps: float,
+    lr_epochs: float,
+    warmup_steps: int,
 ) -> float:
     """Eden's factor on the base learning rate (Zipformer, Yao et al., arXiv 2310.11230, section 3.5).
 
@@ -28,44 +28,45 @@ def eden(
     0.5 to 1.
 
     Args:
-        step: batches done so far, b.
+        step: steps done so far, b.
         epoch: epochs done so far, e; fractions allowed.
-        lr_batches: time constant Lb in batches.
+        lr_steps: time constant Lb in steps.
         lr_epochs: time constant Le in epochs.
-        warmup_batches: length of the warm-up; 0 for none.
+        warmup_steps: length of the warm-up; 0 for none.
 
     Returns:
         A factor in (0, 1].
 
     Example:
-        >>> eden(0, 0), round(eden(7500, 0), 4), eden(500, 0) > eden(499, 0)
-        (0.5, 0.8409, True)
+        >>> constants = {"lr_steps": 7500.0, "lr_epochs": 3.5, "warmup_steps": 500}
+        >>> eden(0, 0, **constants), round(eden(7500, 0, **constants), 4)
+        (0.5, 0.8409)
     """
-    by_step: float = ((step / lr_batches) ** 2 + 1) ** -0.25
+    by_step: float = ((step / lr_steps) ** 2 + 1) ** -0.25
     by_epoch: float = ((epoch / lr_epochs) ** 2 + 1) ** -0.25
-    progress = min(1.0, step / warmup_batches) if warmup_batches > 0 else 1.0
+    progress = min(1.0, step / warmup_steps) if warmup_steps > 0 else 1.0
     return by_step * by_epoch * (WARMUP_START + (1 - WARMUP_START) * progress)
 
 
-def cosine(step: float, *, total_steps: int, warmup_batches: int = 500, final: float = 0.02) -> float:
+def cosine(step: float, *, total_steps: int, warmup_steps: int, final: float) -> float:
     """Linear warm-up, then half a cosine from 1 down to `final` at `total_steps` and constant after it.
 
     Args:
-        step: batches done so far.
-        total_steps: batches of the whole run, above `warmup_batches`.
-        warmup_batches: length of the warm-up; batch i of it runs at (i + 1) / warmup_batches.
+        step: steps done so far.
+        total_steps: steps of the whole run, above `warmup_steps`.
+        warmup_steps: length of the warm-up; step i of it runs at (i + 1) / warmup_steps.
         final: last factor, 0 to 1.
 
     Returns:
         A factor in [0, 1].
 
     Example:
-        >>> [round(cosine(s, total_steps=110, warmup_batches=10, final=0.1), 2) for s in (0, 10, 60, 110)]
+        >>> [round(cosine(s, total_steps=110, warmup_steps=10, final=0.1), 2) for s in (0, 10, 60, 110)]
         [0.1, 1.0, 0.55, 0.1]
     """
-    if step < warmup_batches:
-        return (step + 1) / warmup_batches
-    progress = min(1.0, (step - warmup_batches) / max(1, total_steps - warmup_batches))
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
@@ -76,21 +77,17 @@ class Schedule:
         optimizer: groups carry ``base_lr`` (see `todm.train.optim.build_optimizer`); without it the
             group's present ``lr`` is the base.
         config: which schedule, and its constants.
-        total_steps: batches of the whole run; ``cosine`` needs it.
+        total_steps: steps of the whole run; ``cosine`` needs it.
 
     Raises:
         UserError: cosine with a warm-up as long as the run.
     """
 
     def __init__(self, optimizer: Optimizer, config: OptimConfig, *, total_steps: int) -> None:
-        if config.schedule == "cosine" and total_steps <= config.warmup_batches:
+        if config.schedule == "cosine" and total_steps <= config.warmup_steps:
             raise UserError(
-                f"train.optim.warmup_batches: {config.warmup_batches} is not below the {total_steps} batches "
+                f"train.optim.warmup_steps: {config.warmup_steps} is not below the {total_steps} steps "
                 "of the whole run; shorten the warm-up or train longer"
-            )
-        if config.lr_batches <= 0 or config.lr_epochs <= 0 or config.warmup_batches < 0:
-            raise UserError(
-                "train.optim: lr_batches and lr_epochs must be above 0, warmup_batches at least 0"
             )
         self._optimizer = optimizer
         self._config = config
@@ -106,15 +103,15 @@ class Schedule:
             return cosine(
                 step,
                 total_steps=self._total_steps,
-                warmup_batches=config.warmup_batches,
-                final=config.final_lr,
+                warmup_steps=config.warmup_steps,
+                final=config.final_lr_share,
             )
         return eden(
             step,
             epoch,
-            lr_batches=config.lr_batches,
+            lr_steps=config.lr_steps,
             lr_epochs=config.lr_epochs,
-            warmup_batches=config.warmup_batches,
+            warmup_steps=config.warmup_steps,
         )
 
     def set(self, step: int, epoch: float, *, scale: float = 1.0) -> float:
