@@ -10,16 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.nets import make_feats
+from tests.nets import SPACE, make_feats
 from tests.prepared import CONFIG, finish_run, prepare_run
 from todm.cli import main
-from todm.config import ContrastiveConfig
+from todm.config import ContrastiveConfig, DropoutConfig
+from todm.config.check import check
+from todm.dropout import POLICIES, build_policy
 from todm.errors import UserError
 from todm.extract import extract
 from todm.layout import find_checkpoints
 from todm.model_dir import load_subnet, load_supernet, save_subnet
 from todm.search.evaluate import SupernetEvaluator
 from todm.space.cost import count_params
+from todm.space.space import SearchSpace
 from todm.space.spec import SubnetSpec
 from todm.train.checkpoint import load_checkpoint
 from todm.train.finetune import fine_tune, own_spec, tuning_config
@@ -115,9 +118,27 @@ def test_defaults_are_gentle() -> None:
     assert config.train.num_epochs < 10 and config.train.optim.lr < CONFIG.train.optim.lr
     assert config.train.optim.ssm_lr < CONFIG.train.optim.ssm_lr
     assert config.train.dropout.rate == pytest.approx(0.1 * (24 + 8) / (24 * 3))
-    assert config.train.dropout.reweighted.strength < CONFIG.train.dropout.reweighted.strength
     assert config.space.widths["ffn_dim"] == (8, 24) and config.space.depths == (2,)
     assert config.data == CONFIG.data
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+def test_the_net_keeps_the_dropout_that_it_had(policy: str, rate: float) -> None:
+    dropout = DropoutConfig(policy=policy, rate=rate)
+    model = replace(CONFIG.model, ffn_gate="tied" if policy == "standout" else "none")
+    config = replace(CONFIG, model=model, train=replace(CONFIG.train, dropout=dropout))
+    had = build_policy(dropout, SPACE).plan(UNEVEN).strengths()
+    tuned = tuning_config(config, own_spec(UNEVEN))
+    check(tuned)
+    space = SearchSpace.of(own_spec(UNEVEN))
+    has = build_policy(tuned.train.dropout, space).plan(space.max()).strengths()
+    assert has.get("ssm_out", 0.0) == pytest.approx(had.get("ssm_out", 0.0))
+    assert has.get("ffn_weights", 0.0) == pytest.approx(had.get("ffn_weights", 0.0))
+    expected = {"constant": rate, "max_only": 0.0}.get(policy, rate * (24 + 8) / (24 * 3))
+    assert tuned.train.dropout.rate == pytest.approx(expected)
+    changed = tuned.train.dropout.reweighted.strength < dropout.reweighted.strength
+    assert changed == (policy == "reweighted")
 
 
 def test_the_command(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -112,12 +112,18 @@ class MultiHeadSSM(Block):
             operators: operators of all channels.
         """
         return MultiHeadSSMWeights(
-            in_weight=narrow(self.in_proj.weight, channels),
-            in_bias=narrow(self.in_proj.bias, channels),
-            out_weight=narrow(self.out_proj.weight, channels // 2, dim=1),
-            out_bias=self.out_proj.bias,
+            *self._slice_projections(channels),
             operators=operators.first(channels),
             direction_dim=self.direction_dim,
+        )
+
+    def _slice_projections(self, channels: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weight and bias of both projections for the first `channels` channels, as views."""
+        return (
+            narrow(self.in_proj.weight, channels),
+            narrow(self.in_proj.bias, channels),
+            narrow(self.out_proj.weight, channels // 2, dim=1),
+            self.out_proj.bias,
         )
 
     def count_channels(self, layer: LayerSpec) -> int:
@@ -135,10 +141,9 @@ class MultiHeadSSM(Block):
     def load_slice(self, source: MultiHeadSSM, layer: LayerSpec) -> None:
         """Copy the channels of `source` that `layer` runs."""
         channels = source.count_channels(layer)
-        self.in_proj.weight.copy_(narrow(source.in_proj.weight, channels))
-        self.in_proj.bias.copy_(narrow(source.in_proj.bias, channels))
-        self.out_proj.weight.copy_(narrow(source.out_proj.weight, channels // 2, dim=1))
-        self.out_proj.bias.copy_(source.out_proj.bias)
+        own = self._slice_projections(self.count_channels(layer))
+        for target, tensor in zip(own, source._slice_projections(channels), strict=True):
+            target.copy_(tensor)
         for name, target in self.ssm.named_parameters():
             target.copy_(source.ssm.get_parameter(name)[:channels])
 

@@ -148,14 +148,15 @@ def plot_widths(run: RunContents) -> str | None:
     sizes = list(run.sizes)
     if not sizes:
         return None
-    widest = max(layer.size for size in sizes for layer in size.spec.layer_specs())
+    widest = {name: max(max(size.spec.width(name)) for size in sizes) for name in sizes[0].spec.widths}
     num_layers = max(size.spec.layers[-1] for size in sizes) + 1
 
     def draw(axes: Axes) -> None:
         for row, size in enumerate(reversed(sizes)):
             color = _MODE_COLOR[size.spec.mode]
             layers = size.spec.layer_specs()
-            heights = [0.85 * layer.size / widest for layer in layers]
+            shares = [[width / widest[name] for name, width in layer.widths] for layer in layers]
+            heights = [0.85 * sum(layer) / len(layer) for layer in shares]
             axes.bar(size.spec.layers, heights, bottom=row, width=0.9, color=color, alpha=0.45)
             for index, layer in zip(size.spec.layers, layers, strict=True):
                 place, text = (index, row), "/".join(str(width) for _, width in layer.widths)

@@ -12,7 +12,7 @@ from todm.space.spec import SubnetSpec
 def spread_uniform(
     space: SearchSpace, mode: Mode, count: int, *, exclude: Collection[SubnetSpec] = ()
 ) -> list[SubnetSpec]:
-    """Return at most `count` specs with one width in all layers, at even steps of size.
+    """Return at most `count` specs with one width in all layers, at even steps of size (`SearchSpace.share`).
 
     Args:
         space: the search space.
@@ -23,6 +23,6 @@ def spread_uniform(
     uniform = {
         space.uniform(depth, width, mode) for depth in space.depths for width in space.uniform_widths()
     }
-    line = sorted(uniform - set(exclude), key=lambda spec: (spec.size, spec))
+    line = sorted(uniform - set(exclude), key=lambda spec: (space.share(spec), spec))
     count = max(0, min(count, len(line)))
     return [line[round((i + 0.5) * len(line) / count - 0.5)] for i in range(count)]

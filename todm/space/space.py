@@ -6,6 +6,7 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from todm.config import Config, Mode
 from todm.errors import UserError
@@ -169,6 +170,18 @@ class SearchSpace:
                 f"spec {spec.to_json()}: outside the trained space (layers 0 to {self.num_layers - 1}, "
                 f"widths {self.widths}, modes {list(self.modes)})"
             )
+
+    def share(self, spec: SubnetSpec) -> Fraction:
+        """Rough size of a spec, 0 to 1 (exact): c'/c of the summed widths, the mean over the dimensions.
+
+        Example:
+            >>> space = SearchSpace(num_layers=2, depths=(1, 2), widths={"ffn_dim": (4, 8)}, modes=("offline",))
+            >>> space.share(space.max()), space.share(space.min())
+            (Fraction(1, 1), Fraction(1, 4))
+        """
+        whole = self.max(spec.mode)
+        shares = [Fraction(sum(spec.width(name)), sum(whole.width(name))) for name in self.widths]
+        return sum(shares, Fraction()) / len(shares)
 
     def layer_shares(self, spec: SubnetSpec, dimension: str) -> list[float]:
         """Width of each running layer in one dimension divided by the layer's full width, in (0, 1]."""

@@ -36,11 +36,6 @@ class LayerSpec:
         """Names of the elastic dimensions."""
         return tuple(name for name, _ in self.widths)
 
-    @property
-    def size(self) -> int:
-        """Sum of the widths."""
-        return sum(width for _, width in self.widths)
-
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class SubnetSpec:
@@ -95,11 +90,6 @@ class SubnetSpec:
             LayerSpec(widths=tuple((name, widths[i]) for name, widths in self.widths.items()), mode=self.mode)
             for i in range(self.depth)
         )
-
-    @property
-    def size(self) -> int:
-        """Sum of all widths: a rough size for sorting specs of equal depth."""
-        return sum(sum(widths) for widths in self.widths.values())
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from todm.config import Config, SpaceConfig, config_from_dict, load_config
+from todm.config import Config, DropoutConfig, SpaceConfig, config_from_dict, load_config
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
@@ -122,14 +122,18 @@ def own_spec(spec: SubnetSpec) -> SubnetSpec:
     return replace(spec, layers=tuple(range(spec.depth)))
 
 
-def dropout_share(config: Config, spec: SubnetSpec) -> float:
-    """Factor from ``train.dropout.rate`` to the rate that the whole net had in the supernet, 0 to 1.
+def keep_strengths(config: Config, spec: SubnetSpec) -> DropoutConfig:
+    """Change a run's dropout to the strengths that its policy gave the net in the supernet.
 
-    That is the rate of the SSM branch, which has no width of its own.
+    The net is the largest one of the fine-tuning, so the settings are those of full width: the rate is that
+    of the SSM branch, which has no width of its own, and lambda of ``reweighted`` the mean over the layers.
     """
-    rate = 0.5
-    policy = build_policy(replace(config.train.dropout, rate=rate), SearchSpace.from_config(config)).policy
-    return policy.plan(spec).layers[0].output("ssm").strength / rate
+    dropout = config.train.dropout
+    strengths = build_policy(dropout, SearchSpace.from_config(config)).policy.plan(spec).strengths()
+    reweighted = dropout.reweighted
+    if "ffn_weights" in strengths:
+        reweighted = replace(reweighted, strength=strengths["ffn_weights"])
+    return replace(dropout, rate=strengths.get("ssm_out", 0.0), reweighted=reweighted)
 
 
 def tuning_config(config: Config, spec: SubnetSpec) -> Config:
@@ -139,8 +143,6 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         config: settings of the run.
         spec: result of `own_spec`.
     """
-    dropout = config.train.dropout
-    share = dropout_share(config, spec)
     optim = replace(
         config.train.optim,
         lr=LR_SHARE * config.train.optim.lr,
@@ -156,11 +158,7 @@ def tuning_config(config: Config, spec: SubnetSpec) -> Config:
         average_from=0.5,
         average_period=min(config.train.average_period, 5),
         resume="auto",
-        dropout=replace(
-            dropout,
-            rate=dropout.rate * share,
-            reweighted=replace(dropout.reweighted, strength=dropout.reweighted.strength * share),
-        ),
+        dropout=keep_strengths(config, spec),
         optim=optim,
     )
     return replace(
