@@ -14,6 +14,7 @@ import torch
 
 from tests.adapter import ADAPTER
 from tests.nets import (
+    CONFIG,
     MODEL,
     SPACE,
     VOCAB_SIZE,
@@ -21,6 +22,7 @@ from tests.nets import (
     make_exact_batch,
     make_exact_supernet,
     make_supernet,
+    write_lang,
 )
 from todm.config import Config, DropoutConfig, SpaceConfig, load_config
 from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
@@ -28,6 +30,7 @@ from todm.deploy.graph import Graph
 from todm.dropout import POLICIES, build_policy
 from todm.errors import UserError
 from todm.extract import extract
+from todm.model_dir import load_subnet, load_supernet, save_subnet, save_supernet
 from todm.nn.dropout import DropoutPlan
 from todm.nn.transducer import Transducer
 from todm.search.encoding import Encoding
@@ -74,20 +77,25 @@ def test_a_net_has_the_blocks_whose_dimensions_its_config_lists() -> None:
 def test_configs_and_nets_of_before_the_dimension_stay_the_same(tmp_path: Path) -> None:
     for path in sorted(Path("recipes/librispeech/conf").glob("*.yaml")):
         assert "adapter_dim" not in SearchSpace.from_config(load_config(path)).widths
-    batch = make_exact_batch([97, 61], [5, 3])
-    spec = SPACE.min("streaming")
+    batch = make_batch([97, 61], [5, 3])
+    whole, lang = tmp_path / "supernet", write_lang(tmp_path / "lang")
+    ladder = SPACE.ladder()
+    wanted = {}
     with use_blocks(BLOCKS):
-        torch.manual_seed(0)
-        before = make_exact_supernet(space=SPACE)
-        wanted, weights = before(batch, spec)[0], extract(before, spec).state_dict()
-    torch.manual_seed(0)
-    now = make_exact_supernet(space=SPACE)
-    now.load_state_dict(before.state_dict())
-    assert torch.equal(now(batch, spec)[0], wanted)
-    net = extract(now, spec)
-    net.load_state_dict(weights)
-    assert torch.equal(net.encode(batch.feats, batch.feat_lens)[0], wanted)
-    assert count_params(MODEL, spec, VOCAB_SIZE) == sum(p.numel() for p in net.parameters())
+        before = make_supernet()
+        save_supernet(whole, before.state_dict(), CONFIG, lang)
+        for name, spec in ladder.items():
+            net = extract(before, spec)
+            save_subnet(tmp_path / name, net, CONFIG, lang)
+            wanted[name] = before(batch, spec)[0], net.encode(batch.feats, batch.feat_lens)[0]
+    now, config = load_supernet(whole)
+    assert config == CONFIG and now.space == before.space
+    for name, spec in ladder.items():
+        net, config = load_subnet(tmp_path / name)
+        assert config == CONFIG and net.spec == spec
+        assert torch.equal(now(batch, spec)[0], wanted[name][0])
+        assert torch.equal(net.encode(batch.feats, batch.feat_lens)[0], wanted[name][1])
+        assert count_params(MODEL, spec, VOCAB_SIZE) == sum(p.numel() for p in net.parameters())
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -1,4 +1,4 @@
-"""The how-to on elastic dimensions, followed to the letter in a copy of the package, with worker processes."""
+"""The how-to on elastic dimensions, followed step by step in a copy of the package."""
 
 from __future__ import annotations
 

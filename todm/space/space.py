@@ -175,7 +175,8 @@ class SearchSpace:
         """Rough size of a spec, 0 to 1 (exact): c'/c of the summed widths, the mean over the dimensions.
 
         Example:
-            >>> space = SearchSpace(num_layers=2, depths=(1, 2), widths={"ffn_dim": (4, 8)}, modes=("offline",))
+            >>> widths = {"ffn_dim": (4, 8)}
+            >>> space = SearchSpace(num_layers=2, depths=(1, 2), widths=widths, modes=("offline",))
             >>> space.share(space.max()), space.share(space.min())
             (Fraction(1, 1), Fraction(1, 4))
         """
