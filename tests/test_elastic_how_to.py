@@ -20,8 +20,9 @@ from tests.adapter import ADAPTER
 from tests.prepared import CONFIG, prepare_run
 from todm.config import load_config, save_config
 from todm.files import read_json
-from todm.layout import BundleFiles, ModelFolder, RunFolder
+from todm.layout import ModelFolder, RunFolder
 from todm.nn.block import Block
+from todm.runtime.layout import BundleFiles
 from todm.search.front import SearchResult
 from todm.space.dimensions import BlockCounts, BlockDeclaration, Dimension
 
