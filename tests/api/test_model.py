@@ -17,7 +17,10 @@ from todm.data.tokenizer import Tokenizer
 from todm.inference import Stream
 from todm.model_dir import load_subnet, save_subnet, save_supernet
 from todm.nn.supernet import Supernet
+from todm.runtime import streaming as runtime_streaming
+from todm.runtime.decoding import make_search
 from todm.runtime.fbank import compute_fbank
+from todm.runtime.streaming import StreamingRecognizer
 
 pytest.importorskip("onnxruntime")
 pytest.importorskip("kaldi_native_fbank")
@@ -97,6 +100,43 @@ def test_a_stream_ends_with_the_transcript_of_the_whole(kind: str, models: Path)
             stream.accept_waveform(16000, bad)
     stream.input_finished()
     assert stream.get_result() == whole  # as if the refused audio had not come
+
+
+@pytest.mark.parametrize("kind", ["subnets", "bundles"])
+@pytest.mark.parametrize("reset_encoder", [False, True])
+def test_a_reset_with_the_encoder_is_a_fresh_start(kind: str, reset_encoder: bool, models: Path) -> None:
+    """The audio at the border is digital silence, so that its features are those of a fresh start."""
+    bundle = todm.load(models / kind / "max-streaming").bundle
+    search = make_search(bundle)
+    host = StreamingRecognizer(bundle, search, reset_encoder=reset_encoder)
+    stream, fresh = host.create_stream(), host.create_stream()
+    samples = np.concatenate([SAMPLES, np.zeros(8000, np.float32), SAMPLES[::-1]])
+    given = len(SAMPLES) + 6000
+    stream.accept_waveform(16000, samples[:given])
+    decode(host, stream)
+    stream.search_state = search.start()
+    before = stream.states
+    host.reset(stream)
+    first = 160 * stream.start_frame
+    assert len(SAMPLES) + 200 < first < given  # some of the silence is not decoded yet
+    if not reset_encoder:
+        assert all(np.array_equal(one, other) for one, other in zip(stream.states, before, strict=True))
+        return
+    stream.accept_waveform(16000, samples[given:])
+    fresh.accept_waveform(16000, samples[first:])
+    for each in (stream, fresh):
+        each.input_finished()
+        decode(host, each)
+    mine, theirs = host.get_result(stream), host.get_result(fresh)
+    assert mine.ids == theirs.ids and len(mine.ids) > 2
+    assert np.allclose(mine.timestamps, np.add(theirs.timestamps, first / 16000))
+    for one, other in zip(stream.states, fresh.states, strict=True):
+        assert np.allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def decode(host: StreamingRecognizer, stream: runtime_streaming.Stream) -> None:
+    while host.is_ready(stream):
+        host.decode_streams([stream])
 
 
 def test_a_supernet_at_a_spec(models: Path) -> None:
