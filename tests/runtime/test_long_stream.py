@@ -235,7 +235,7 @@ def test_an_hour_of_audio(
     assert [state.shape for state in stream.states] == [state.shape for state in bundle.init_states(1)]
     assert all(np.abs(state).max() < 100 for state in stream.states)
     tenth = len(seconds) // 10
-    assert np.median(seconds[-tenth:]) < 2 * np.median(seconds[tenth : 2 * tenth])
+    assert np.median(seconds[-tenth:]) < 3 * np.median(seconds[tenth : 2 * tenth])
     assert memory[-1] - memory[tenth] < 20  # MB; the features of an hour would take 115
     result = finish(recognizer, stream)
     num_frames = 6000 * minutes + bundle.streaming.tail_frames
