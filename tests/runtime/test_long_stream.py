@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -220,12 +219,10 @@ def test_an_hour_of_audio(
     noise = 0.1 * rng.standard_normal((4, 16000)).astype(np.float32)
     silence = np.zeros(9 * 16000, np.float32)
     stream = recognizer.create_stream()
-    buffered, beams, seconds, memory = [], [0], [], []
+    buffered, beams, memory = [], [0], []
     for step in range(6 * minutes):
-        began = time.process_time()
         feed(recognizer, stream, np.concatenate([noise[step % 4], silence]), size=160000, endpoints=False)
         recognizer.is_endpoint(stream)
-        seconds.append(time.process_time() - began)
         buffered.append(stream.num_frames_ready - stream.num_processed)
         memory.append(rss_mb() or 0.0)
         if isinstance(stream.search_state, BeamState):
@@ -234,9 +231,7 @@ def test_an_hour_of_audio(
     assert max(beams) < 200
     assert [state.shape for state in stream.states] == [state.shape for state in bundle.init_states(1)]
     assert all(np.abs(state).max() < 100 for state in stream.states)
-    tenth = len(seconds) // 10
-    assert np.median(seconds[-tenth:]) < 3 * np.median(seconds[tenth : 2 * tenth])
-    assert memory[-1] - memory[tenth] < 20  # MB; the features of an hour would take 115
+    assert memory[-1] - memory[len(memory) // 10] < 20  # MB; the features of an hour would take 115
     result = finish(recognizer, stream)
     num_frames = 6000 * minutes + bundle.streaming.tail_frames
     assert stream.num_processed == bundle.streaming.num_consumed_frames(num_frames) - 3
