@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from todm.config import Config, config_from_dict, config_to_yaml, load_config, save_config
+from todm.config import Config, config_from_dict, config_to_yaml, load_config, names, save_config
 from todm.config.fields import walk_settings
 from todm.config.renamed import RENAMED
 from todm.errors import UserError
@@ -210,6 +210,43 @@ def test_damaged_files_end_in_one_sentence(data: st.DataObject) -> None:
             load_config(path)
         except UserError as error:
             assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+
+
+KEYS = [
+    *names.settings(),
+    *names.sections(),
+    *RENAMED,
+    "space.widths.ffn_dim",
+    "space.widths.x",
+    "space.widths.a\n",
+    "a.b\n",
+    "",
+    ".",
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 10**30) | st.floats() | st.text(max_size=5) | TEXTS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["ffn_dim", "seed", "a\n"]), inner)
+    ),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    values=st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=3),
+    words=st.lists(st.tuples(st.sampled_from(KEYS), TEXTS), max_size=2),
+    saved=st.booleans(),
+)
+def test_values_of_any_type_end_in_one_sentence(
+    values: dict[str, Any], words: list[tuple[str, str]], saved: bool
+) -> None:
+    overrides = [f"--{key}={text}" for key, text in words]
+    try:
+        config_from_dict(values, "file.yaml", overrides, saved=saved)
+    except UserError as error:
+        assert str(error).startswith(("file.yaml: ", "command line: ")) and "\n" not in str(error)
+        assert len(str(error)) < 500
 
 
 def test_bad_overrides_and_dicts() -> None:

@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     if args.until:
         raise UserError("--until: belongs to --run; leave it out")
     if args.grid is None or args.exp_dir is None:
-        raise UserError("todm ablate: name the grid (--grid FILE) and its folder (--exp-dir EXP)")
+        raise UserError("ablate: name the grid (--grid FILE) and its folder (--exp-dir EXP)")
     if args.num_jobs < 1:
         raise UserError(f"--num-jobs: must be at least 1, got {args.num_jobs}")
     grid = ablation.load_grid(args.grid)

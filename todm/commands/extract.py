@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import todm.api as api
 from todm.commands import add_exp_dir
+from todm.config.data import FOLDER_NAME
+from todm.errors import UserError
 from todm.space.spec import SubnetSpec
 
 
@@ -22,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Write the folders and print their sizes."""
     specs = {}
+    if args.name is not None:
+        if args.spec is None:
+            raise UserError("--name: belongs to --spec FILE; leave it out")
+        if not re.fullmatch(FOLDER_NAME[0], args.name):
+            raise UserError(f"--name: must be {FOLDER_NAME[1]}, got {args.name!r}")
     if args.spec is not None:
         spec = SubnetSpec.load(args.spec)
         specs[args.name or spec.name] = spec

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from todm.data.synth import SynthSettings, synthesise
+from todm.errors import UserError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Write the corpus and print its folder."""
+    if args.seed < 0:
+        raise UserError(f"--seed: must not be negative, got {args.seed}")
+    if args.num_jobs < 1:
+        raise UserError(f"--num-jobs: must be at least 1, got {args.num_jobs}")
     names = ("train_utterances", "dev_utterances", "test_utterances", "train_speakers", "eval_speakers")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     settings = SynthSettings(seed=args.seed, **given)

@@ -7,7 +7,8 @@ from typing import Literal
 
 from todm.config.fields import setting
 
-PART_NAME = (r"(?!\.)[\w.-]+", "the name of one folder (letters, digits, '-', '_', '.')")
+FOLDER_NAME = (r"(?!\.)[\w.-]+", "the name of one folder (letters, digits, '-', '_', '.')")
+"""Regular expression of a name without path separators, and its meaning in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,17 +16,21 @@ class DataConfig:
     """Splits of the corpus, and how utterances become batches."""
 
     train_parts: tuple[str, ...] = setting(
-        ("train-clean-5",), "Folders of the corpus to train on.", min_items=1, unique=True, pattern=PART_NAME
+        ("train-clean-5",),
+        "Folders of the corpus to train on.",
+        min_items=1,
+        unique=True,
+        pattern=FOLDER_NAME,
     )
     dev_parts: tuple[str, ...] = setting(
         ("dev-clean-2",),
         "Folders for validation, search and the check of quantized files.",
         min_items=1,
         unique=True,
-        pattern=PART_NAME,
+        pattern=FOLDER_NAME,
     )
     test_parts: tuple[str, ...] = setting(
-        (), "Folders that only stage 9 (decode) reads. May be empty.", unique=True, pattern=PART_NAME
+        (), "Folders that only stage 9 (decode) reads. May be empty.", unique=True, pattern=FOLDER_NAME
     )
     token_type: Literal["unigram", "bpe", "word"] = setting(
         "unigram",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import SequenceMatcher
 from functools import cache
 from typing import Any, Literal, get_args, get_origin
 
-from todm.config.fields import Described, walk_sections, walk_settings
+from todm.config.fields import Described, show, walk_sections, walk_settings
 from todm.config.renamed import RENAMED
 from todm.config.root import Config
 from todm.errors import UserError
@@ -25,7 +26,9 @@ def check_key(key: str, source: str) -> None:
     """
     if key in RENAMED:
         raise UserError(f"{source}: {key} is now called {RENAMED[key]}; use that name")
-    if key in settings() or key in sections() or key.rpartition(".")[0] in _mappings():
+    mapping, _, name = key.rpartition(".")
+    is_entry = mapping in _mappings() and re.fullmatch(r"\w+", name)
+    if key in settings() or key in sections() or is_entry:
         return
     raise UserError(f"{source}: {unknown_key(key)}")
 
@@ -34,7 +37,7 @@ def unknown_key(key: str) -> str:
     """What to answer for an unknown key, with the most similar setting or section."""
     similar = _find_similar(key)
     hint = f"did you mean {similar}?" if similar else "todm config explain lists all settings"
-    return f"there is no setting {key or repr(key)}; {hint}"
+    return f"there is no setting {show(key)}; {hint}"
 
 
 def _find_similar(key: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin
 
@@ -47,7 +48,7 @@ def _convert(kind: Any, value: Any) -> Any:
         if any(type(choice) is type(value) and choice == value for choice in get_args(kind)):
             return value
     elif get_origin(kind) is dict:
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and all(re.fullmatch(r"\w+", str(name)) for name in value):
             return {str(name): _convert(get_args(kind)[1], item) for name, item in value.items()}
     elif isinstance(value, (list, tuple)):
         kinds = get_args(kind)
