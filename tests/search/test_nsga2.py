@@ -11,9 +11,9 @@ pytest.importorskip("pymoo")
 
 from tests.search.toy import SPACE, Evaluator, evaluate, make_objective_set, toy_wer
 from todm.config import Mode
-from todm.search.encoding import Encoding
+from todm.search.encoding import Encoding, shrink
 from todm.search.front import Point, hypervolume, pareto_front
-from todm.search.nsga2 import SEARCHES, first_specs, grid_specs, search_evolving, shrink
+from todm.search.nsga2 import SEARCHES, first_specs, grid_specs, search_evolving
 from todm.search.objective_set import Evaluations
 from todm.space.cost import count_params
 from todm.space.space import SearchSpace

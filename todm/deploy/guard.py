@@ -8,7 +8,7 @@ first, until the word error rate is within the tolerance.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -144,15 +144,68 @@ def guard_bundle(
     quantization, tolerance = quantization or Quantization(), tolerance or WerTolerance()
     if not any(text.split() for text in audio.texts):
         raise UserError(f"{audio.part}: no words to measure {folder} on; give another part")
-    files = BundleFiles(folder)
     float_wer = measure_wer(folder, audio, "fp32")
+
+    def is_within(wer: float) -> bool:
+        return tolerance.holds(float_wer, wer)
+
+    outcome = _exclude_until_within(folder, audio, quantization, exclude, is_within)
+    report = _make_report(folder, audio, quantization, outcome, tolerance, float_wer)
+    write_json(BundleFiles(folder).int8_report, report.to_dict())
+    if not report.holds:
+        raise _reject(folder, report)
+    if not report.under_a_third:
+        logging.getLogger(__name__).warning(
+            "%s: int8 takes %.0f%% of fp32, more than a third, with %d products in float",
+            folder,
+            100 * report.bytes["int8"] / report.bytes["fp32"],
+            len(report.excluded),
+        )
+    return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Outcome:
+    """The int8 files that were written last.
+
+    Args:
+        excluded: products left in float.
+        costs: nats per frame of each product in integers, largest first; empty if none had to be excluded.
+        integer_products: number of integer products in each ONNX file.
+        wer: percent.
+        full_wer: percent, with all products in integers that were not excluded from the beginning.
+    """
+
+    excluded: Sequence[str]
+    costs: dict[str, float]
+    integer_products: dict[str, int]
+    wer: float
+    full_wer: float
+
+
+def _exclude_until_within(
+    folder: Path,
+    audio: LabelledAudio,
+    quantization: Quantization,
+    exclude: Sequence[str],
+    is_within: Callable[[float], bool],
+) -> _Outcome:
+    """Write int8 files with ever more products in float, costliest first, until their WER is accepted.
+
+    Args:
+        folder: a bundle with its float files.
+        audio: utterances to measure on.
+        quantization: how products are quantized.
+        exclude: names of products that stay in float from the beginning.
+        is_within: whether a WER, percent, is within the tolerance.
+    """
     excluded = list(exclude)
     counts = quantize_bundle(folder, quantization, exclude=excluded)
     wer = full_wer = measure_wer(folder, audio, "int8")
     costs: dict[str, float] = {}
-    if not tolerance.holds(float_wer, wer):
+    if not is_within(wer):
         costs = rank_products(folder, audio.pick(NUM_RANKING_UTTERANCES), quantization, exclude=exclude)
-        in_encoder = list_products(files.stored("encoder", "fp32"))
+        in_encoder = list_products(BundleFiles(folder).stored("encoder", "fp32"))
         last = next(name for name in reversed(costs) if name in in_encoder)
         for name in costs:
             if name == last:
@@ -160,42 +213,50 @@ def guard_bundle(
             excluded.append(name)
             counts = quantize_bundle(folder, quantization, exclude=excluded)
             wer = measure_wer(folder, audio, "int8")
-            if tolerance.holds(float_wer, wer):
+            if is_within(wer):
                 break
+    return _Outcome(excluded=excluded, costs=costs, integer_products=counts, wer=wer, full_wer=full_wer)
+
+
+def _make_report(
+    folder: Path,
+    audio: LabelledAudio,
+    quantization: Quantization,
+    outcome: _Outcome,
+    tolerance: WerTolerance,
+    float_wer: float,
+) -> QuantizationReport:
+    """Put the figures of a bundle's int8 files together."""
+    files = BundleFiles(folder)
     sizes = {"fp32": files.num_bytes("fp32"), "int8": files.num_bytes("int8")}
-    report = QuantizationReport(
+    return QuantizationReport(
         part=audio.part,
         utterances=len(audio.texts),
         allowance=tolerance.points(float_wer),
-        wer={"fp32": float_wer, "int8": wer, "int8_all": full_wer},
-        holds=tolerance.holds(float_wer, wer),
+        wer={"fp32": float_wer, "int8": outcome.wer, "int8_all": outcome.full_wer},
+        holds=tolerance.holds(float_wer, outcome.wer),
         calibration="static" if len(quantization.calibration) else "dynamic",
         per_channel=quantization.per_channel,
         reduce_range=quantization.reduce_range,
-        excluded=tuple(excluded),
-        costs=costs,
+        excluded=tuple(outcome.excluded),
+        costs=outcome.costs,
         bytes=sizes,
         under_a_third=3 * sizes["int8"] < sizes["fp32"],
-        integer_products=counts,
+        integer_products=outcome.integer_products,
     )
-    write_json(files.int8_report, report.to_dict())
-    if not report.holds:
-        for name in MODEL_NAMES:
-            files.stored(name, "int8").unlink(missing_ok=True)
-        raise GuardError(
-            f"{folder}: int8 has {full_wer:.2f}% WER, and {wer:.2f}% with {len(excluded)} products in float, "
-            f"where float has {float_wer:.2f}% and {report.allowance:.2f} points more are allowed "
-            f"({audio.part}, {len(audio.texts)} utterances), so its int8 files were removed; measure on "
-            "more utterances, or allow more (export.guard_absolute, export.guard_relative)"
-        )
-    if not report.under_a_third:
-        logging.getLogger(__name__).warning(
-            "%s: int8 takes %.0f%% of fp32, more than a third, with %d products in float",
-            folder,
-            100 * sizes["int8"] / sizes["fp32"],
-            len(excluded),
-        )
-    return report
+
+
+def _reject(folder: Path, report: QuantizationReport) -> GuardError:
+    """Remove the int8 files of a bundle; returns the error to raise."""
+    for name in MODEL_NAMES:
+        BundleFiles(folder).stored(name, "int8").unlink(missing_ok=True)
+    wer = report.wer
+    return GuardError(
+        f"{folder}: int8 has {wer['int8_all']:.2f}% WER, and {wer['int8']:.2f}% with {len(report.excluded)} "
+        f"products in float, where float has {wer['fp32']:.2f}% and {report.allowance:.2f} points more are "
+        f"allowed ({report.part}, {report.utterances} utterances), so its int8 files were removed; "
+        "measure on more utterances, or allow more (export.guard_absolute, export.guard_relative)"
+    )
 
 
 def measure_wer(folder: Path, audio: LabelledAudio, precision: Precision) -> float:

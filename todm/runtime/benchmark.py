@@ -23,11 +23,11 @@ from .benchmark_result import BenchmarkResult, OperatorTime
 from .decoding import Method
 from .errors import BundleError, UserError
 from .fbank import DEFAULT_FBANK, FloatArray
-from .hosts import HOSTS, check_host, load_packages, open_host
+from .hosts import HOSTS, Host, check_host, load_packages, open_host
 from .layout import PRECISIONS, BundleFiles, Precision
 from .machine import describe_machine, peak_rss_mb
 from .profiling import profile_operators
-from .timing import summarize, time_utterance
+from .timing import Timing, summarize, time_utterance
 
 NOISE_SECONDS = 10
 
@@ -80,6 +80,70 @@ def measure_bundle(
         raise BundleError("the audio to measure with is empty; give longer files")
     if options.profile and options.runtime != "onnxruntime":
         raise BundleError(f"runtime {options.runtime}: cannot be profiled; use onnxruntime or drop --profile")
+    measured, host = _time_host(folder, options, audio)
+    operators: tuple[OperatorTime, ...] = ()
+    if options.profile:
+        operators = profile_operators(
+            Path(folder),
+            precision=options.precision,
+            method=options.method,
+            num_threads=options.num_threads,
+            utterances=audio,
+        )
+    cold, rounds = measured.cold, measured.rounds
+    return BenchmarkResult(
+        name=Path(folder).resolve().name,
+        spec=_read_spec(Path(folder)),
+        mode=host.mode,
+        runtime=options.runtime,
+        precision=options.precision,
+        method=options.method,
+        num_threads=options.num_threads,
+        import_seconds=measured.import_seconds,
+        load_seconds=measured.load_seconds,
+        cold_seconds=cold.total,
+        cold_first_token_ms=None if cold.first_token is None else 1000 * cold.first_token,
+        cold_end_of_speech_ms=1000 * cold.end_of_speech,
+        **vars(summarize(rounds, audio_seconds)),
+        chunk_ms=host.chunk_frames * DEFAULT_FBANK.frame_shift_ms if host.chunk_frames else None,
+        audio_seconds=audio_seconds,
+        num_utterances=len(audio),
+        num_rounds=options.num_rounds,
+        model_bytes=sum(file.stat().st_size for file in host.files),
+        file_bytes={file.name: file.stat().st_size for file in host.files},
+        start_rss_mb=measured.start_rss_mb,
+        peak_rss_mb=measured.peak_rss_mb,
+        texts=tuple(timing.text for timing in rounds[-1]),
+        machine=describe_machine(HOSTS[options.runtime].packages[0]),
+        operators=operators,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Measurement:
+    """Times and memory of one host.
+
+    Args:
+        import_seconds: time to import the runtime.
+        load_seconds: time to open the folder.
+        cold: the first pass over the first utterance.
+        rounds: warm passes over all utterances.
+        start_rss_mb: peak memory before loading; None where the system does not report it.
+        peak_rss_mb: peak memory after the warm passes; None likewise.
+    """
+
+    import_seconds: float
+    load_seconds: float
+    cold: Timing
+    rounds: Sequence[Sequence[Timing]]
+    start_rss_mb: float | None
+    peak_rss_mb: float | None
+
+
+def _time_host(
+    folder: str | Path, options: BenchmarkOptions, audio: Sequence[FloatArray]
+) -> tuple[_Measurement, Host]:
+    """Load a folder in a runtime and run the cold pass and the warm passes; returns the open host too."""
     start = time.perf_counter()
     load_packages(options.runtime)
     import_seconds = time.perf_counter() - start
@@ -95,43 +159,17 @@ def measure_bundle(
     load_seconds = time.perf_counter() - start
     cold = time_utterance(host, audio[0])
     rounds = [[time_utterance(host, samples) for samples in audio] for _ in range(options.num_rounds)]
-    operators: tuple[OperatorTime, ...] = ()
     # The kernel updates its page counts per thread and late, so the later peak can be the smaller one.
     peak = None if start_rss_mb is None else max(start_rss_mb, peak_rss_mb() or 0.0)
-    if options.profile:
-        operators = profile_operators(
-            Path(folder),
-            precision=options.precision,
-            method=options.method,
-            num_threads=options.num_threads,
-            utterances=audio,
-        )
-    return BenchmarkResult(
-        name=Path(folder).resolve().name,
-        spec=_read_spec(Path(folder)),
-        mode=host.mode,
-        runtime=options.runtime,
-        precision=options.precision,
-        method=options.method,
-        num_threads=options.num_threads,
+    measurement = _Measurement(
         import_seconds=import_seconds,
         load_seconds=load_seconds,
-        cold_seconds=cold.total,
-        cold_first_token_ms=None if cold.first_token is None else 1000 * cold.first_token,
-        cold_end_of_speech_ms=1000 * cold.end_of_speech,
-        **vars(summarize(rounds, audio_seconds)),
-        chunk_ms=host.chunk_frames * DEFAULT_FBANK.frame_shift_ms if host.chunk_frames else None,
-        audio_seconds=audio_seconds,
-        num_utterances=len(audio),
-        num_rounds=options.num_rounds,
-        model_bytes=sum(file.stat().st_size for file in host.files),
-        file_bytes={file.name: file.stat().st_size for file in host.files},
+        cold=cold,
+        rounds=rounds,
         start_rss_mb=start_rss_mb,
         peak_rss_mb=peak,
-        texts=tuple(timing.text for timing in rounds[-1]),
-        machine=describe_machine(HOSTS[options.runtime].packages[0]),
-        operators=operators,
     )
+    return measurement, host
 
 
 def run_benchmark(

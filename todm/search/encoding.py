@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from todm.config import Mode
@@ -63,3 +63,23 @@ class Encoding:
         """Index of the first gene of each dimension, in the order of their names."""
         num_layers = self.space.num_layers
         return range(1, 1 + num_layers * len(self.space.widths), num_layers)
+
+
+def shrink(
+    encoding: Encoding,
+    excess: Callable[[SubnetSpec], float],
+    genes: Sequence[int],
+    pick: Callable[[Sequence[int]], int],
+) -> list[int]:
+    """Lower one gene at a time until the spec is inside the limits or is the smallest one.
+
+    Args:
+        encoding: meaning of the genes.
+        excess: 0 for specs inside the limits.
+        genes: start vector.
+        pick: chooses one of several genes.
+    """
+    genes = [int(gene) for gene in genes]
+    while any(genes) and excess(encoding.decode(genes)) > 0:
+        genes[int(pick([place for place, gene in enumerate(genes) if gene]))] -= 1
+    return genes

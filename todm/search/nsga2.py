@@ -5,14 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Callable, Iterable, Iterator
 
 from todm.config import Mode
 from todm.errors import UserError
-from todm.search.encoding import Encoding
+from todm.search.encoding import Encoding, shrink
 from todm.search.objective_set import Evaluations
 from todm.search.screen import Screen
 from todm.search.spread import spread_uniform
@@ -50,54 +47,21 @@ def search_evolving(
         UserError: pymoo is not installed.
     """
     try:
-        from pymoo.algorithms.moo.nsga2 import NSGA2
-        from pymoo.core.duplicate import ElementwiseDuplicateElimination
-        from pymoo.core.evaluator import Evaluator
-        from pymoo.core.problem import Problem
-        from pymoo.core.repair import Repair
-        from pymoo.core.termination import NoTermination
-        from pymoo.operators.crossover.ux import UX
-        from pymoo.operators.mutation.pm import PM
-        from pymoo.problems.static import StaticProblem
+        from todm.search.evolution import Evolution
     except ImportError as error:
         raise UserError(
             f"todm search: pymoo is not installed ({error}); pip install 'todm[search]', or give "
             "--baseline random"
         ) from error
 
-    objectives = budget.objectives
     encoding = Encoding(space=space, mode=mode)
-
-    class KeepLimits(Repair):  # type: ignore[misc]  # pymoo has no types
-        def _do(self, problem: Any, values: Any, random_state: Any = None, **_: Any) -> Any:
-            rows = np.around(values).astype(int)
-            pick: Callable[[Sequence[int]], int] = random_state.choice
-            return np.array([shrink(encoding, objectives.early_excess, row.tolist(), pick) for row in rows])
-
-    first = first_specs(space, mode, population, seed=seed, excess=objectives.early_excess)
-    algorithm = NSGA2(
-        pop_size=population,
-        sampling=np.array([encoding.encode(spec) for spec in first]),
-        crossover=UX(prob=0.9),
-        # Two genes a child on average. Widths and depths are ordered: small steps are likelier than big ones.
-        mutation=PM(prob=1.0, prob_var=2.0 / len(encoding.upper), eta=3.0),
-        repair=KeepLimits(),
-        # Several vectors may mean one spec.
-        eliminate_duplicates=ElementwiseDuplicateElimination(
-            lambda a, b: encoding.decode(a.X) == encoding.decode(b.X)
-        ),
-    )
-    shape = {"n_obj": len(objectives.names), "n_ieq_constr": len(objectives.limits)}
-    upper = np.array(encoding.upper)
-    problem = Problem(n_var=len(upper), xl=0, xu=upper, vtype=int, **shape)
-    algorithm.setup(problem, termination=NoTermination(), seed=seed, verbose=False)
-
+    first = first_specs(space, mode, population, seed=seed, excess=budget.objectives.early_excess)
+    evolution = Evolution(encoding, budget.objectives, first, population=population, seed=seed)
     stale = 0
     while not budget.spent and stale < _PATIENCE:
-        if screen is not None and budget.points:
-            algorithm.n_offsprings = population * screen.oversampling(budget)
-        generation = algorithm.ask()
-        if generation is None or len(generation) == 0:
+        oversampling = screen.oversampling(budget) if screen is not None and budget.points else 1
+        generation = evolution.ask(population * oversampling)
+        if len(generation) == 0:
             return
         if screen is not None and len(generation) > population:
             specs = [encoding.decode(genes) for genes in generation.get("X")]
@@ -107,11 +71,7 @@ def search_evolving(
         done = [point for point in points if point is not None]
         if len(done) < len(points):
             return
-        values = {"F": np.array([point.values(objectives.names) for point in done], dtype=float)}
-        if objectives.limits:
-            values["G"] = np.array([objectives.excesses(point) for point in done], dtype=float)
-        Evaluator().eval(StaticProblem(problem, **values), generation)
-        algorithm.tell(infills=generation)
+        evolution.tell(generation, done)
         stale = 0 if len(budget.points) > known else stale + 1
 
 
@@ -191,26 +151,6 @@ def grid_specs(space: SearchSpace, mode: Mode, count: int) -> Iterator[SubnetSpe
                     places.append(values[place])
                 widths[name] = tuple(places)
             yield SubnetSpec(layers=layers, widths=widths, mode=mode)
-
-
-def shrink(
-    encoding: Encoding,
-    excess: Callable[[SubnetSpec], float],
-    genes: Sequence[int],
-    pick: Callable[[Sequence[int]], int],
-) -> list[int]:
-    """Lower one gene at a time until the spec is inside the limits or is the smallest one.
-
-    Args:
-        encoding: meaning of the genes.
-        excess: 0 for specs inside the limits.
-        genes: start vector.
-        pick: chooses one of several genes.
-    """
-    genes = [int(gene) for gene in genes]
-    while any(genes) and excess(encoding.decode(genes)) > 0:
-        genes[int(pick([place for place, gene in enumerate(genes) if gene]))] -= 1
-    return genes
 
 
 def _spend(budget: Evaluations, specs: Iterator[SubnetSpec], at_once: int) -> None:
