@@ -62,6 +62,12 @@ def test_registration_ends_with_the_with_statement() -> None:
     assert list_blocks() == (*BLOCKS, ADAPTER)
 
 
+def test_only_a_required_block_may_have_no_dimension() -> None:
+    assert replace(ADAPTER, dimensions=(), required=True)
+    with pytest.raises(AssertionError, match="adapter"):
+        replace(ADAPTER, dimensions=())
+
+
 def test_a_net_has_the_blocks_whose_dimensions_its_config_lists() -> None:
     config = Config(space=SpaceConfig(widths={**SpaceConfig().widths, "adapter_dim": (2, 5)}))
     assert set(SearchSpace.from_config(config).widths) == set(WIDTHS)
