@@ -236,6 +236,7 @@ class Trainer:
         self.until = min(filter(None, (self.config.train.max_steps, until)), default=0)
         while self.state.epoch < self.config.train.num_epochs and not self.finished:
             self._train_epoch(self.state.epoch)
+        sum_tensor(torch.zeros((), device=self.device))  # wait until the last checkpoint is written
 
     def _train_epoch(self, epoch: int) -> None:
         """Train on all training cuts once (or on the rest of a resumed epoch), then validate and save."""
@@ -380,14 +381,9 @@ class Trainer:
 
     def _save(self) -> None:
         if self.world.is_main:
-            self.store.save(
-                {
-                    **self.state.state_dict(),
-                    "config": self.config.to_dict(),
-                    "vocab_size": self.tokenizer.vocab_size,
-                    "env": collect_env(),
-                }
-            )
+            config = self.config.to_dict()
+            about = {"config": config, "vocab_size": self.tokenizer.vocab_size, "env": collect_env()}
+            self.store.save({**self.state.state_dict(), **about})
 
     def close(self) -> None:
         """Close the log files."""
