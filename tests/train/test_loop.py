@@ -253,6 +253,13 @@ def test_a_named_checkpoint_is_continued(new_run: NewRun) -> None:
     assert_identical(newest(other)["model"], newest(one)["model"])
     with pytest.raises(UserError, match=r"nothing\.pt: no such checkpoint"):
         train(settings(resume=str(one / "nothing.pt")), other)
+    # Its last checkpoint leaves no step that would read another setting.
+    last, saved = one / "checkpoints" / "step-00000004.pt", (other / "config.yaml").read_text()
+    with pytest.raises(
+        UserError, match=r"train\.seed was 42, is 7, but .*4\.pt is finished .*earlier checkpoint"
+    ):
+        train(settings(max_steps=4, resume=str(last), seed=7), other)
+    assert (other / "config.yaml").read_text() == saved and RunFolder(other).finished.is_file()
 
 
 def test_missing_data_is_the_users_to_mend(new_run: NewRun, tmp_path: Path) -> None:

@@ -263,11 +263,14 @@ def check_same_settings(saved_config: Mapping[str, Any], config: Config, exp_dir
         UserError: with the first setting that differs and both values.
     """
     change = find_training_change(saved_config, config)
-    if config.train.resume == "auto" and change is not None:
+    if change is not None:
         key, old, new = change
+        named = config.train.resume != "auto"  # "never" loads no checkpoint
+        place = f"of {config.train.resume}" if named else f"in {exp_dir}"
+        other = "an earlier checkpoint continues with it" if named else "another --exp-dir keeps both"
         raise UserError(
-            f"{key} was {show_value(old)}, is {show_value(new)}, but the training in {exp_dir} is finished "
-            "and would not read it; --train.resume never trains anew, another --exp-dir keeps both"
+            f"{key} was {show_value(old)}, is {show_value(new)}, but the training {place} is finished "
+            f"and would not read it; --train.resume never trains anew, {other}"
         )
 
 
