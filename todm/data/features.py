@@ -85,7 +85,10 @@ def compute_features(samples: np.ndarray, extractor: Fbank) -> np.ndarray:
 
 
 def resample_like_training(samples: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Resample (S,) from `sample_rate` to 16 kHz as lhotse does for recordings of the training."""
+    """Resample (S,) from `sample_rate` to 16 kHz as lhotse does for recordings of the training.
+
+    With torchaudio that is the filter of `todm.runtime.resample`; without it lhotse would take scipy's.
+    """
     resampler = Resample(source_sampling_rate=sample_rate, target_sampling_rate=SAMPLE_RATE)
     return np.asarray(resampler(samples[None], sample_rate))[0]
 
