@@ -5,6 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from hypothesis import settings
+
+# A busy machine may take any time for an example.
+settings.register_profile("todm", deadline=None)
+settings.load_profile("todm")
 
 # Before anything imports Triton: without a GPU its kernels are tested in its interpreter.
 if not torch.cuda.is_available():
