@@ -146,6 +146,7 @@ BAD = [
     ("train --exp-dir RUN --model.d_model 24", "its architecture differs from the config"),
     ("train --exp-dir RUN --train.device tpu", "train.device"),
     ("train --exp-dir RUN --train.resume TMP/no.pt", "no.pt: no such checkpoint"),
+    ("prepare --corpus-dir TMP --exp-dir RUN --stage bpe", "--stage: bpe is now called tokenizer"),
     ("train --exp-dir RUN --fine-tune huge", "no such subnet"),
     ("average TMP/no", "TMP/no: no such run folder"),
     ("average TMP", "TMP: no training there; run 'todm train --exp-dir TMP' first"),

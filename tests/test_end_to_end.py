@@ -48,7 +48,7 @@ def read(path: Path) -> dict[str, float]:
 
 def run_recipe(corpus: Path, conf: Path, exp: Path, *, dev: str, limit: int = 0) -> None:
     """The recipe's commands, stage by stage, in this process."""
-    for stage in ("manifests", "features", "bpe"):
+    for stage in ("manifests", "features", "tokenizer"):
         todm("prepare", "--conf", conf, "--corpus-dir", corpus, "--exp-dir", exp, "--stage", stage)
     todm("train", "--conf", conf, "--exp-dir", exp)
     todm("average", exp)

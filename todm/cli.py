@@ -19,7 +19,7 @@ from todm.errors import UserError
 COMMANDS = {
     "run": "run the recipe, stage by stage, from a corpus to a report",
     "synth": "write a small synthetic corpus in LibriSpeech's layout",
-    "prepare": "compute manifests, features and word pieces (or shards) of a corpus",
+    "prepare": "compute manifests, features and tokenizer (or shards) of a corpus",
     "train": "train the supernet, or fine-tune one subnet",
     "average": "average the weights of a run into EXP/supernet",
     "search": "search the supernet for the best specs within objectives and limits",

@@ -48,7 +48,7 @@ def test_run_folder_can_be_moved(exp_dir: Path, tmp_path: Path) -> None:
 def test_stages_one_by_one_and_again_give_the_same(
     exp_dir: Path, corpus: Path, config: Config, tmp_path: Path
 ) -> None:
-    for stages in (("manifests",), ("features",), ("bpe",), ("manifests", "features", "bpe")):
+    for stages in (("manifests",), ("features",), ("tokenizer",), ("manifests", "features", "tokenizer")):
         prepare(config, corpus, tmp_path, stages)
         for other in tmp_path.rglob(".tmp*"):
             raise AssertionError(other)
@@ -63,9 +63,11 @@ def test_stage_without_its_predecessor_names_it(corpus: Path, config: Config, tm
         prepare(config, corpus, tmp_path, ("features",))
     prepare(config, corpus, tmp_path, ("manifests",))
     with pytest.raises(UserError, match="--stage features' first"):
-        prepare(config, corpus, tmp_path, ("bpe",))
+        prepare(config, corpus, tmp_path, ("tokenizer",))
     with pytest.raises(UserError, match="no such stage"):
         prepare(config, corpus, tmp_path, ("fetures",))
+    with pytest.raises(UserError, match="--stage bpe: this stage is now called tokenizer"):
+        prepare(config, corpus, tmp_path, ("bpe",))
 
 
 def test_features_on_the_fly_equal_stored_ones(
@@ -114,7 +116,9 @@ def test_unusable_training_utterances_are_skipped_and_listed(
     # dev utterances are judged as they are
     assert max(cut.duration for cut in load_cuts(tmp_path / "exp" / "data", "dev-here")) == 2.0
 
-    # features again: what bpe had found is stale until it runs again
+    # features again: what the tokenizer stage had found is stale until it runs again
+    path = tmp_path / "exp" / "data" / "skipped.json"
+    path.write_text(path.read_text().replace('"stage": "tokenizer"', '"stage": "bpe"'))  # its earlier name
     prepare(config, root, tmp_path / "exp", ("features",))
     assert "text longer than its frames allow" not in _skipped(tmp_path / "exp").values()
 

@@ -247,6 +247,6 @@ def test_all_stages_prepare_sounds_only_if_a_folder_is_given(
 ) -> None:
     data = replace(config.data, rir_dir=str(folders[1]), speed_factors=(1.0,))
     figures = prepare(replace(config, data=data), corpus, tmp_path / "with")
-    assert list(figures) == ["manifests", "sounds", "features", "bpe"]
+    assert list(figures) == ["manifests", "sounds", "features", "tokenizer"]
     assert not DataFolder(tmp_path / "with" / "data").noise_index.exists()
     assert figures["sounds"] == {"rooms": 2}

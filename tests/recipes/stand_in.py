@@ -111,7 +111,7 @@ class Recipe:
                     write(data.train_cuts(part), part)
                 for part in evaluated:
                     write(data.cuts(part), part)
-            case "bpe":
+            case "tokenizer":
                 write(data.train_manifest, "cuts")
                 lang = LangFolder(data.lang)
                 write(lang.tokens, str(config.vocab_size))

@@ -46,7 +46,7 @@ def test_all_stages_in_order_then_all_skipped(recipe: Recipe, capsys: pytest.Cap
     expected = [
         *(
             f"prepare {TINY} --corpus-dir DIR --exp-dir EXP --stage {step}"
-            for step in ("manifests", "features", "bpe")
+            for step in ("manifests", "features", "tokenizer")
         ),
         f"train {TINY} --exp-dir EXP",
         "average EXP",
@@ -79,7 +79,7 @@ def test_all_stages_in_order_then_all_skipped(recipe: Recipe, capsys: pytest.Cap
 
 def test_a_range_of_stages(recipe: Recipe) -> None:
     assert [line.split()[-1] for line in recipe(1, 2)] == ["manifests", "features"]
-    assert [line.split()[-1] for line in recipe(1, 3)] == ["bpe"]
+    assert [line.split()[-1] for line in recipe(1, 3)] == ["tokenizer"]
     assert recipe.marks() == {"1", "2", "3"}
 
 
@@ -130,7 +130,7 @@ def test_shards_are_written_if_the_location_is_a_folder(recipe: Recipe, location
     recipe(1, 2)
     lines = recipe(3, 4, "--data.shar_dir", location)
     steps = [line.split("--stage ")[1].split()[0] for line in lines if line.startswith("prepare")]
-    assert steps == ["bpe", "shar"] if written else ["bpe"]
+    assert steps == ["tokenizer", "shar"] if written else ["tokenizer"]
 
 
 def test_noise_and_rooms_are_prepared_and_followed(
@@ -140,7 +140,7 @@ def test_noise_and_rooms_are_prepared_and_followed(
     write(noise / "a.wav", "a")
     words = ("--data.noise_dir", str(noise))
     lines = [line.split("--stage ")[1].split()[0] for line in recipe(1, 3, *words)]
-    assert lines == ["manifests", "sounds", "features", "bpe"]
+    assert lines == ["manifests", "sounds", "features", "tokenizer"]
     recipe(4, 4, *words)
     assert recipe(1, 4, *words) == []
     status = recipe.statuses(*words)
@@ -245,7 +245,7 @@ def test_training_settings_never_touch_the_data(readers: dict[str, set[int]]) ->
 def test_changed_data_settings_before_a_training_run_again(recipe: Recipe) -> None:
     recipe(0, 3)
     assert recipe.statuses("--data.vocab_size", "99")[3].reason == "data.vocab_size was 64, is 99"
-    assert [line.split()[-3] for line in recipe(0, 3, "--data.vocab_size", "99")] == ["bpe"]
+    assert [line.split()[-3] for line in recipe(0, 3, "--data.vocab_size", "99")] == ["tokenizer"]
 
 
 def test_changed_data_settings_of_a_trained_net_are_refused(whole: Recipe) -> None:

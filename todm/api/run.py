@@ -70,15 +70,15 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.exp_dir)!r})"
 
-    def prepare(self, corpus_dir: str | Path, *, steps: Sequence[str] | None = None) -> PrepareResult:
-        """Compute manifests, features and word pieces (or shards) of a corpus into ``EXP/data``.
+    def prepare(self, corpus_dir: str | Path, *, stages: Sequence[str] | None = None) -> PrepareResult:
+        """Compute manifests, features and tokenizer (or shards) of a corpus into ``EXP/data``.
 
         Args:
             corpus_dir: folder in LibriSpeech's layout, or its parent.
-            steps: some of ``manifests``, ``sounds``, ``features``, ``bpe``, ``shar``; None runs those
+            stages: some of ``manifests``, ``sounds``, ``features``, ``tokenizer``, ``shar``; None runs those
                 that the settings need.
         """
-        figures = prepare(self.config, Path(corpus_dir), self.exp_dir, stages=tuple(steps or ()))
+        figures = prepare(self.config, Path(corpus_dir), self.exp_dir, stages=tuple(stages or ()))
         data = DataFolder(self.folder.data)
         skipped = data.skipped if any(values.get("skipped") for values in figures.values()) else None
         return PrepareResult(folder=data.path, figures=figures, skipped=skipped)

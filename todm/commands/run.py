@@ -1,6 +1,6 @@
 """Run the recipe, stage by stage, from a corpus to ONNX bundles and a report.
 
-stages: 0 corpus, 1 manifests, 2 features, 3 bpe, 4 train, 5 average, 6 search, 7 extract, 8 fine-tune,
+stages: 0 corpus, 1 manifests, 2 features, 3 tokenizer, 4 train, 5 average, 6 search, 7 extract, 8 fine-tune,
 9 decode, 10 export, 11 bench, 12 report. A finished stage is skipped until something that it reads changes.
 """
 

@@ -19,7 +19,7 @@ class Batch:
     Args:
         feats: (N, T, 80) float32 log-mel energies; frames past an utterance's end hold `LOG_FLOOR`.
         feat_lens: (N,) int64 frames, 1 to T.
-        labels: (N, U) int64 BPE ids, padded with 0.
+        labels: (N, U) int64 token ids, padded with 0.
         label_lens: (N,) int64 labels, 0 to U.
         texts: N transcripts, as in the corpus.
         ids: N utterance ids.
@@ -87,7 +87,7 @@ def collate(
 
     Args:
         feats: N arrays (T_n, 80), float, T_n at least 1.
-        labels: N lists of BPE ids.
+        labels: N lists of token ids.
         texts: N transcripts.
         ids: N utterance ids.
     """

@@ -29,7 +29,7 @@ class Skipped:
     """One utterance that is not used.
 
     Args:
-        stage: stage that found it: ``manifests``, ``features`` or ``bpe``.
+        stage: stage that found it: ``manifests``, ``features`` or ``tokenizer``.
         part: corpus part.
         id: utterance id.
         reason: category, identical for all utterances with the same problem.

@@ -3,7 +3,7 @@
 manifests   recordings and supervisions of every part
 sounds      archives of ``data.noise_dir`` and ``data.rir_dir``, if set
 features    cuts of every part (with copies of other speeds for training), features, feature statistics
-bpe         tokenizer, manifest of all training cuts in random order
+tokenizer   tokenizer, manifest of all training cuts in random order
 shar        shards in ``data.shar_dir``, if it is a folder
 
 Every stage records the utterances that it skips. `todm.layout.DataFolder` names the files.
@@ -35,7 +35,9 @@ from todm.errors import UserError
 from todm.files import atomic_path, read_json, write_json
 from todm.layout import DataFolder, RunFolder
 
-STAGES = ("manifests", "sounds", "features", "bpe", "shar")
+STAGES = ("manifests", "sounds", "features", "tokenizer", "shar")
+RENAMED_STAGES = {"bpe": "tokenizer"}
+"""Earlier names of stages."""
 
 
 def prepare(
@@ -57,8 +59,7 @@ def prepare(
         UserError: a missing folder or part, a stage whose predecessor has not run, a full disk.
     """
     for stage in stages:
-        if stage not in STAGES:
-            raise UserError(f"--stage {stage}: no such stage; use one of: {', '.join(STAGES)}")
+        check_stage(stage)
     if not stages:
         unneeded = [
             *(["sounds"] if not config.data.uses_recordings else []),
@@ -74,8 +75,8 @@ def prepare(
         figures["sounds"] = write_sounds(config.data, DataFolder(data_dir))
     if "features" in stages:
         figures["features"] = _write_features(config, data_dir)
-    if "bpe" in stages:
-        figures["bpe"] = _write_bpe(config, data_dir)
+    if "tokenizer" in stages:
+        figures["tokenizer"] = _write_tokenizer(config, data_dir)
     if "shar" in stages:
         index = write_shar(load_train_cuts(data_dir), config, Tokenizer.load(DataFolder(data_dir).lang))
         seconds = sum(map(sum, index.durations))
@@ -83,6 +84,14 @@ def prepare(
         shards = len(index.durations)
         figures["shar"] = {"shards": shards, "training cuts": utterances, "hours": seconds / 3600}
     return figures
+
+
+def check_stage(stage: str) -> None:
+    """Raise `UserError` unless `stage` is one of `STAGES`."""
+    if stage in RENAMED_STAGES:
+        raise UserError(f"--stage {stage}: this stage is now called {RENAMED_STAGES[stage]}")
+    if stage not in STAGES:
+        raise UserError(f"--stage {stage}: no such stage; use one of: {', '.join(STAGES)}")
 
 
 def _write_manifests(config: Config, corpus_dir: Path, data_dir: Path) -> dict[str, float]:
@@ -129,7 +138,7 @@ def _write_features(config: Config, data_dir: Path) -> dict[str, float]:
     return figures
 
 
-def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
+def _write_tokenizer(config: Config, data_dir: Path) -> dict[str, float]:
     data, files = config.data, DataFolder(data_dir)
     texts = []
     for part in data.train_parts:
@@ -151,7 +160,9 @@ def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
                 problem = check_length(text, cut["duration"], tokenizer, config.model.subsampling_factor)
                 if problem:
                     skipped.append(
-                        Skipped(stage="bpe", part=part, id=cut["id"], reason=TOO_MANY_LABELS, detail=problem)
+                        Skipped(
+                            stage="tokenizer", part=part, id=cut["id"], reason=TOO_MANY_LABELS, detail=problem
+                        )
                     )
                 else:
                     lines.append((cut["id"], line))
@@ -167,7 +178,7 @@ def _write_bpe(config: Config, data_dir: Path) -> dict[str, float]:
     return {
         "vocab size": tokenizer.vocab_size,
         "training cuts": len(lines),
-        "skipped": _record_skipped(data_dir, "bpe", skipped),
+        "skipped": _record_skipped(data_dir, "tokenizer", skipped),
     }
 
 
@@ -234,7 +245,11 @@ def _record_skipped(data_dir: Path, stage: str, skipped: Iterable[Skipped]) -> i
     mine = [asdict(item) for item in skipped]
     # The entries of later stages are outdated, since they depend on this one.
     later = STAGES[STAGES.index(stage) :]
-    entries = [entry for entry in entries if entry["stage"] not in later] + mine
+    stages = [RENAMED_STAGES.get(entry["stage"], entry["stage"]) for entry in entries]
+    kept = [
+        {**entry, "stage": stage} for entry, stage in zip(entries, stages, strict=True) if stage not in later
+    ]
+    entries = kept + mine
     reasons = Counter(entry["reason"] for entry in entries)
     write_json(path, {"total": len(entries), "reasons": dict(sorted(reasons.items())), "utterances": entries})
     for entry in mine[:10]:

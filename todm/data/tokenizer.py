@@ -94,12 +94,12 @@ class Tokenizer:
         """
         path = LangFolder(folder).bpe_model
         if not path.is_file():
-            raise UserError(f"{path}: no such file; run 'todm prepare --stage bpe' first")
+            raise UserError(f"{path}: no such file; run 'todm prepare --stage tokenizer' first")
         try:
             return cls(path.read_bytes())
         except RuntimeError as error:
             raise UserError(
-                f"{path}: not a sentencepiece model; run 'todm prepare --stage bpe' again"
+                f"{path}: not a sentencepiece model; run 'todm prepare --stage tokenizer' again"
             ) from error
 
     def save(self, folder: Path) -> None:

@@ -145,10 +145,10 @@ class FeatureStage(DataStage):
         yield _prepare(context, "features")
 
 
-class BpeStage(DataStage):
+class TokenizerStage(DataStage):
     """Stage 3: tokenizer, list of training cuts, and shards if ``data.shar_dir`` is a folder."""
 
-    number, name = 3, "bpe"
+    number, name = 3, "tokenizer"
     settings = (
         "data.train_parts",
         "data.shar_dir",
@@ -177,8 +177,8 @@ class BpeStage(DataStage):
         yield from list_language_files(context)
 
     def make_commands(self, context: Context) -> Iterator[Command]:
-        """Run ``todm prepare --stage bpe``, then ``--stage shar``."""
-        yield _prepare(context, "bpe")
+        """Run ``todm prepare --stage tokenizer``, then ``--stage shar``."""
+        yield _prepare(context, "tokenizer")
         if context.config.data.writes_shards:
             yield _prepare(context, "shar")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from todm.recipe.data_stages import BpeStage, CorpusStage, FeatureStage, ManifestStage
+from todm.recipe.data_stages import CorpusStage, FeatureStage, ManifestStage, TokenizerStage
 from todm.recipe.model_stages import (
     AverageStage,
     BenchStage,
@@ -27,7 +27,7 @@ STAGES: tuple[Stage, ...] = (
     CorpusStage(),
     ManifestStage(),
     FeatureStage(),
-    BpeStage(),
+    TokenizerStage(),
     TrainStage(),
     AverageStage(),
     SearchStage(),

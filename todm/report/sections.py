@@ -19,8 +19,8 @@ from todm.tables import Column, Table, format_cell
 Row = TypeVar("Row")
 
 STAGE_NAMES = (
-    "corpus", "manifests", "features", "bpe", "train", "average", "search", "extract", "fine-tune", "decode",
-    "export", "bench", "report",
+    "corpus", "manifests", "features", "tokenizer", "train", "average", "search", "extract", "fine-tune",
+    "decode", "export", "bench", "report",
 )  # fmt: skip
 
 _PARETO_CAPTION = (
