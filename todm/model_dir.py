@@ -123,7 +123,10 @@ def load_plain(path: Path, spec: str | SubnetSpec | None) -> tuple[Transducer, C
     supernet, config = load_supernet(path)
     if spec is None:
         names = ", ".join(supernet.space.ladder())
-        raise UserError(f"{path}: a supernet needs --spec: one of {names}, or the path of a spec.json")
+        raise UserError(
+            f"{path}: a supernet needs a spec (--spec; spec= in Python), one of {names}, or the path of a "
+            "spec.json"
+        )
     return extract(supernet, resolve_spec(supernet.space, spec)), config, path
 
 

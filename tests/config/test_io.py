@@ -100,7 +100,7 @@ def test_nothing_deprecated_is_used() -> None:
         ("? [1]\n: 2", ["a key must be a text"]),
         ("data: {train_parts: ['../../etc']}", ["data.train_parts", "name of one folder"]),
         ("data: {dev_parts: [a/b]}", ["data.dev_parts", "name of one folder"]),
-        ("space: {widths: {}}", ["space.widths.ffn_dim: missing"]),
+        ("space: {widths: {}}", ["space.widths.ffn_dim (hidden units of the feed-forward): missing"]),
         ("space: {widths: {1: [2]}}", ["space.widths.1: not an elastic dimension"]),
         ("train: {dropout: {policy: mixd}}", ["train.dropout.policy", "did you mean mixed?"]),
         ("train: {dropout: {schedule: {name: no}}}", ["train.dropout.schedule.name", "choose one of"]),

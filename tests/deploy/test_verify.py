@@ -88,7 +88,7 @@ def test_the_command(exp: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     out = capsys.readouterr().out
     assert "on 6 utterances of dev-here" in out
-    assert all(shown in out for shown in ("in use:", "8 kHz", "10 s of hum", "errors"))
+    assert all(shown in out for shown in ("in use (noise", "8 kHz", "10 s of hum", "errors"))
     assert all(form in out for form in ("torch", "onnx fp32", "onnx int8", "features differ by at most"))
 
 

@@ -18,6 +18,10 @@ def rates(policy: str, spec: SubnetSpec, rate: float = 0.2) -> tuple[tuple[float
     return site_rates(build_policy(DropoutConfig(policy=policy, rate=rate), SPACE).plan(spec))
 
 
+KEEP_P = ("constant", "max_only", "subnet_scaled", "standout", "reweighted", "mixed")
+"""Policies whose largest net has the configured rate in every layer."""
+
+
 def site_rates(plan: DropoutPlan) -> tuple[tuple[float, ...], ...]:
     """Of hidden units, feed-forward branches and SSM branches, layer by layer."""
     return (
@@ -27,7 +31,7 @@ def site_rates(plan: DropoutPlan) -> tuple[tuple[float, ...], ...]:
     )
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", KEEP_P)
 @pytest.mark.parametrize("mode", SPACE.modes)
 def test_the_max_net_keeps_p(policy: str, mode: str) -> None:
     hidden, out, ssm = rates(policy, SPACE.max("offline" if mode == "offline" else "streaming"))
@@ -70,7 +74,7 @@ def test_subnet_scaled_grows_with_any_width() -> None:
             assert large[0][layer] > small[0][layer] and large[2][0] > small[2][0]
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", KEEP_P)
 def test_a_net_alone_keeps_p_whatever_its_widths(policy: str) -> None:
     spec = SubnetSpec(layers=(0, 1), widths={"ffn_dim": (8, 24)}, mode="streaming")
     plan = build_policy(DropoutConfig(policy=policy, rate=0.2), SearchSpace.of(spec)).plan(spec)

@@ -59,8 +59,8 @@ def write_run(exp: Path) -> None:
             (bundle / f"{part}.int8.onnx").write_bytes(b"x" * 250_000 * (index + 1))
         write_json(
             bundle / "parity.json",
-            {"max_abs_diff": 2e-6, "part": "dev-clean-2"}
-            | {"wer": {"torch": 1.5, "onnx int8": 1.52}}
+            {"max_abs_diff": 2e-6, "part": "dev-clean-2", "utterances": 40}
+            | {"wer": {"torch": 1.5, "onnx fp32": 1.5, "onnx int8": 1.52}}
             | {
                 "in_use": [
                     {"check": "one stream", "runtime": "sherpa-onnx", "measured": 7 * index, "allowed": 12.2}
@@ -345,7 +345,8 @@ def test_manifest_of_all_bundles(exp: Path) -> None:
     assert small["macs_per_second"] == count_macs(CONFIG.model, SPACE.min(), VOCAB_SIZE)
     assert small["state_bytes"] == 0 < by_name["min-streaming"]["state_bytes"]
     assert small["wer"] == {"dev-clean-2": 3.0}
-    assert small["wer_int8"] == {"dev-clean-2": 1.52}
+    assert small["verified"]["part"] == "dev-clean-2"
+    assert small["verified"]["wer"] == {"fp32": 1.5, "int8": 1.52}
     assert {(m["precision"], m["threads"]) for m in small["measured"]} == {
         (precision, threads) for precision in ("fp32", "int8") for threads in (1, 2)
     }
@@ -364,7 +365,7 @@ def test_every_bundle_gets_a_card(exp: Path) -> None:
     for shown in (
         "# min-streaming",
         "| dev-clean-2 | 2.25 |",
-        "| dev-clean-2, int8 | 1.52 |",
+        "| dev-clean-2, 40 utterances, int8 | 1.52 |",
         "OnlineRecognizer",
         "silence after them",
         "3.00 MB",

@@ -8,7 +8,11 @@ from typing import Any
 
 import todm.api as api
 from todm.layout import RunFolder
+from todm.runtime.layout import BundleFiles
 from todm.tables import Column, Table
+
+_EXACT = ("torch chunks", "onnx fp32", "sherpa-onnx")
+"""Forms that must have torch's transcripts."""
 
 _IN_USE = Table[Any](
     Column("  check", lambda result: f"  {result.check}", left=True),
@@ -31,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", type=Path, metavar="SUBNET", help="subnet folder (default: the bundle's in the same run)"
     )
     parser.add_argument(
-        "--num-utterances", type=int, default=0, metavar="N", help="utterances at most (default: all)"
+        "--num-utterances", type=int, default=0, metavar="N", help="utterances at most (default: 0, all)"
     )
     parser.add_argument(
         "--strict", action="store_true", help="end with an error if an in-use check fails, after all checks"
@@ -55,7 +59,12 @@ def run(args: argparse.Namespace) -> None:
         print(f"  {form.name:<14} WER {form.wer:6.2f}%{note}")
     for name, reason in parity.missing.items():
         print(f"  {name:<14} left out: {reason}")
-    print("in use:")
+    print("in use (noise: words at all levels together):")
     print(_IN_USE.to_text(parity.in_use))
+    differing = sum(form.differing for form in parity.forms if form.name in _EXACT)
+    print(
+        f"{differing} transcripts of exact forms differ, {len(parity.failed)} of {len(parity.in_use)} in-use "
+        f"checks failed; written to {BundleFiles(bundle).parity_report}"
+    )
     if args.strict:
         api.require_in_use(bundle, parity)

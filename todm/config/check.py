@@ -10,13 +10,18 @@ from todm.errors import UserError
 from todm.runtime.constants import FRAME_SHIFT_MS
 
 
-def check(config: Config) -> None:
+def check(config: Config, *, names: bool = True) -> None:
     """Refuse a config that no run can use.
+
+    Args:
+        config: resolved settings.
+        names: whether registered names are checked as well. A saved net can be used when the dropout policy
+            of its training is no longer registered; `todm.dropout.build_policy` refuses it for a training.
 
     Raises:
         UserError: one sentence that names the key, and how to correct it.
     """
-    check_values(config)
+    check_values(config, names=names)
     _check_data(config)
     _check_model(config)
     _check_train(config)

@@ -171,8 +171,12 @@ def walk_settings(section: type, prefix: str = "") -> Iterator[Described]:
             yield Described(key=key, kind=kind, default=getattr(example, item.name), setting=rules)
 
 
-def check_values(config: Any) -> None:
+def check_values(config: Any, *, names: bool = True) -> None:
     """Check every value against the range that its field states.
+
+    Args:
+        config: a section with all its sections.
+        names: whether registered names are checked as well.
 
     Raises:
         UserError: names the first setting that is out of range, the range and the value.
@@ -182,7 +186,7 @@ def check_values(config: Any) -> None:
         for name in described.key.split("."):
             value = getattr(value, name)
         check_value(described.key, described.setting, value)
-        if value != described.default:
+        if names and value != described.default:
             _check_names(described, value)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from todm.data.corpus import read_part
 from todm.data.features import load_audio
+from todm.errors import UserError
 
 
 def load_part_audio(
@@ -27,6 +28,8 @@ def load_part_audio(
     Raises:
         UserError: the folder or the part is missing, or no utterance is usable.
     """
+    if limit < 0:
+        raise UserError(f"number of utterances: must not be negative, got {limit}; 0 takes all")
     found = read_part(corpus_dir, part, num_jobs=2)
     for skipped in found.skipped:
         logging.getLogger(__name__).warning("%s skipped: %s %s", skipped.id, skipped.reason, skipped.detail)

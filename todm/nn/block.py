@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from todm.config import ModelConfig
+from todm.errors import UserError
 from todm.nn.dropout import NO_LAYER_DROPOUT, LayerDropout
 from todm.nn.norm import Norm
 from todm.space.dimensions import BlockDeclaration
@@ -137,8 +138,14 @@ def run_layer(x: Tensor, branches: Iterable[Branch], context: LayerContext) -> t
 
 
 def load_block_class(declaration: BlockDeclaration) -> type[Block]:
-    """Import the torch module of a declared block."""
-    block = resolve_name(declaration.module)
+    """Import the torch module of a declared block; `UserError` if there is none."""
+    try:
+        block = resolve_name(declaration.module)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"block {declaration.name}: {declaration.module} cannot be imported ({error}); install its "
+            "package"
+        ) from error
     assert issubclass(block, Block), declaration.module
     return block
 

@@ -83,7 +83,10 @@ def _list_facts(entry: dict[str, Any]) -> list[tuple[str, str]]:
 def _format_results(entry: dict[str, Any]) -> list[str]:
     sections = []
     if entry["wer"]:
-        rows = [*entry["wer"].items(), *((f"{part}, int8", wer) for part, wer in entry["wer_int8"].items())]
+        rows = list(entry["wer"].items())
+        if verified := entry["verified"]:
+            name = f"{verified['part']}, {verified['utterances']} utterances"
+            rows += [(f"{name}, {precision}", wer) for precision, wer in verified["wer"].items()]
         sections += ["Word error rate, greedy search:", _WERS.to_markdown(rows)]
     else:
         sections.append("No corpus part was decoded.")

@@ -69,10 +69,16 @@ class Size:
         return None if self.params is None else self.params / 1e6
 
     @property
-    def wer_int8(self) -> float | None:
-        """Word error rate of the int8 files in percent, on the part of ``todm verify``; None if unknown."""
-        wer = self.parity.get("wer onnx int8")
-        return float(wer) if isinstance(wer, int | float) else None
+    def verified_wer(self) -> dict[str, float]:
+        """Word error rates of the files in percent by precision, on the utterances of ``todm verify``."""
+        found = {name: self.parity.get(f"wer onnx {name}") for name in ("fp32", "int8")}
+        return {name: float(wer) for name, wer in found.items() if isinstance(wer, int | float)}
+
+    @property
+    def int8_loss(self) -> float | None:
+        """WER of int8 less that of fp32 on the same utterances, in points; None if unknown."""
+        wer = self.verified_wer
+        return wer["int8"] - wer["fp32"] if len(wer) == 2 else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,10 +39,11 @@ def manifest_entries(run: RunContents) -> list[dict[str, Any]]:
     Keys: ``name`` and ``folder`` (relative to the manifest), ``mode``, ``chunk_ms`` (streaming), ``spec``,
     ``params``, ``macs_per_second`` (per second of audio), ``state_bytes`` (per stream), ``tail_ms`` (silence
     that a streaming net needs after an utterance), ``chosen_for`` (reasons of the search), ``files`` (names
-    and ``bytes`` by precision), ``wer`` and ``wer_int8`` (percent
-    by part), ``measured`` (by ``todm bench``: precision, threads, ``rtf``, ``latency_p95_ms``, ``memory_mb``
-    without the bare runtime) and ``predicted`` (the same by device, precision and threads, from the tables of
-    ``todm latency``). Unknown values are null or left out.
+    and ``bytes`` by precision), ``wer`` (percent by part), ``verified`` (``part``, number of ``utterances``
+    and ``wer`` by precision on these, by ``todm verify``), ``measured`` (by ``todm bench``: precision,
+    threads, ``rtf``, ``latency_p95_ms``, ``memory_mb`` without the bare runtime) and ``predicted`` (the same
+    by device, precision and threads, from the tables of ``todm latency``). Unknown values are null or left
+    out.
     """
     points = {point.spec: point for point in run.search.front}
     sizes = sorted((s for s in run.sizes if s.bundle), key=lambda s: (s.spec.mode, s.params or 0, s.name))
@@ -70,7 +71,13 @@ def _describe(run: RunContents, size: Size, point: Point | None) -> dict[str, An
         "chosen_for": list(point.chosen) if point else [],
         "files": _files(bundle),
         "wer": dict(size.wer),
-        "wer_int8": {} if size.wer_int8 is None else {str(size.parity.get("part")): size.wer_int8},
+        "verified": {
+            "part": size.parity.get("part"),
+            "utterances": size.parity.get("utterances"),
+            "wer": size.verified_wer,
+        }
+        if size.verified_wer
+        else None,
         "measured": [_measured(item) for item in run.benchmarks if item.name == size.name],
         "predicted": list(_predicted(run.devices, size)),
     }

@@ -154,7 +154,7 @@ def select_blocks(dimensions: Collection[str]) -> tuple[BlockDeclaration, ...]:
         names = [dimension.name for dimension in block.dimensions]
         missing = [name for name in names if name not in dimensions]
         if missing and (block.required or len(missing) < len(names)):
-            raise UserError(f"space.widths.{missing[0]}: missing; list its widths, {known[missing[0]]}")
+            raise UserError(f"space.widths.{missing[0]} ({known[missing[0]]}): missing; list its widths")
         if not missing:
             present.append(block)
     return tuple(present)

@@ -133,8 +133,9 @@ class SubnetSpec:
         write_json(path, dict(sorted(self.to_dict().items())))
 
     @classmethod
-    def load(cls, path: Path) -> SubnetSpec:
+    def load(cls, path: str | Path) -> SubnetSpec:
         """Read ``spec.json``; a missing or broken file raises `UserError`."""
+        path = Path(path)
         data = read_json(path, hint="give the spec.json of a subnet")
         if not isinstance(data, dict):
             raise UserError(f"{path}: a spec is a JSON object with layers, mode and widths")

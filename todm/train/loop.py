@@ -209,6 +209,8 @@ class Trainer:
             if state.epoch >= training.num_epochs or 0 < training.max_steps <= state.step:
                 check_same_settings(saved["config"], self.config, self.folder.path)
             log.info("resumed %s: epoch %d, batch %d, step %d", path, state.epoch, state.batch, state.step)
+            if state.epoch >= self.config.train.num_epochs:
+                log.info("all %d epochs are trained; a larger train.num_epochs trains on", state.epoch)
         self._check_same_files()
         if self.world.is_main:
             save_config(self.config, self.folder.config)
