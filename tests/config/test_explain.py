@@ -36,6 +36,12 @@ def test_a_setting_a_section_and_everything(capsys: pytest.CaptureFixture[str]) 
     assert "learning rate" in capsys.readouterr().out
 
 
+def test_a_word_finds_the_settings_that_have_it_in_their_name() -> None:
+    text = explain("clip")
+    assert "train.distill.ratio_clip: " in text and "train.optim.clipping_scale: " in text
+    assert "train.seed" not in text
+
+
 def test_an_unknown_key_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UserError, match=r"did you mean train\.optim\.lr"):
         explain("train.optim.rl")

@@ -58,3 +58,10 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
     (tmp_path / "tokens.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BundleError, match="not UTF-8"):
         read_tokens(tmp_path / "tokens.txt")
+
+
+def test_a_folder_of_bundles_is_named(tmp_path: Path) -> None:
+    (tmp_path / "min").mkdir()
+    write(tmp_path / "min" / "tokens.txt", "<blk> 0\n")
+    with pytest.raises(BundleError, match="holds bundles; name one of its folders"):
+        read_tokens(tmp_path / "tokens.txt")

@@ -7,7 +7,7 @@ import textwrap
 from typing import Any
 
 from todm.config.fields import Described, walk_sections, walk_settings
-from todm.config.names import check_key
+from todm.config.names import check_key, sections
 from todm.config.root import Config
 
 _WIDTH = 100
@@ -17,11 +17,16 @@ def explain(key: str = "") -> str:
     """Type, range, default and meaning of one setting, of those of a section, or of all.
 
     Args:
-        key: dotted name of a setting or section; empty for all.
+        key: dotted name of a setting or section; empty for all. A word without dots that names neither finds
+            all settings with it in their name.
 
     Raises:
         UserError: there is no such setting or section.
     """
+    if key and "." not in key and key not in sections():
+        found = [_as_text(one) for one in walk_settings(Config) if key in one.key]
+        if found:
+            return "\n".join(found)
     if key:
         check_key(key, "config explain")
     if key and not any(f"{one.key}.".startswith(f"{key}.") for one in walk_settings(Config)):

@@ -143,7 +143,7 @@ def describe_type(kind: Any) -> str:
         return " or ".join(str(choice) for choice in get_args(kind))
     items = get_args(kind)
     if get_origin(kind) is dict:
-        return f"mapping of names to {describe_type(items[1])}"
+        return f"mapping of names to {describe_type(items[1]).replace('list of', 'lists of', 1)}"
     plural = {int: "integers", float: "numbers", str: "texts"}.get(items[0], describe_type(items[0]))
     return f"list of {plural}" if items[-1] is Ellipsis else f"list of {len(items)} {plural}"
 

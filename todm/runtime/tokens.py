@@ -47,6 +47,8 @@ def read_tokens(path: str | Path) -> TokenTable:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError:
+        if any(path.parent.glob(f"*/{path.name}")):
+            raise BundleError(f"{path.parent}: holds bundles; name one of its folders") from None
         raise BundleError(f"{path}: no such file; export the model again") from None
     except UnicodeDecodeError:
         raise BundleError(f"{path}: not UTF-8 text; export the model again") from None
