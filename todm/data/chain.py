@@ -12,8 +12,9 @@ from todm.runtime.fbank import LOG_FLOOR
 def join_chains(batch: Batch, most: int, pause_frames: int, generator: torch.Generator) -> Batch:
     """Join the utterances of a batch into chains of equal length, with pauses between them.
 
-    The number of utterances of a chain is uniform in 2 to `most` for the whole batch. Half of the pauses are
-    uniform in 0 to `pause_frames`, the others in 0 to a tenth of it.
+    The number of utterances of a chain is uniform in 2 to `most` for the whole batch, and all chains pause
+    equally long after their first, second, ... utterance, so that chains of similar utterances need little
+    padding. Half of the pauses are uniform in 0 to `pause_frames`, the others in 0 to a tenth of it.
 
     Args:
         batch: N utterances; not modified. Of M chains, chain r holds the utterances r, r + M, r + 2 M, ...
@@ -27,11 +28,12 @@ def join_chains(batch: Batch, most: int, pause_frames: int, generator: torch.Gen
     device = generator.device
     length = int(torch.randint(2, most + 1, (), generator=generator, device=device))
     num_chains = -(-len(batch) // length)
-    draws = torch.rand(3, len(batch), generator=generator, device=device)
+    draws = torch.rand(2, length, generator=generator, device=device)
     limit = torch.where(draws[0] < 0.5, pause_frames, pause_frames // 10)
     pauses = (draws[1] * (limit + 1)).long().minimum(limit).to(batch.feats.device)
     if num_chains == len(batch):
         return batch
+    pauses = pauses.repeat_interleave(num_chains)[: len(batch)]  # before each utterance
     rows = [list(range(chain, len(batch), num_chains)) for chain in range(num_chains)]
     feats, feat_lens = _concatenate(batch.feats, batch.feat_lens, rows, pauses, float(LOG_FLOOR))
     labels, label_lens = _concatenate(batch.labels, batch.label_lens, rows, torch.zeros_like(pauses), 0)
