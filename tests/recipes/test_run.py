@@ -57,8 +57,8 @@ def test_all_stages_in_order_then_all_skipped(recipe: Recipe, capsys: pytest.Cap
         f"decode --model EXP/subnets/max {DECODE}/max/dev-clean-2.json",
         f"decode --model EXP/subnets/min {DECODE}/min/dev-clean-2.json",
         "export --exp-dir EXP --guard-corpus-dir DIR --guard-part dev-clean-2",
-        "verify EXP/bundles/max --corpus-dir DIR --part dev-clean-2 --num-utterances 60",
-        "verify EXP/bundles/min --corpus-dir DIR --part dev-clean-2 --num-utterances 60",
+        "verify EXP/bundles/max --corpus-dir DIR --part dev-clean-2 --num-utterances 40",
+        "verify EXP/bundles/min --corpus-dir DIR --part dev-clean-2 --num-utterances 40",
         "bench EXP/bundles/max EXP/bundles/min --out EXP/bench",
         "report EXP",
     ]

@@ -15,7 +15,7 @@ from todm.recipe.data_stages import list_language_files, list_sound_indices
 from todm.recipe.marks import Change
 from todm.recipe.stage import Command, Stage
 
-VERIFIED_UTTERANCES = 60
+VERIFIED_UTTERANCES = 40
 """Utterances per bundle in stage 10: minutes for all sizes. ``todm verify`` alone takes all of a part."""
 
 
