@@ -153,7 +153,7 @@ BAD = [
     ("average RUN --last 0", "--last"),
     ("decode --model TMP/no --corpus-dir CORPUS --part dev-here --out TMP/r.json", "no such model"),
     ("decode --model TMP --corpus-dir CORPUS --part dev-here --out TMP/r.json", "not a model"),
-    ("decode --model RUN/supernet --corpus-dir CORPUS --part dev-here --out TMP/r.json", "needs --spec"),
+    ("decode --model RUN/supernet --corpus-dir CORPUS --part dev-here --out TMP/r.json", "needs a spec"),
     ("decode --model RUN/subnets/min --corpus-dir CORPUS --part no --out TMP/r.json", "no part 'no'"),
     (
         "decode --model RUN/subnets/min --corpus-dir TMP/no --part no --out TMP/r.json",

@@ -76,7 +76,7 @@ def _parse(data: Any, overrides: Sequence[str], source: str, saved: bool) -> Con
     given = _read_overrides(overrides)
     config: Config = _build(Config, _merge_mappings(values, given))
     try:
-        check(config, names=not saved)
+        check(config, names=not saved or bool(given))
     except UserError as error:
         named = _KEY.findall(str(error))
         overridden = any(

@@ -35,6 +35,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from todm.config import Config, save_config
+from todm.config.check import check
 from todm.data.augment import append_silence, augment, scale_strength
 from todm.data.batch import Batch
 from todm.data.loader import make_train_loader
@@ -104,6 +105,7 @@ def train(config: Config, exp_dir: Path, start: WarmStart | None = None, *, unti
         UserError: missing data, a checkpoint of another architecture, an impossible setting, or a setting
             that a finished training would not read.
     """
+    check(config)
     world = World.from_env()
     device = choose_device(config.train.device, world)
     if config.train.num_threads:
