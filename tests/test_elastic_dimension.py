@@ -25,6 +25,7 @@ from tests.nets import (
     write_lang,
 )
 from todm.config import Config, DropoutConfig, SpaceConfig, load_config
+from todm.config.dropout import POLICIES as SHIPPED
 from todm.deploy.encoder_graph import build_offline_encoder, build_streaming_encoder
 from todm.deploy.graph import Graph
 from todm.dropout import POLICIES, build_policy
@@ -117,6 +118,9 @@ def test_every_dropout_policy_reaches_the_new_block(policy: str) -> None:
     config = DropoutConfig(policy=policy, rate=0.5)
     plan = build_policy(config, WIDE_SPACE).policy.plan(WIDE_SPACE.max())
     assert any(layer.output("adapter").strength > 0 for layer in plan.layers)
+    if policy in SHIPPED:
+        assert all(layer.output("adapter").strength == 0.5 for layer in plan.layers)
+        assert plan.strengths()["adapter_out"] == pytest.approx(0.5)
     others = [
         replace(layer, outputs={branch: layer.output(branch) for branch in ("ssm", "ffn")})
         for layer in plan.layers

@@ -49,6 +49,13 @@ def test_chains_hold_every_utterance_once_in_order(size: int, seed: int) -> None
         assert bool((chains.feats[row, int(chains.feat_lens[row]) :] == LOG_FLOOR).all())
 
 
+def test_chains_of_equal_utterances_need_no_padding() -> None:
+    batch = named(make_batch([20] * 8, [2] * 8))
+    for seed in range(8):
+        chains = join_chains(batch, 2, 30, generator(seed))  # four chains of two
+        assert set(chains.feat_lens.tolist()) == {chains.feats.shape[1]}
+
+
 def test_edges_are_cut_in_what_is_quiet_only() -> None:
     batch = make_batch([100, 100, 100, 100], [2, 2, 2, 0])
     feats = batch.feats.clone()

@@ -97,7 +97,7 @@ def test_a_perfect_recognizer_passes_all_checks() -> None:
         "not only empty texts",
         "one stream",
         "one stream, reset at endpoints",
-        "one stream, encoder too",
+        "one stream, reset_encoder",
         "ends at 2% of the peak",
         "ends at 5% of the peak",
         "8 kHz",
@@ -143,7 +143,7 @@ def test_each_fault_is_noticed(text: Callable[[np.ndarray, int], str], faults: s
 
 def test_segments_are_checked_as_well() -> None:
     found = failed(run_checks(Fake(recognise, lambda samples, reset_encoder: "ONE TWO")))
-    assert found == {"one stream, reset at endpoints", "one stream, encoder too"}
+    assert found == {"one stream, reset at endpoints", "one stream, reset_encoder"}
 
 
 def test_allowances() -> None:

@@ -7,6 +7,7 @@ import torch
 
 from tests.nets import SPACE, make_batch, make_supernet, random_specs
 from todm.config import DropoutConfig, load_config
+from todm.config.dropout import POLICIES as SHIPPED
 from todm.dropout import POLICIES, build_policy
 from todm.errors import UserError
 from todm.nn.dropout import DropoutPlan
@@ -18,10 +19,6 @@ def rates(policy: str, spec: SubnetSpec, rate: float = 0.2) -> tuple[tuple[float
     return site_rates(build_policy(DropoutConfig(policy=policy, rate=rate), SPACE).plan(spec))
 
 
-KEEP_P = ("constant", "max_only", "subnet_scaled", "standout", "reweighted", "mixed")
-"""Policies whose largest net has the configured rate in every layer."""
-
-
 def site_rates(plan: DropoutPlan) -> tuple[tuple[float, ...], ...]:
     """Of hidden units, feed-forward branches and SSM branches, layer by layer."""
     return (
@@ -31,7 +28,7 @@ def site_rates(plan: DropoutPlan) -> tuple[tuple[float, ...], ...]:
     )
 
 
-@pytest.mark.parametrize("policy", KEEP_P)
+@pytest.mark.parametrize("policy", SHIPPED)
 @pytest.mark.parametrize("mode", SPACE.modes)
 def test_the_max_net_keeps_p(policy: str, mode: str) -> None:
     hidden, out, ssm = rates(policy, SPACE.max("offline" if mode == "offline" else "streaming"))
@@ -74,7 +71,7 @@ def test_subnet_scaled_grows_with_any_width() -> None:
             assert large[0][layer] > small[0][layer] and large[2][0] > small[2][0]
 
 
-@pytest.mark.parametrize("policy", KEEP_P)
+@pytest.mark.parametrize("policy", SHIPPED)
 def test_a_net_alone_keeps_p_whatever_its_widths(policy: str) -> None:
     spec = SubnetSpec(layers=(0, 1), widths={"ffn_dim": (8, 24)}, mode="streaming")
     plan = build_policy(DropoutConfig(policy=policy, rate=0.2), SearchSpace.of(spec)).plan(spec)

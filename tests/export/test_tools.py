@@ -69,6 +69,22 @@ def test_soak_streams_through_one_state(tmp_path: Path) -> None:
     assert done.returncode == (verdict["words"] > 1) and "wer" not in verdict
 
 
+def test_causes_of_a_stream_s_errors(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus", num_train=2, num_dev=2)
+    part = next(path.name for path in sorted(corpus.iterdir()) if path.name.startswith("dev"))
+    Tokenizer.train(["AB BA ABBA CAB ABC BAC CCC ACBA"] * 20, VOCAB_SIZE).save(tmp_path / "lang")
+    for mode in SPACE.modes:
+        save_subnet(tmp_path / mode, make_talkative(SPACE.max(mode)), CONFIG, tmp_path / "lang")
+    words = ("--corpus-dir", corpus, "--part", part)
+    done = run("stream_causes.py", tmp_path / "streaming", *words)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["utterances"] == 2
+    assert all(result[name] > 0 for name in ("nothing", "labels", "encoder", "both"))
+    done = run("stream_causes.py", tmp_path / "offline", *words)
+    assert done.returncode == 2 and "give a streaming one" in done.stderr
+
+
 def test_long_audio_is_compared_with_the_whole_convolution(tmp_path: Path) -> None:
     Tokenizer.train(["AB BA ABBA CAB ABC BAC CCC ACBA"] * 20, VOCAB_SIZE).save(tmp_path / "lang")
     config = CONFIG

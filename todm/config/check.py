@@ -15,8 +15,8 @@ def check(config: Config, *, names: bool = True) -> None:
 
     Args:
         config: resolved settings.
-        names: whether registered names are checked as well. A saved net can be used when the dropout policy
-            of its training is no longer registered; `todm.dropout.build_policy` refuses it for a training.
+        names: whether registered names are checked as well. A saved net can be used, but not trained, when
+            the dropout policy of its training is no longer registered.
 
     Raises:
         UserError: one sentence that names the key, and how to correct it.

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import torch
+from lhotse import Fbank
 from torch import Tensor
 
 from todm.data.batch import Batch
@@ -23,6 +24,8 @@ from todm.runtime.constants import SAMPLE_RATE
 from todm.runtime.fbank import DEFAULT_FBANK, LOG_FLOOR
 
 Samples = npt.NDArray[np.float64]
+Sound = Callable[[int, np.random.Generator], Samples]
+"""Number of samples at 16 kHz and random numbers to samples (S,), at any level."""
 
 _RECORDED_LEVELS = (-16.0, 4.0)
 """Nepers of a bin's power in recordings: the floor to loud."""
@@ -48,9 +51,9 @@ def replace_by_background(
         noise: recordings of noise and music.
     """
     device = generator.device
-    kinds = tuple(_SOUNDS) if noise is None else (*_SOUNDS, *("recording",) * len(_SOUNDS))
+    num_kinds = len(_SOUNDS) if noise is None else 2 * len(_SOUNDS)
     chosen = torch.rand(len(batch), generator=generator, device=device) < prob
-    drawn = torch.randint(len(kinds), (len(batch),), generator=generator, device=device)
+    drawn = torch.randint(num_kinds, (len(batch),), generator=generator, device=device)
     seeds = torch.randint(2**62, (len(batch),), generator=generator, device=device)
     rows = chosen.nonzero().flatten().tolist()
     if not rows:
@@ -59,23 +62,22 @@ def replace_by_background(
     texts = list(batch.texts)
     lens = batch.feat_lens.tolist()
     for row in rows:
-        kind = kinds[int(drawn[row])]
-        if kind == "recording" and noise is not None:
+        kind = int(drawn[row])
+        if noise is not None and kind >= len(_SOUNDS):
             sound = _take_excerpt(noise, lens[row], generator)
         else:
-            sound = make_sound(kind, lens[row], np.random.default_rng(int(seeds[row])))
+            sound = make_sound(_SOUNDS[kind], lens[row], np.random.default_rng(int(seeds[row])))
         feats[row, : lens[row]] = sound.to(feats.device, feats.dtype)
         labels[row], label_lens[row], texts[row] = 0, 0, ""
     longest = max(1, int(label_lens.max()))
     return replace(batch, feats=feats, labels=labels[:, :longest], label_lens=label_lens, texts=tuple(texts))
 
 
-def make_sound(kind: str, num_frames: int, rng: np.random.Generator) -> Tensor:
-    """Make one synthetic sound.
+def make_sound(kind: Sound, num_frames: int, rng: np.random.Generator) -> Tensor:
+    """Make the features of one synthetic sound.
 
     Args:
-        kind: ``silence``, or another name that begins with the kind of sound: ``noise``, ``hum``, ``clicks``,
-            ``tones``.
+        kind: makes its samples at any level.
         num_frames: T, at least 1.
         rng: draws the sound and its level.
 
@@ -83,7 +85,7 @@ def make_sound(kind: str, num_frames: int, rng: np.random.Generator) -> Tensor:
         log-mel features (T, 80) float32.
     """
     num_samples = num_frames * DEFAULT_FBANK.frame_shift
-    samples = _SOUNDS[kind](num_samples, rng)
+    samples = kind(num_samples, rng)
     rms = math.sqrt(float(np.mean(samples**2)))
     level = 10.0 ** (rng.uniform(*_LEVELS_DB) / 20.0)
     if rms > 0.0:
@@ -103,7 +105,7 @@ def _take_excerpt(noise: SoundArchive, num_frames: int, generator: torch.Generat
 
 
 @functools.cache
-def _extractor() -> object:
+def _extractor() -> Fbank:
     return make_extractor()
 
 
@@ -182,13 +184,11 @@ def _over_faint_noise(samples: Samples, rng: np.random.Generator) -> Samples:
     return samples + noise * (rms * 10.0 ** rng.uniform(-3.0, -1.0) / max(float(np.std(noise)), 1e-12))
 
 
-_SOUNDS: dict[str, Callable[[int, np.random.Generator], Samples]] = {
-    "silence": _make_silence,
-    "noise 1": _make_noise,
-    "noise 2": _make_noise,
-    "noise 3": _make_noise,
-    "hum": _make_hum,
-    "clicks": _make_clicks,
-    "tones": _make_tones,
-}
-"""The kinds of sound, equally likely."""
+_SOUNDS: tuple[Sound, ...] = (
+    _make_silence,
+    *(_make_noise,) * 3,
+    _make_hum,
+    _make_clicks,
+    _make_tones,
+)
+"""The kinds of sound; each entry is equally likely."""

@@ -153,7 +153,7 @@ def check_one_stream(trial: Trial) -> Iterator[InUseResult]:
     for check, text in (
         ("one stream", trial.runtime.transcribe([joined])[0]),
         ("one stream, reset at endpoints", segments(joined, False)),
-        ("one stream, encoder too", segments(joined, True)),
+        ("one stream, reset_encoder", segments(joined, True)),
     ):
         whole = make_utterances(["stream"], [" ".join(trial.references)], [text])
         errors = compute_wer(whole, replications=1).errors
@@ -193,7 +193,10 @@ def check_no_speech(trial: Trial) -> Iterator[InUseResult]:
 
 
 def make_wordless_sounds(num_samples: int) -> dict[str, list[np.ndarray]]:
-    """Make sounds in which there is nothing to recognise, by their names.
+    """Make sounds without words, by their names; other ones than those of `todm.data.background`.
+
+    Args:
+        num_samples: S, at 16 kHz.
 
     Returns:
         For each name (S,) float32 in [-1, 1], one or two for each level.

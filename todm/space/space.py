@@ -28,6 +28,9 @@ class SearchSpace:
         widths: allowed widths of every elastic dimension by its name, ascending; the last is the full width.
         modes: allowed modes.
         only: the spec of a net that is trained alone, see `of`; None for all specs of the lists.
+
+    Raises:
+        UserError: an empty, unsorted or impossible list.
     """
 
     num_layers: int
@@ -38,11 +41,20 @@ class SearchSpace:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "widths", Widths(self.widths))
-        # `todm.config` has checked the settings.
-        for values in (self.depths, *self.widths.values()):
-            assert values and values[0] >= 1 and list(values) == sorted(set(values)), self
-        assert self.depths[-1] == self.num_layers, self
-        assert self.modes and len(set(self.modes)) == len(self.modes), self
+        lists = {"depths": self.depths, **{f"widths.{name}": values for name, values in self.widths.items()}}
+        for key, values in lists.items():
+            if not values or list(values) != sorted(set(values)) or values[0] < 1:
+                raise UserError(
+                    f"space.{key}: need positive numbers in ascending order (min first, max last), "
+                    f"got {list(values)}"
+                )
+        if self.depths[-1] != self.num_layers:
+            raise UserError(
+                f"space.depths: the largest depth is {self.depths[-1]}, but model.num_layers is "
+                f"{self.num_layers}; make them equal"
+            )
+        if not self.modes or len(set(self.modes)) != len(self.modes):
+            raise UserError(f"space.modes: need 'offline', 'streaming' or both, got {list(self.modes)}")
 
     @classmethod
     def from_config(cls, config: Config) -> SearchSpace:

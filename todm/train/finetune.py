@@ -14,6 +14,7 @@ from pathlib import Path
 from torch import Tensor
 
 from todm.config import Config, DropoutConfig, SpaceConfig, config_from_dict, load_config
+from todm.config.check import check
 from todm.data.loader import load_cuts, make_eval_loader
 from todm.data.tokenizer import Tokenizer
 from todm.decode.evaluate import transcribe_batches
@@ -63,7 +64,9 @@ def fine_tune(exp_dir: Path, name: str, overrides: Sequence[str] = (), *, conf: 
 
     net, _ = load_subnet(source)
     spec = own_spec(net.spec)
-    defaults = tuning_config(load_config(conf or run.config, saved=conf is None), spec)
+    base = load_config(conf or run.config, saved=conf is None)
+    check(base)
+    defaults = tuning_config(base, spec)
     config = config_from_dict(defaults.to_dict(), str(tuning.config), overrides)
     if (config.model, config.space) != (defaults.model, defaults.space):
         raise UserError("model, space: fine-tuning keeps the subnet as it is; leave these settings out")

@@ -10,6 +10,7 @@ from torch.profiler import record_function
 
 from todm.config import TrainConfig
 from todm.data.batch import Batch
+from todm.data.tokenizer import SPECIAL_PIECES
 from todm.dropout import DropoutPolicy
 from todm.losses import (
     Band,
@@ -26,9 +27,6 @@ from todm.losses.contrastive import info_nce, pool
 from todm.nn.supernet import SharedPass, Supernet
 from todm.space.spec import SubnetSpec
 from todm.train.phases import PhaseSchedule
-
-FIRST_LABEL = 3
-"""Labels below are blank, ``<sos/eos>`` and ``<unk>``, which no context contains."""
 
 SECTION = "step: "
 """Prefix of the names under which a profiler shows the sections of a step."""
@@ -206,7 +204,7 @@ def carry_label_contexts(
     Args:
         batch: N utterances.
         start: (N, K) int64, the context at the start of a stream.
-        vocab_size: V.
+        vocab_size: V, above that of `SPECIAL_PIECES`, which no context contains.
         share: probability of each utterance to follow another one, 0 to 1.
         generator: draws the utterances and the labels.
 
@@ -215,7 +213,9 @@ def carry_label_contexts(
     """
     size = start.shape[1]
     draws = torch.rand(2, len(batch), generator=generator, device=generator.device).to(start.device)
-    random = torch.randint(FIRST_LABEL, vocab_size, start.shape, generator=generator, device=generator.device)
+    random = torch.randint(
+        len(SPECIAL_PIECES), vocab_size, start.shape, generator=generator, device=generator.device
+    )
     labels = torch.cat((start, batch.labels), dim=1).roll(1, 0)
     ends = batch.label_lens.to(start.device).roll(1, 0)
     previous = labels.gather(1, ends[:, None] + torch.arange(size, device=start.device))
